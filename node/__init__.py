@@ -1,0 +1,1 @@
+"""One process: configuration, command line, assembly of all layers, admin HTTP, metrics."""

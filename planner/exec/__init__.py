@@ -1,0 +1,1 @@
+"""Executors: the row executor, complete and compiled."""

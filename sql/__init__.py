@@ -1,0 +1,1 @@
+"""The language: parsing, binding, catalog, sessions, statements, pg_catalog."""

@@ -1,0 +1,191 @@
+"""What ``wire`` asks of a session, and what a session asks of ``wire``.
+
+A session never sees the protocol and the connection never sees a plan.  Rows cross
+this seam as encoded DataRow messages made by an encoder that ``wire`` built for the result's
+types and formats, so that a compiled plan can call it (or unroll it) per row.
+
+All methods that return ``Eager[...]`` answer at once on the fast path.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
+
+from base.eager import Eager
+from base.errors import MeridianError
+from base.types import PgType
+
+
+class ResultColumn(NamedTuple):
+    """One column of RowDescription."""
+
+    name: str
+    type: PgType
+    typmod: int = -1
+    table_oid: int = 0
+    attnum: int = 0
+
+
+RowEncoder = Callable[[Sequence[Any]], bytes]
+"""A row of datums -> a whole DataRow message (type byte, length, fields)."""
+
+
+class Sink(ABC):
+    """Where a session puts what a statement gives; implemented by the connection.
+
+    Calls only append to the output buffer.  ``full`` becomes true above the high-water mark; the
+    session then awaits ``drain()`` before it makes more rows (reliability.md 101).
+    """
+
+    full: bool
+
+    @abstractmethod
+    def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int]) -> RowEncoder:
+        """Returns the (cached) encoder for a result; ``formats`` as in Bind: none, one for all, or one each."""
+
+    @abstractmethod
+    def describe(self, columns: Sequence[ResultColumn] | None, formats: Sequence[int] = ()) -> None:
+        """RowDescription, or NoData for None."""
+
+    @abstractmethod
+    def rows(self, encoded: bytes, count: int) -> None:
+        """Appends DataRow messages."""
+
+    @abstractmethod
+    def complete(self, tag: str) -> None:
+        """CommandComplete: ``SELECT 3``, ``INSERT 0 1``..."""
+
+    @abstractmethod
+    def empty(self) -> None:
+        """EmptyQueryResponse."""
+
+    @abstractmethod
+    def suspended(self) -> None:
+        """PortalSuspended."""
+
+    @abstractmethod
+    def notice(self, severity: str, error: MeridianError) -> None:
+        """NoticeResponse."""
+
+    @abstractmethod
+    def parameter_status(self, name: str, value: str) -> None: ...
+
+    @abstractmethod
+    def notification(self, pid: int, channel: str, payload: str) -> None: ...
+
+    @abstractmethod
+    def copy_in(self, overall_format: int, column_formats: Sequence[int]) -> None:
+        """CopyInResponse; data then arrives through ``read_copy``."""
+
+    @abstractmethod
+    def read_copy(self) -> Awaitable[bytes | None]:
+        """The next CopyData body, None after CopyDone; raises QueryCanceled (57014) on CopyFail."""
+
+    @abstractmethod
+    def copy_out(self, overall_format: int, column_formats: Sequence[int]) -> None:
+        """CopyOutResponse."""
+
+    @abstractmethod
+    def copy_data(self, chunk: bytes) -> None:
+        """One CopyData message (the sink frames it)."""
+
+    @abstractmethod
+    def copy_done(self) -> None: ...
+
+    @abstractmethod
+    def drain(self) -> Awaitable[None]:
+        """Waits until the client has read enough."""
+
+
+class Prepared(ABC):
+    """A parsed statement."""
+
+    param_types: tuple[PgType, ...]
+    columns: tuple[ResultColumn, ...] | None
+    """None where the statement returns no rows."""
+
+
+class Portal(ABC):
+    """A bound statement."""
+
+    prepared: Prepared
+    columns: tuple[ResultColumn, ...] | None
+    formats: tuple[int, ...]
+
+
+class SessionApi(ABC):
+    """One client's session.  Statements and portals are named; "" is the unnamed one."""
+
+    pid: int
+    cancel_key: bytes
+    transaction_status: str
+    """``I`` idle, ``T`` in a transaction block, ``E`` in a failed one."""
+
+    @abstractmethod
+    def simple_query(self, sql: str, sink: Sink) -> Eager[None]:
+        """Runs a Query message: one implicit transaction around its statements.
+
+        Raises the first error (after rolling back as PostgreSQL would); the connection sends it and ReadyForQuery.
+        """
+
+    @abstractmethod
+    def parse(self, name: str, sql: str, param_oids: Sequence[int]) -> Eager[None]: ...
+
+    @abstractmethod
+    def bind(self, portal: str, statement: str, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]) -> Eager[None]:
+        """Decodes parameters (``base.typeio``) and makes a portal."""
+
+    @abstractmethod
+    def describe_statement(self, name: str) -> Eager[Prepared]: ...
+
+    @abstractmethod
+    def describe_portal(self, name: str) -> Eager[Portal]: ...
+
+    @abstractmethod
+    def execute(self, portal: str, max_rows: int, sink: Sink) -> Eager[None]:
+        """Runs a portal, at most ``max_rows`` rows if not 0; ends with complete, suspended or empty on the sink."""
+
+    @abstractmethod
+    def close_statement(self, name: str) -> None: ...
+
+    @abstractmethod
+    def close_portal(self, name: str) -> None: ...
+
+    @abstractmethod
+    def sync(self) -> Eager[None]:
+        """Ends the implicit transaction of the extended protocol: commit, or nothing inside a block.  May raise."""
+
+    @abstractmethod
+    def fail(self, error: MeridianError) -> Eager[None]:
+        """Told of every error the connection sends (also its own, such as a bad Bind): aborts the transaction."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """A CancelRequest with the right key: interrupts the running statement only."""
+
+    @abstractmethod
+    def close(self) -> Eager[None]:
+        """The client is gone: rolls back, releases everything."""
+
+
+class Server(ABC):
+    """What a connection needs before there is a session; implemented by ``sql.server``."""
+
+    @abstractmethod
+    def scram_secret(self, user: str) -> Eager[str | None]:
+        """``SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`` of a role that may log in, or None.
+        The connection then runs a mock exchange so that nobody learns which roles exist."""
+
+    @abstractmethod
+    def open_session(self, user: str, database: str, options: dict[str, str], sink: Sink) -> Eager[SessionApi]:
+        """Raises 3D000 (no such database), 28000 (role does not exist), 53300 (too many connections)."""
+
+    @abstractmethod
+    def cancel(self, pid: int, key: bytes) -> None:
+        """Silently ignores a wrong key."""
+
+    @abstractmethod
+    def parameter_statuses(self, session: SessionApi) -> list[tuple[str, str]]:
+        """What is sent after authentication (ecosystem.md 2.2)."""

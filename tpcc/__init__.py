@@ -1,0 +1,1 @@
+"""The TPC-C runner: a plain PostgreSQL client of any DSN."""

@@ -1,0 +1,113 @@
+"""A transaction as the executor and the session see it.
+
+The final shape of the class; ``txn/coordinator.py`` and its neighbours implement it.
+
+Every method that may have to wait returns ``Eager``: the result itself when it is there
+(the usual case: local, uncontended), else an awaitable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from base.eager import Eager
+from kvtier.messages import Isolation, Lock, ScanResult, Wait
+
+
+class Txn(ABC):
+    """One transaction.  Reads see its own buffered writes; nothing is sent before it must be."""
+
+    isolation: Isolation
+    read_ts: int
+    is_read_only: bool
+    """True until something was written."""
+
+    @abstractmethod
+    def get(self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[bytes | None]:
+        """Reads one key.  ``projection`` (base.rows) names the columns used; narrows refresh.
+
+        Lock.EXCLUSIVE and SHARE return the newest committed value, after moving the transaction's
+        read timestamp if need be (refresh), or raise a Retryable; READ COMMITTED just reads the newest.
+        With Wait.SKIP a locked key gives ``SKIPPED``.
+        """
+
+    @abstractmethod
+    def get_many(self, keys: list[bytes], lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[list[bytes | None]]:
+        """Reads several keys in one batch; results in order."""
+
+    @abstractmethod
+    def scan(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        limit: int = 0,
+        lock: Lock = Lock.NONE,
+        wait: Wait = Wait.BLOCK,
+        projection: bytes = b"",
+    ) -> Eager[ScanResult]:
+        """Reads a page of [start, end); go on from ``resume`` (reverse: with end=resume)."""
+
+    @abstractmethod
+    def put(self, key: bytes, value: bytes) -> None:
+        """Buffers a write.  The caller has read the key with a lock in this transaction, or knows it is its own."""
+
+    @abstractmethod
+    def delete(self, key: bytes) -> None:
+        """Buffers a deletion."""
+
+    @abstractmethod
+    def delete_span(self, start: bytes, end: bytes) -> Eager[None]:
+        """Removes every key of the span as of this transaction (range tombstone at commit)."""
+
+    @abstractmethod
+    def flush(self) -> Eager[None]:
+        """Writes the buffer as intents now; needed only past the buffer's limit (``needs_flush``)."""
+
+    @property
+    @abstractmethod
+    def needs_flush(self) -> bool:
+        """True when the buffer is past its limit; executors call flush() between batches of rows."""
+
+    @abstractmethod
+    def begin_statement(self) -> None:
+        """Starts a statement: a new snapshot under READ COMMITTED, a retry point."""
+
+    @abstractmethod
+    def savepoint(self) -> int:
+        """Returns a token for rollback_to."""
+
+    @abstractmethod
+    def rollback_to(self, token: int) -> None:
+        """Undoes the writes since the savepoint (locks stay)."""
+
+    @abstractmethod
+    def commit(self) -> Eager[int]:
+        """Ends the transaction; returns the commit timestamp once it is durable.  Raises Retryable or AmbiguousResult."""
+
+    @abstractmethod
+    def rollback(self) -> Eager[None]:
+        """Ends the transaction and releases its locks; never raises."""
+
+    @abstractmethod
+    def restart(self, error: Exception) -> Eager[bool]:
+        """After a Retryable: begins a new attempt at a new timestamp, keeping locks; False if it must be given up.
+        The caller runs all its statements again."""
+
+    @abstractmethod
+    def retry_statement(self, error: Exception) -> Eager[bool]:
+        """READ COMMITTED after a Retryable: undoes the statement's writes, takes a new snapshot; the caller runs it again."""
+
+    @abstractmethod
+    def refresh_to(self, ts: int) -> Eager[bool]:
+        """Tries to move the read timestamp to ``ts``: True if every read so far is the same there."""
+
+
+class Skipped:
+    """The one value ``SKIPPED``: a row left out by SKIP LOCKED."""
+
+    __slots__ = ()
+
+
+SKIPPED = Skipped()
