@@ -98,6 +98,17 @@ class Sink(ABC):
     def drain(self) -> Awaitable[None]:
         """Waits until the client has read enough."""
 
+    @abstractmethod
+    def position(self) -> int:
+        """How many bytes this connection has put out so far, sent or still in the buffer."""
+
+    @abstractmethod
+    def rewind(self, position: int) -> bool:
+        """Takes back everything after ``position``; False if some of it was already handed to the socket.
+
+        This is what lets a session run a statement again after a 40001 without the client noticing.
+        """
+
 
 class Prepared(ABC):
     """A parsed statement."""

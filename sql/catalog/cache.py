@@ -1,0 +1,116 @@
+"""The node's catalog: the newest committed state, id allocation, statistics.
+
+One process holds one ``Catalog``.  It loads every descriptor at start and is told of each
+committed change by the session that made it (``publish``), in the tick after its commit; until then the
+exclusive table locks of that session keep writers away, so no statement plans with a version that
+is already replaced on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from base.errors import StorageFailure
+from kvtier.client import Kv
+from kvtier.messages import Batch, Get, Put, Reply, Scan, ScanResult
+from planner.schema import DatabaseDesc, SchemaDesc, TableStats
+from sql.catalog import keys
+from sql.catalog.state import SUPERUSER, CatalogState, Desc, RoleDesc, decode_descriptor, encode_descriptor, name_of
+
+FORMAT_VERSION: Final = b"1"
+ID_BLOCK: Final = 64
+"""Ids claimed from the store at a time; a crash may leave a gap of this many."""
+SCAN_PAGE_KEYS: Final = 10_000
+_stats_decoder = msgspec.msgpack.Decoder(TableStats)
+_role_decoder = msgspec.msgpack.Decoder(RoleDesc)
+
+
+async def call(kv: Kv, batch: Batch) -> Reply:
+    """Sends a batch from a coroutine."""
+    reply = kv.send(batch)
+    return reply if isinstance(reply, Reply) else await reply
+
+
+async def scan_all(kv: Kv, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
+    """Reads a whole small span."""
+    rows: list[tuple[bytes, bytes]] = []
+    while True:
+        page: ScanResult = (await call(kv, Batch([Scan(start, end, limit=SCAN_PAGE_KEYS)]))).results[0]
+        rows.extend(zip(page.keys, page.values))
+        if page.resume is None:
+            return rows
+        start = page.resume
+
+
+class Catalog:
+    """The shared catalog of one node; see the module docstring."""
+
+    def __init__(self, kv: Kv) -> None:
+        self.kv = kv
+        self.state = CatalogState.empty()
+        self.stats: dict[int, TableStats] = {}
+        self._next_id = 0
+        self._id_limit = 0
+
+    async def load(self) -> None:
+        """Reads everything; creates the first databases on a fresh store."""
+        version = (await call(self.kv, Batch([Get(keys.FORMAT_KEY)]))).results[0]
+        if version is None:
+            await self._bootstrap()
+        elif version != FORMAT_VERSION:
+            raise StorageFailure(f"the store has catalog format {version!r}, this program reads {FORMAT_VERSION!r}")
+        descs: dict[int, Desc | None] = {}
+        for _, value in await scan_all(self.kv, *keys.descriptor_span()):
+            desc = decode_descriptor(value)
+            descs[desc.id] = desc
+        roles: dict[str, RoleDesc | None] = {}
+        for _, value in await scan_all(self.kv, *keys.role_span()):
+            role = _role_decoder.decode(value)
+            roles[role.name] = role
+        self.state = CatalogState.empty().replace(descs, roles)
+        for key, value in await scan_all(self.kv, *keys.stats_span()):
+            self.stats[int.from_bytes(key[-4:], "big")] = _stats_decoder.decode(value)
+        raw = (await call(self.kv, Batch([Get(keys.NEXT_ID_KEY)]))).results[0]
+        self._next_id = self._id_limit = int.from_bytes(raw, "big")
+
+    async def new_id(self) -> int:
+        """Returns an id never given before, also across crashes and rollbacks."""
+        if self._next_id >= self._id_limit:
+            limit = self._next_id + ID_BLOCK
+            await call(self.kv, Batch([Put(keys.NEXT_ID_KEY, limit.to_bytes(8, "big"))]))
+            self._id_limit = max(self._id_limit, limit)
+        self._next_id += 1
+        return self._next_id - 1
+
+    def publish(self, descs: Mapping[int, Desc | None], roles: Mapping[str, RoleDesc | None], ts: int) -> None:
+        """Makes a committed change the newest state."""
+        self.state = self.state.replace(descs, roles, ts)
+        for id, desc in descs.items():
+            if desc is None:
+                self.stats.pop(id, None)
+
+    async def save_stats(self, table_id: int, stats: TableStats) -> None:
+        """Keeps ANALYZE's result."""
+        self.stats[table_id] = stats
+        await call(self.kv, Batch([Put(keys.stats_key(table_id), msgspec.msgpack.encode(stats))]))
+
+    async def _bootstrap(self) -> None:
+        """A fresh store has the superuser, and the databases defaultdb and postgres, each with its schema public."""
+        descs: list[Desc] = [
+            DatabaseDesc(id=5, version=1, name="postgres"),
+            SchemaDesc(id=2200, version=1, database_id=5, name="public", privileges=(("public", "UC"),)),
+            DatabaseDesc(id=keys.FIRST_USER_ID, version=1, name="defaultdb"),
+            SchemaDesc(id=keys.FIRST_USER_ID + 1, version=1, database_id=keys.FIRST_USER_ID, name="public", privileges=(("public", "UC"),)),
+        ]
+        root = RoleDesc(
+            name=SUPERUSER, oid=10, can_login=True, superuser=True, create_db=True, create_role=True, bypass_rls=True, replication=True
+        )
+        puts = [Put(keys.FORMAT_KEY, FORMAT_VERSION), Put(keys.NEXT_ID_KEY, (keys.FIRST_USER_ID + 16).to_bytes(8, "big"))]
+        for desc in descs:
+            puts.append(Put(keys.descriptor_key(desc.id), encode_descriptor(desc)))
+            puts.append(Put(keys.name_key(*name_of(desc)), desc.id.to_bytes(4, "big")))
+        puts.append(Put(keys.role_key(SUPERUSER), msgspec.msgpack.encode(root)))
+        await call(self.kv, Batch(list(puts)))

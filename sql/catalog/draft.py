@@ -1,0 +1,109 @@
+"""A transaction's own catalog changes, until it commits or rolls back.
+
+Each change is written to the transaction at once (so it commits and rolls back with it), and kept
+here as a derived ``CatalogState`` that the transaction's later statements plan with.
+"""
+
+from __future__ import annotations
+
+from base.errors import TxnRetry
+from kvtier.messages import Lock
+from planner.schema import TableDesc
+from sql.catalog import keys
+from sql.catalog.cache import Catalog
+from sql.catalog.state import CatalogState, Desc, RoleDesc, decode_descriptor, encode_descriptor, name_of
+from txn.transaction import Txn
+
+import msgspec
+
+Snapshot = tuple[CatalogState, dict[int, "Desc | None"], dict[str, "RoleDesc | None"]]
+
+
+class Draft:
+    """Uncommitted DDL of one transaction."""
+
+    def __init__(self, catalog: Catalog, txn: Txn) -> None:
+        self.catalog = catalog
+        self.txn = txn
+        self.state = catalog.state
+        self.descs: dict[int, Desc | None] = {}
+        self.roles: dict[str, RoleDesc | None] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.descs and not self.roles
+
+    def snapshot(self) -> Snapshot:
+        """What ``restore`` needs at ROLLBACK TO SAVEPOINT; the writes are undone by the transaction itself."""
+        return self.state, dict(self.descs), dict(self.roles)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self.state, self.descs, self.roles = snapshot[0], dict(snapshot[1]), dict(snapshot[2])
+
+    async def new_id(self) -> int:
+        return await self.catalog.new_id()
+
+    async def put(self, desc: Desc) -> None:
+        """Creates a descriptor or replaces its older version; claims its name."""
+        old = self.state.by_id.get(desc.id)
+        await self._lock(desc.id, old)
+        if old is None or name_of(old) != name_of(desc):
+            await self._claim(desc)
+            if old is not None:
+                self.txn.delete(keys.name_key(*name_of(old)))
+        self.txn.put(keys.descriptor_key(desc.id), encode_descriptor(desc))
+        self._remember(desc.id, desc)
+
+    async def drop(self, desc: Desc) -> None:
+        """Removes a descriptor and frees its name."""
+        await self._lock(desc.id, desc)
+        self.txn.delete(keys.descriptor_key(desc.id))
+        name_key = keys.name_key(*name_of(desc))
+        await self._get(name_key)
+        self.txn.delete(name_key)
+        self._remember(desc.id, None)
+
+    async def put_role(self, role: RoleDesc) -> None:
+        key = keys.role_key(role.name)
+        await self._get(key)
+        self.txn.put(key, msgspec.msgpack.encode(role))
+        self._remember_role(role.name, role)
+
+    async def drop_role(self, name: str) -> None:
+        key = keys.role_key(name)
+        await self._get(key)
+        self.txn.delete(key)
+        self._remember_role(name, None)
+
+    async def update_table(self, table: TableDesc, **changes: object) -> TableDesc:
+        """Puts the table's next version with some fields changed and returns it."""
+        new = msgspec.structs.replace(table, version=table.version + 1, **changes)
+        await self.put(new)
+        return new
+
+    async def _lock(self, id: int, known: Desc | None) -> None:
+        """Locks the descriptor's row; what is on disk must be what this transaction planned with."""
+        raw = await self._get(keys.descriptor_key(id))
+        stored = None if raw is None else decode_descriptor(raw)
+        if (stored.version if stored else 0) != (known.version if known else 0):
+            raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
+
+    async def _claim(self, desc: Desc) -> None:
+        key = keys.name_key(*name_of(desc))
+        if await self._get(key) is not None:
+            raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
+        self.txn.put(key, desc.id.to_bytes(4, "big"))
+
+    async def _get(self, key: bytes) -> bytes | None:
+        value = self.txn.get(key, Lock.EXCLUSIVE)
+        return value if value is None or isinstance(value, bytes) else await value
+
+    def _remember(self, id: int, desc: Desc | None) -> None:
+        self.descs[id] = desc
+        self.state = self.state.replace({id: desc}, generation=-abs(self.state.generation) - 1)
+
+    def _remember_role(self, name: str, role: RoleDesc | None) -> None:
+        self.roles[name] = role
+        self.state = self.state.replace({}, {name: role}, generation=-abs(self.state.generation) - 1)
+
+
