@@ -1,0 +1,441 @@
+"""The deterministic event loop: virtual time, one thread, one seed.
+
+The Scheduler, Clock and Rng seams of a simulated cluster.  The same seed gives the
+same run, step for step (reliability 143-149), because nothing here depends on real
+time, on object addresses or on hashing::
+
+    ready queue   FIFO, or in *explore* mode a drawn pick: every order the seed asks for
+    timers        one heap of (when, tie, seq): equal deadlines fire in order of
+                  creation, or in drawn order when exploring (asyncio's heap does not)
+    time          jumps to the next timer when nothing is ready; a step takes no time
+    blocking      ``run_blocking`` runs inline and answers after a drawn delay
+
+A *scope* is one simulated node: its own clock (offset, drift), its own pause flag and
+its own crash boundary.  ``crash`` drops every handle and task of the scope *without*
+running their ``finally`` blocks, as a power failure does: their coroutines are buried
+(kept alive, never closed), and what a buried coroutine might still call does nothing.
+
+If every task waits and no timer is left, nobody can ever wake them: ``run`` raises
+``Stuck`` with the names of the waiting tasks, which finds lost wake-ups and
+undetected deadlocks.
+
+``digest`` is a rolling checksum of all steps; two runs of one seed must agree on it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from random import Random
+from typing import Any, Final, TypeVar
+from zlib import crc32
+
+from base.seams import Clock, Rng, Scheduler, Waiter
+
+T = TypeVar("T")
+
+STEPS_MAX: Final = 50_000_000
+"""Steps of one run; more means a livelock."""
+WALL_START_NS: Final = 1_767_225_600_000_000_000
+"""2026-01-01T00:00:00Z: wall time at virtual time 0."""
+BLOCKING_SECONDS_MAX: Final = 0.002
+"""Longest drawn delay of a blocking call (a disk sync)."""
+
+
+class Stuck(Exception):
+    """Every task waits and no timer is left."""
+
+
+class TaskFailed(Exception):
+    """A spawned task ended with an exception nobody awaited; the node would have stopped."""
+
+
+class SeededRng(Rng):
+    """All randomness of a run, from its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def bytes(self, n: int) -> bytes:
+        return self._random.randbytes(n)
+
+    def below(self, n: int) -> int:
+        return self._random.randrange(n)
+
+    def random(self) -> float:
+        return self._random.random()
+
+
+class Handle:
+    """One callback in the ready queue or the heap, tagged with its scope."""
+
+    __slots__ = ("callback", "is_cancelled", "label", "scope")
+
+    def __init__(self, callback: Callable[[], None], scope: Scope, label: str) -> None:
+        self.callback = callback
+        self.scope = scope
+        self.label = label
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class SimWaiter(Waiter):
+    """A one-shot event; what every suspended coroutine here ultimately yields."""
+
+    __slots__ = ("_done", "_error", "_scope", "_tasks", "_value")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._tasks: list[Task] = []
+
+    def wake(self, value: Any = None) -> None:
+        if not self._done:
+            self._value = value
+            self._finish()
+
+    def fail(self, error: BaseException) -> None:
+        if not self._done:
+            self._error = error
+            self._finish()
+
+    def cancel(self) -> bool:
+        """Ends the wait of whoever awaits this with CancelledError; False if it is over already."""
+        if self._done:
+            return False
+        self.fail(CancelledError())
+        return True
+
+    def is_done(self) -> bool:
+        return self._done
+
+    def wait(self) -> Awaitable[Any]:
+        return self
+
+    def __await__(self) -> Generator[SimWaiter, None, Any]:
+        if not self._done:
+            yield self
+        assert self._done, "resumed before the event"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _finish(self) -> None:
+        self._done = True
+        for task in self._tasks:
+            task.resume()
+        self._tasks.clear()
+
+    def add(self, task: Task) -> None:
+        """Registers a task to resume; called by the task itself."""
+        self._tasks.append(task)
+
+    def forget(self, task: Task) -> None:
+        """A cancelled task no longer waits here; nobody else does: the event is over."""
+        self._tasks.remove(task)
+        if not self._tasks:
+            self._done = True
+            self._error = CancelledError()
+
+
+class Task:
+    """A coroutine that the loop drives; awaiting a task gives its result."""
+
+    __slots__ = (
+        "_cancel_requested",
+        "_is_observed",
+        "_waiting",
+        "coroutine",
+        "end",
+        "error",
+        "is_started",
+        "name",
+        "result",
+        "scope",
+    )
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], scope: Scope, name: str) -> None:
+        self.coroutine = coroutine
+        self.scope = scope
+        self.name = name
+        self.end = SimWaiter(scope)
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._waiting: SimWaiter | None = None
+        self._cancel_requested = False
+        self._is_observed = False
+        self.is_started = False
+
+    def is_done(self) -> bool:
+        return self.end.is_done()
+
+    def is_waiting(self) -> bool:
+        """True while suspended on an event that has not happened."""
+        return self._waiting is not None
+
+    def cancel(self) -> None:
+        """Raises CancelledError where the task waits, in the next tick."""
+        if self.end.is_done() or self._cancel_requested:
+            return
+        self._cancel_requested = True
+        if self._waiting is not None:
+            self._waiting.forget(self)
+            self.resume()
+
+    def resume(self) -> None:
+        """Puts the task's next step in the ready queue."""
+        self._waiting = None
+        self.scope.loop.enqueue(Handle(self.step, self.scope, self.name))
+
+    def step(self) -> None:
+        """Runs until the next suspension or the end."""
+        self.is_started = True
+        try:
+            if self._cancel_requested:
+                self._cancel_requested = False
+                event = self.coroutine.throw(CancelledError())
+            else:
+                event = self.coroutine.send(None)
+        except StopIteration as stop:
+            self.result = stop.value
+            self._end(None)
+        except BaseException as error:
+            self._end(error)
+        else:
+            assert event.__class__ is SimWaiter, f"{self.name} awaits something foreign: {event!r}"
+            if event.is_done():
+                self.resume()
+            else:
+                self._waiting = event
+                event.add(self)
+                if self._cancel_requested:
+                    event.forget(self)
+                    self.resume()
+
+    def _end(self, error: BaseException | None) -> None:
+        self.error = error
+        self.scope.tasks.pop(self, None)
+        if error is None:
+            self.end.wake(self.result)
+            return
+        if not self._is_observed and not isinstance(error, CancelledError):
+            self.scope.loop.failures.append((self.name, error))
+        self.end.fail(error)
+
+    def __await__(self) -> Generator[SimWaiter, None, Any]:
+        self._is_observed = True
+        return (yield from self.end.__await__())
+
+    def observe(self) -> Task:
+        """The caller will look at ``error`` itself: a failure does not stop the run."""
+        self._is_observed = True
+        return self
+
+
+class SimClock(Clock):
+    """A scope's clocks: virtual time, bent by an offset and a drift."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._started_ns = scope.loop.now_ns
+        self.offset_ns = 0
+        self.drift_ppm = 0
+
+    def wall_ns(self) -> int:
+        now = self._scope.loop.now_ns
+        return WALL_START_NS + now + self.offset_ns + now * self.drift_ppm // 1_000_000
+
+    def monotonic_ns(self) -> int:
+        return self._scope.loop.now_ns - self._started_ns
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        waiter = SimWaiter(self._scope)
+        self._scope.call_later(seconds, waiter.wake)
+        return waiter
+
+
+class Scope(Scheduler):
+    """One simulated node's share of the loop; implements its Scheduler."""
+
+    def __init__(self, loop: Loop, name: str) -> None:
+        self.loop = loop
+        self.name = name
+        self.is_alive = True
+        self.is_paused = False
+        self.tasks: dict[Task, None] = {}
+        self._parked: list[Handle] = []
+        self.clock = SimClock(self)
+
+    def waiter(self) -> Waiter:
+        return SimWaiter(self)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
+        task = Task(coroutine, self, name)
+        if not self.is_alive:
+            coroutine.close()  # Not started yet, so nothing of it runs.
+            return task
+        self.tasks[task] = None
+        self.loop.enqueue(Handle(task.step, self, name))
+        return task
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        handle = Handle(callback, self, "timer")
+        self.loop.schedule(max(0, round(seconds * 1e9)), handle)
+        return handle.cancel
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.loop.enqueue(Handle(callback, self, "soon"))
+
+    async def run_blocking(self, function: Callable[[], T]) -> T:
+        """Runs the call inline, at the start or at the end of its delay as drawn: callers may rely on neither."""
+        rng = self.loop.rng
+        is_early = rng.below(2) == 0
+        seconds = rng.random() * BLOCKING_SECONDS_MAX
+        if is_early:
+            result = function()
+            await self.clock.sleep(seconds)
+            return result
+        await self.clock.sleep(seconds)
+        return function()
+
+    def crash(self) -> None:
+        """Power failure: nothing of this scope runs again, not even cleanup (reliability 148)."""
+        self.is_alive = False
+        for task in self.tasks:
+            if task.is_started:
+                self.loop.bury(task)
+            else:
+                task.coroutine.close()
+        self.tasks.clear()
+        self._parked.clear()
+
+    def pause(self) -> None:
+        """Stops the scope's steps, as SIGSTOP or a live migration does; time goes on."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Lets the parked steps run, in the order they became due."""
+        self.is_paused = False
+        for handle in self._parked:
+            self.loop.enqueue(handle)
+        self._parked.clear()
+
+    def park(self, handle: Handle) -> None:
+        self._parked.append(handle)
+
+
+class Loop:
+    """Virtual time, the timer heap and the ready queue of all scopes."""
+
+    def __init__(self, seed: int = 0, explore: bool = False) -> None:
+        self.rng = SeededRng(seed)
+        self.explore = explore
+        self.now_ns = 0
+        self.steps = 0
+        self.digest = 0
+        self.failures: list[tuple[str, BaseException]] = []
+        self._sequence = 0
+        self._timers: list[tuple[int, int, int, Handle]] = []
+        self._ready: deque[Handle] = deque()
+        self._choices: list[Handle] = []
+        self._graveyard: list[Task] = []
+        self.scopes: list[Scope] = []
+        self.main = self.scope("main")
+
+    def scope(self, name: str) -> Scope:
+        """Returns a fresh scope; a restarted node gets a new one."""
+        scope = Scope(self, name)
+        self.scopes.append(scope)
+        return scope
+
+    def enqueue(self, handle: Handle) -> None:
+        """Makes a handle ready now."""
+        if self.explore:
+            self._choices.append(handle)
+        else:
+            self._ready.append(handle)
+
+    def schedule(self, delay_ns: int, handle: Handle) -> None:
+        """Makes a handle ready after a delay."""
+        self._sequence += 1
+        tie = self.rng.below(1 << 20) if self.explore else 0
+        heapq.heappush(self._timers, (self.now_ns + delay_ns, tie, self._sequence, handle))
+
+    def bury(self, task: Task) -> None:
+        """Keeps a crashed task alive for ever, so that its ``finally`` blocks never run while the run lasts."""
+        self._graveyard.append(task)
+
+    def run(self, coroutine: Coroutine[Any, Any, T], name: str = "main") -> T:
+        """Drives everything until this coroutine ends; returns its result or raises its error."""
+        task = self.main.spawn(coroutine, name).observe()
+        while not task.is_done():
+            if not self.step():
+                raise Stuck(self._waiting_names())
+        if task.error is not None:
+            raise task.error
+        result: T = task.result
+        return result
+
+    def run_for(self, seconds: float) -> None:
+        """Drives everything due within this much virtual time, then advances to its end."""
+        end_ns = self.now_ns + round(seconds * 1e9)
+        while self._has_ready() or (self._timers and self._timers[0][0] <= end_ns):
+            self.step()
+        self.now_ns = end_ns
+
+    def settle(self) -> None:
+        """Runs ready steps until none is left, without advancing time."""
+        while self._has_ready():
+            self.step()
+
+    def step(self) -> bool:
+        """Runs one handle, advancing time if none is ready; False if nothing is left to do."""
+        if self.failures:
+            name, error = self.failures[0]
+            raise TaskFailed(f"{name}: {error!r}") from error
+        if not self._has_ready() and not self._advance():
+            return False
+        handle = self._pick()
+        self.steps += 1
+        assert self.steps <= STEPS_MAX, f"livelock: {self.steps} steps at {self.now_ns} ns"
+        scope = handle.scope
+        if handle.is_cancelled or not scope.is_alive:
+            return True
+        if scope.is_paused:
+            scope.park(handle)
+            return True
+        self.digest = crc32(b"%d %s %s" % (self.now_ns, scope.name.encode(), handle.label.encode()), self.digest)
+        handle.callback()
+        return True
+
+    def _has_ready(self) -> bool:
+        return bool(self._ready) or bool(self._choices)
+
+    def _advance(self) -> bool:
+        """Moves time to the next timer and everything due with it to the ready queue."""
+        timers = self._timers
+        while timers and timers[0][3].is_cancelled:
+            heapq.heappop(timers)
+        if not timers:
+            return False
+        self.now_ns = timers[0][0]
+        while timers and timers[0][0] == self.now_ns:
+            self.enqueue(heapq.heappop(timers)[3])
+        return True
+
+    def _pick(self) -> Handle:
+        if not self.explore:
+            return self._ready.popleft()
+        choices = self._choices
+        index = self.rng.below(len(choices)) if len(choices) > 1 else 0
+        choices[index], choices[-1] = choices[-1], choices[index]
+        return choices.pop()
+
+    def _waiting_names(self) -> str:
+        return "; ".join(f"{scope.name}/{task.name}" for scope in self.scopes for task in scope.tasks)
