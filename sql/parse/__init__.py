@@ -1,0 +1,1 @@
+"""SQL text to statements: the sqlglot dialect, our own statement front end, literal lifting."""
