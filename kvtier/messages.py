@@ -71,6 +71,15 @@ BATCH_BYTES_MAX: Final = 4 << 20
 """Largest encoded batch between nodes (reliability.md 56)."""
 
 
+class Skipped:
+    """The one value ``SKIPPED``: a locking Get with Wait.SKIP met a lock and left the row out."""
+
+    __slots__ = ()
+
+
+SKIPPED: Final = Skipped()
+
+
 class TxnMeta(Struct):
     """What a transaction tells every range it touches.
 
@@ -95,6 +104,9 @@ class TxnMeta(Struct):
     """Closed intervals of sequence numbers rolled back by savepoints."""
     lock_timeout_ms: int = 0
     """0 waits for ever."""
+    start_ts: int = 0
+    """Read timestamp of the first epoch; never moves (0: read_ts).  Orders transactions by age, and
+    keeps a finished one from coming back (reliability 14)."""
 
 
 # --- operations ----------------------------------------------------------------

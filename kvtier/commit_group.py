@@ -1,0 +1,117 @@
+"""Group commit: one sync for all that was written before it began.
+
+    write, write, write | sync ........ | sync ......
+                          write, write -^ these join the next
+
+Batches are written unsynced on the loop, which is fast; durability is one blocking
+``engine.sync()`` off the loop for everything written before it started (design.md
+section 3, reliability 108).  A commit waits for the first sync that began after its
+write.  The order of the log is the order of the writes, so what a transaction depends on
+is durable no later than itself.
+
+A sync that fails says nothing about what is on disk, and a second try would lie
+(reliability 5 of section 0): every waiter gets AmbiguousResult, ``on_fatal`` ends the process,
+nothing is accepted any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from base.eager import Eager
+from base.errors import AmbiguousResult, StorageFailure
+from base.seams import Engine, Scheduler, Waiter
+
+WAITING_MAX: Final = 100_000
+"""Commits that may wait for syncs; more than any number of sessions."""
+
+
+class CommitGroup:
+    """Syncs an engine on demand; see the module docstring.
+
+    Invariant: ``synced_seq`` <= engine.write_seq(); all waiting sequences are above ``synced_seq``.
+    """
+
+    def __init__(self, engine: Engine, scheduler: Scheduler, on_fatal: Callable[[BaseException], None]) -> None:
+        self._engine = engine
+        self._scheduler = scheduler
+        self._on_fatal = on_fatal
+        self._waiting: deque[tuple[int, Waiter]] = deque()
+        self._is_running = False
+        self.failure: BaseException | None = None
+        self.synced_seq: int = engine.write_seq()
+        """Everything up to this engine sequence is durable (the engine was opened from disk)."""
+        self.on_synced: list[Callable[[int], None]] = []
+        """Called with the new ``synced_seq`` after each sync, before the waiters are woken."""
+        self.syncs = 0
+        self.commits = 0
+
+    def wait(self, seq: int) -> Eager[None]:
+        """Returns None if ``seq`` is durable, else an awaitable that ends after its sync."""
+        if seq <= self.synced_seq:
+            return None
+        return self._wait(seq)
+
+    async def _wait(self, seq: int) -> None:
+        await self.join(seq).wait()
+
+    def join(self, seq: int) -> Waiter:
+        """Returns a waiter woken once ``seq`` is durable, and sees to it that a sync begins."""
+        waiter = self._scheduler.waiter()
+        if self.failure is not None:
+            waiter.fail(ambiguous(self.failure))
+            return waiter
+        assert len(self._waiting) < WAITING_MAX, len(self._waiting)
+        self._waiting.append((seq, waiter))
+        if not self._is_running:
+            self._is_running = True
+            self._scheduler.spawn(self._run(), "commit group")
+        return waiter
+
+    async def _run(self) -> None:
+        """Syncs until nobody waits."""
+        try:
+            while self._waiting and self.failure is None:
+                covered = self._engine.write_seq()
+                self.commits += len(self._waiting)
+                try:
+                    await self._scheduler.run_blocking(self._engine.sync)
+                except StorageFailure as failure:
+                    self.fail(failure)
+                    return
+                self.syncs += 1
+                self._advance(covered)
+        finally:
+            self._is_running = False
+
+    def _advance(self, covered: int) -> None:
+        """Notes that everything up to ``covered`` is durable and wakes whom it concerns."""
+        self.synced_seq = covered
+        for callback in self.on_synced:
+            callback(covered)
+        waiting = self._waiting
+        # Sequences were appended in the order of the writes, but a reader may wait for an older one.
+        for _ in range(len(waiting)):
+            entry = waiting.popleft()
+            if entry[0] <= covered:
+                entry[1].wake()
+            else:
+                waiting.append(entry)
+
+    def fail(self, failure: BaseException) -> None:
+        """Ends everything: what was written may or may not be on disk."""
+        if self.failure is not None:
+            return
+        self.failure = failure
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for _, waiter in waiting:
+            waiter.fail(ambiguous(failure))
+        self._on_fatal(failure)
+
+
+def ambiguous(failure: BaseException) -> AmbiguousResult:
+    """Returns the error of a commit whose sync failed."""
+    return AmbiguousResult("the outcome of the commit is unknown", detail=f"syncing the log failed: {failure}")

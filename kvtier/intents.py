@@ -1,0 +1,161 @@
+"""The intents of a store, as an index in memory.
+
+The intents themselves, with their values, are in the lock family (``kvtier.mvcc``); a
+deleted span that is not yet committed is in the local family.  What a request must know
+to see whether one is in its way, and whose it is, is kept here: loaded when the store
+opens, changed only when a batch is applied.  Empty on a store that only sees one-phase
+commits, and then it costs one test.
+
+    key  -> Intent(transaction, write_ts, seq)
+    [start, end) -> SpanIntent(transaction, write_ts, seq)     few, in a list
+
+``write_ts`` is where the value would appear.  A push raises it here only: the record
+remembers the push (``TxnRecord.write_ts``), and after a restart one is pushed again.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sortedcontainers import SortedList
+
+from kvtier.messages import TxnMeta
+
+SPAN_INTENTS_MAX: Final = 1_024
+"""Deleted spans under way in one store; they are searched one by one."""
+
+
+class Intent:
+    """One key's intent."""
+
+    __slots__ = ("seq", "txn", "write_ts")
+
+    def __init__(self, txn: TxnMeta, write_ts: int, seq: int) -> None:
+        self.txn = txn
+        """A copy shared by all intents of the transaction."""
+        self.write_ts = write_ts
+        self.seq = seq
+        """Of the latest write."""
+
+
+class SpanIntent:
+    """A span deletion that is not yet committed."""
+
+    __slots__ = ("end", "seq", "start", "txn", "write_ts")
+
+    def __init__(self, txn: TxnMeta, start: bytes, end: bytes, write_ts: int, seq: int) -> None:
+        self.txn = txn
+        self.start = start
+        self.end = end
+        self.write_ts = write_ts
+        self.seq = seq
+
+
+class IntentIndex:
+    """See the module docstring."""
+
+    def __init__(self) -> None:
+        self.points: dict[bytes, Intent] = {}
+        self.spans: list[SpanIntent] = []
+        self._keys: SortedList = SortedList()
+        self._by_txn: dict[bytes, dict[bytes, None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.points) or bool(self.spans)
+
+    def add(self, key: bytes, txn: TxnMeta, write_ts: int, seq: int) -> None:
+        """Notes an intent, new or written again."""
+        found = self.points.get(key)
+        if found is not None:
+            assert found.txn.id == txn.id, (key, found.txn.id, txn.id)
+            found.write_ts = max(write_ts, found.write_ts)
+            found.seq = seq
+            found.txn = txn
+            return
+        self.points[key] = Intent(txn, write_ts, seq)
+        self._keys.add(key)
+        self._by_txn.setdefault(txn.id, {})[key] = None
+
+    def remove(self, key: bytes, txn_id: bytes) -> bool:
+        """Forgets a resolved intent; False if there was none of that transaction."""
+        found = self.points.get(key)
+        if found is None or found.txn.id != txn_id:
+            return False
+        del self.points[key]
+        self._keys.remove(key)
+        keys = self._by_txn[txn_id]
+        del keys[key]
+        if not keys:
+            del self._by_txn[txn_id]
+        return True
+
+    def add_span(self, intent: SpanIntent) -> None:
+        """Notes a span deletion under way."""
+        self.spans.append(intent)
+
+    def remove_spans(self, start: bytes, end: bytes, txn_id: bytes) -> None:
+        """Forgets the resolved span deletions of a transaction inside [start, end)."""
+        self.spans = [
+            span for span in self.spans if not (span.txn.id == txn_id and start <= span.start and span.end <= end)
+        ]
+
+    def other_at(self, key: bytes, txn_id: bytes) -> Intent | SpanIntent | None:
+        """Returns another transaction's intent over a key."""
+        found = self.points.get(key)
+        if found is not None and found.txn.id != txn_id:
+            return found
+        for span in self.spans:
+            if span.txn.id != txn_id and span.start <= key < span.end:
+                return span
+        return None
+
+    def keys_in(self, start: bytes, end: bytes, reverse: bool = False) -> list[bytes]:
+        """Returns the keys with point intents in [start, end), in order."""
+        return list(self._keys.irange(start, end, (True, False), reverse))
+
+    def others_in(self, start: bytes, end: bytes, txn_id: bytes, upto_ts: int) -> list[tuple[bytes, Intent | SpanIntent]]:
+        """Returns (key, intent) of other transactions in [start, end) that would appear at or below ``upto_ts``."""
+        found: list[tuple[bytes, Intent | SpanIntent]] = []
+        points = self.points
+        for key in self._keys.irange(start, end, (True, False)):
+            intent = points[key]
+            if intent.txn.id != txn_id and intent.write_ts <= upto_ts:
+                found.append((key, intent))
+        for span in self.spans:
+            if span.txn.id != txn_id and span.write_ts <= upto_ts and span.start < end and start < span.end:
+                found.append((max(span.start, start), span))
+        return found
+
+    def own_spans(self, txn: TxnMeta) -> list[SpanIntent]:
+        """Returns the transaction's own span deletions that its reads see, oldest first."""
+        return [
+            span
+            for span in self.spans
+            if span.txn.id == txn.id and span.seq <= txn.seq and not is_ignored(span.seq, txn.ignored)
+        ]
+
+    def keys_of(self, txn_id: bytes) -> list[bytes]:
+        """Returns the keys of a transaction's point intents, in the order they were written."""
+        return list(self._by_txn.get(txn_id, ()))
+
+    def spans_of(self, txn_id: bytes) -> list[tuple[bytes, bytes]]:
+        """Returns a transaction's span deletions."""
+        return [(span.start, span.end) for span in self.spans if span.txn.id == txn_id]
+
+    def has_any_of(self, txn_id: bytes) -> bool:
+        """True if the transaction has an intent of either kind here."""
+        return txn_id in self._by_txn or any([span.txn.id == txn_id for span in self.spans])
+
+    def check(self) -> None:
+        """Asserts that the views agree; for tests."""
+        assert list(self._keys) == sorted(self.points), "sorted keys"
+        listed = sorted([key for keys in self._by_txn.values() for key in keys])
+        assert listed == list(self._keys), "keys by transaction"
+
+
+def is_ignored(seq: int, ignored: tuple[tuple[int, int], ...]) -> bool:
+    """True if a savepoint rolled this sequence number back."""
+    for lower, upper in ignored:
+        if lower <= seq <= upper:
+            return True
+    return False
