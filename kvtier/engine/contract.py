@@ -1,0 +1,68 @@
+"""What the store may ask of an engine beyond the seam in ``base.seams``.
+
+    write(batch) ----> visible at once, ``write_seq`` moves by one
+    sync()       ----> everything written before the call is durable, ``synced_seq`` follows
+    crash        ----> everything synced, and a prefix of the batches written after it
+
+``point_iterator(cf)`` is the hot path.  Making an iterator costs three times as much as
+seeking one, and an iterator sees only what was there when it was made; so the engine
+keeps one unbounded cursor per family and hands out the same one until a write touches
+that family.  The price is a rule:
+
+Invariant: a cursor is used within one tick, by one function, and never across a write or
+an await; whoever asks for it next moves it.  Scans and point reads both use it.
+
+A cursor is the native RocksDB iterator itself (no wrapper, no object per read).  Its
+``key`` and ``value`` are None when it is not positioned; ``status`` must be called then,
+because an iterator that meets a corrupt block ends as if the family ended (reliability 119).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol
+
+from base.seams import Engine
+from kvtier.engine.batch import OpBatch
+
+
+class Cursor(Protocol):
+    """An unbounded, shared, native iterator; see the module docstring."""
+
+    def seek(self, key: bytes) -> None: ...
+    def seek_for_prev(self, key: bytes) -> None: ...
+    def seek_to_last(self) -> None: ...
+    def next(self) -> None: ...
+    def prev(self) -> None: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def status(self) -> None:
+        """Raises if the iterator stopped for an error."""
+
+
+class StoreEngine(Engine):
+    """The engine contract the storage tier is written against.
+
+    Every call after a failed write or sync raises StorageFailure: RocksDB goes on
+    serving an unsynced value from its memtable after the disk refused it
+    (reliability, section 0, item 5), and nothing may be told from such a state.
+    """
+
+    @abstractmethod
+    def batch(self) -> OpBatch: ...
+
+    @abstractmethod
+    def point_iterator(self, cf: int) -> Cursor:
+        """Returns the family's shared cursor, up to date, at no particular position."""
+
+    @abstractmethod
+    def synced_seq(self) -> int:
+        """The ``write_seq`` up to which everything is durable."""
+
+    @abstractmethod
+    def compact_span(self, cf: int, lower: bytes, upper: bytes) -> None:
+        """Blocking; reclaims the space of deleted keys in [lower, upper)."""
+
+    @abstractmethod
+    def fail(self, what: str, cause: BaseException) -> BaseException:
+        """Poisons the engine; returns the StorageFailure to raise."""
