@@ -79,7 +79,7 @@ class Col(Expr):
 class Call(Expr):
     """A resolved function, operator or cast.  ``function.strict`` tells that NULL in gives NULL out."""
 
-    __slots__ = ("args", "function", "variadic")
+    __slots__ = ("args", "function")
 
     def __init__(self, function: Function, args: tuple[Expr, ...], type: PgType, typmod: int = -1) -> None:
         self.function = function

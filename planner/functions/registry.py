@@ -19,6 +19,9 @@ from typing import Any
 
 from base.types import PgType
 
+Specializer = Callable[[tuple[PgType, ...], PgType], tuple[Callable[..., Any], str]]
+"""(actual argument types, actual result type) -> (impl, inline template or "")."""
+
 IMMUTABLE = "i"
 STABLE = "s"
 VOLATILE = "v"
@@ -27,8 +30,8 @@ VOLATILE = "v"
 class Function:
     """A scalar or set-returning function, or the function behind an operator or cast."""
 
-    __slots__ = ("arg_types", "cost", "impl", "inline", "leakproof", "name", "needs_context", "oid", "out_fields", "result",
-                 "returns_set", "strict", "variadic", "volatility")  # fmt: skip
+    __slots__ = ("arg_types", "cost", "generic", "impl", "inline", "instances", "leakproof", "name", "needs_context", "oid", "out_fields",
+                 "result", "returns_set", "specialize", "strict", "variadic", "volatility")  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Function:
         inline: str = "",
         out_fields: tuple[tuple[str, PgType], ...] = (),
         cost: float = 1.0,
+        specialize: Specializer | None = None,
     ) -> None:
         self.name = name
         self.arg_types = arg_types
@@ -65,6 +69,12 @@ class Function:
         """Names and types of a composite result's columns."""
         self.cost = cost
         self.leakproof = False
+        self.specialize = specialize
+        """Polymorphic functions whose work depends on the actual types: makes ``(impl, inline)`` for them."""
+        self.instances: dict[tuple[int, ...], Function] = {}
+        """Specialized copies by OIDs of the actual argument types (see ``resolve.specialized``)."""
+        self.generic: Function | None = None
+        """Of a specialized copy: the registry's entry."""
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(t.name for t in self.arg_types)})"
@@ -75,10 +85,12 @@ class Aggregate:
 
     ``combine(state, state)`` merges partial states (None: not divisible).  Strict aggregates skip
     rows with a NULL argument.  ``ordered_set``: WITHIN GROUP aggregates; direct arguments go to ``final`` after
-    the state.  ``inverse`` may undo ``step`` for moving window frames.
+    the state.  ``inverse(state, *args) -> state | None`` may undo ``step`` for moving window frames (None: recompute).
+    ``final`` must not change the state.  With ``needs_context`` ``step`` and ``final`` get the ExecContext first.
     """
 
-    __slots__ = ("arg_types", "combine", "empty", "final", "init", "inverse", "name", "needs_context", "oid", "ordered_set", "result", "step", "strict", "variadic")  # fmt: skip
+    __slots__ = ("arg_types", "combine", "direct_args", "empty", "final", "init", "inverse", "name", "needs_context", "oid", "ordered_set", "result",
+                 "specialize", "step", "strict", "variadic")  # fmt: skip
 
     def __init__(
         self,
@@ -95,9 +107,13 @@ class Aggregate:
         inverse: Callable[..., Any] | None = None,
         variadic: bool = False,
         ordered_set: bool = False,
+        needs_context: bool = False,
+        direct_args: int = 0,
+        specialize: Callable[[Aggregate, tuple[PgType, ...], PgType], Aggregate] | None = None,
     ) -> None:
         self.name = name
         self.arg_types = arg_types
+        """With ``ordered_set`` the direct arguments first, then the aggregated ones."""
         self.result = result
         self.init = init
         self.step = step
@@ -108,7 +124,11 @@ class Aggregate:
         self.inverse = inverse
         self.variadic = variadic
         self.ordered_set = ordered_set
-        self.needs_context = False
+        self.needs_context = needs_context
+        self.direct_args = direct_args
+        """How many leading arguments of an ordered-set aggregate are direct."""
+        self.specialize = specialize
+        self.empty: Any = None
 
 
 class WindowFunction:
@@ -117,7 +137,16 @@ class WindowFunction:
 
     __slots__ = ("arg_types", "impl", "name", "oid", "result", "uses_frame")
 
-    def __init__(self, name: str, arg_types: tuple[PgType, ...], result: PgType, impl: Callable[..., Any], *, oid: int = 0, uses_frame: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        arg_types: tuple[PgType, ...],
+        result: PgType,
+        impl: Callable[..., Any],
+        *,
+        oid: int = 0,
+        uses_frame: bool = False,
+    ) -> None:
         self.name = name
         self.arg_types = arg_types
         self.result = result
