@@ -11,7 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from base.eager import Eager
-from kvtier.messages import Isolation, Lock, ScanResult, Wait
+from kvtier.messages import SKIPPED, Isolation, Lock, ScanResult, Wait
+
+__all__ = ["SKIPPED", "Txn"]
 
 
 class Txn(ABC):
@@ -23,7 +25,9 @@ class Txn(ABC):
     """True until something was written."""
 
     @abstractmethod
-    def get(self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[bytes | None]:
+    def get(
+        self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b""
+    ) -> Eager[bytes | None]:
         """Reads one key.  ``projection`` (base.rows) names the columns used; narrows refresh.
 
         Lock.EXCLUSIVE and SHARE return the newest committed value, after moving the transaction's
@@ -32,7 +36,9 @@ class Txn(ABC):
         """
 
     @abstractmethod
-    def get_many(self, keys: list[bytes], lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[list[bytes | None]]:
+    def get_many(
+        self, keys: list[bytes], lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b""
+    ) -> Eager[list[bytes | None]]:
         """Reads several keys in one batch; results in order."""
 
     @abstractmethod
@@ -102,12 +108,3 @@ class Txn(ABC):
     @abstractmethod
     def refresh_to(self, ts: int) -> Eager[bool]:
         """Tries to move the read timestamp to ``ts``: True if every read so far is the same there."""
-
-
-class Skipped:
-    """The one value ``SKIPPED``: a row left out by SKIP LOCKED."""
-
-    __slots__ = ()
-
-
-SKIPPED = Skipped()

@@ -1,0 +1,597 @@
+"""How a transaction ends: one-phase commit, parallel commit, rollback, heartbeats.
+
+    read-only            nothing is sent; waits until what it saw is durable
+    one-phase            every key in this store and nothing flushed: one batch
+                         [Refresh of all reads.., writes.., EndTxn], no intent ever exists
+    parallel             intents and a STAGING record in one round.  Committed as soon as all
+                         of it succeeded at the staged timestamp (implicit commit); the record is
+                         made explicit and the intents are resolved in the background
+    two rounds           what a parallel commit falls back to when a timestamp was pushed:
+                         intents, refresh to the highest of their timestamps, explicit EndTxn.
+                         A batch with EndTxn is never sent twice as it was (reliability 9)
+
+What can go wrong with the batch that ends the transaction::
+
+    an error of the store     nothing was committed; the transaction is open again: restart or roll back
+    AmbiguousResult           state ``ambiguous``: never retried, never aborted by us (reliability 6-8)
+    the task is cancelled     one-phase: ambiguous, locks are released all the same;
+                              otherwise the rest runs on in a task of the node (reliability 133)
+
+A *named* transaction (``set_commit_key``) writes one more row, its outcome, in the same
+batch: if the row exists already, the commit fails.  So asking (``Coordinator.outcome``) is
+reading that row, or writing "aborted" into it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine, Generator
+from typing import Any, Final, TypeVar
+
+from base.eager import Eager
+from base.errors import (
+    AmbiguousResult,
+    ConditionFailed,
+    KvError,
+    MeridianError,
+    SqlError,
+    TxnAborted,
+    TxnRetry,
+    WriteTooOld,
+)
+from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
+from base.seams import Waiter
+from kvtier.messages import (
+    Batch,
+    ConditionalPut,
+    Delete,
+    DeleteSpan,
+    EndTxn,
+    Heartbeat,
+    Isolation,
+    Lock,
+    Op,
+    Put,
+    Refresh,
+    Reply,
+    ResolveIntents,
+    TxnMeta,
+    TxnStatus,
+)
+from txn.attempt import ABORTED, AMBIGUOUS, COMMITTED, COMMITTING, OPEN
+from txn.buffer import WriteBuffer
+from txn.reads import Reader
+from txn.spans import point_end
+
+T = TypeVar("T")
+
+COMMITTED_MARK: Final = b"C"
+ABORTED_MARK: Final = b"A"
+"""First byte of an outcome row; the transaction's id follows."""
+
+ResolvePart = tuple[tuple[bytes, ...], tuple[tuple[bytes, bytes], ...]]
+"""(keys, spans) of one ResolveIntents."""
+
+
+class Owned:
+    """Awaitable result of a task of the node; nobody has to await it."""
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._waiter.wait().__await__()
+
+
+class Committer(Reader):
+    """The ending half of ``Transaction``."""
+
+    _commit_key: str = ""
+    _deadline_ts: int = 0
+    _is_abandoned: bool = False
+    """Rolled back by its owner while its commit was under way in a task of the node."""
+
+    def __init__(self, coordinator: Any, isolation: Isolation) -> None:
+        super().__init__(coordinator, isolation)
+        self._intent_keys: dict[bytes, None] = {}
+        self._intent_spans: list[tuple[bytes, bytes]] = []
+        self._stop_timer: Any = None
+
+    def set_commit_key(self, name: str) -> None:
+        """Names the transaction; its outcome can be asked for later by that name."""
+        self._commit_key = name
+
+    def set_deadline(self, ts: int) -> None:
+        """The commit timestamp must stay below this (a lease on a descriptor; reliability 81)."""
+        self._deadline_ts = ts if not self._deadline_ts else min(ts, self._deadline_ts)
+
+    # --- commit -----------------------------------------------------------------
+
+    def commit(self) -> Eager[int]:
+        self._check_open()
+        has_writes = bool(self._buffer) or self._is_flushed or bool(self._commit_key)
+        if not has_writes and not (self._is_locked and self._validations and not self.single_store):
+            return self._commit_reads()
+        self._is_plain = False
+        if self._is_flushed or self._coordinator.settings.force_intents or not self._fits_one_batch():
+            self._state = COMMITTING
+            return self._own(self._commit_parallel(), "commit")
+        if self.single_store or not self._has_checks():
+            return self._commit_one_phase()
+        self._state = COMMITTING
+        return self._own(self._commit_refreshed(), "commit")
+
+    def _fits_one_batch(self) -> bool:
+        """True if one store holds every written key as its only replica."""
+        if self.single_store:
+            return True
+        buffer = self._buffer
+        keys: list[bytes] = []
+        if buffer is not None:
+            if buffer.spans:
+                return False
+            keys += buffer.entries
+        return self._coordinator.kv.is_local(keys + self._commit_key_row())
+
+    def _commit_reads(self) -> Eager[int]:
+        """Ends a transaction that wrote nothing."""
+        self._state = COMMITTED
+        self._is_plain = False
+        self.commit_ts = self.read_ts
+        if self._is_locked:
+            self._release(TxnStatus.COMMITTED)
+        if self._unsynced:
+            durable = self._coordinator.kv.wait_durable(self._unsynced)
+            if durable is not None:
+                return self._confirm_later(durable)
+        return self.commit_ts if self.single_store else self._confirm()
+
+    async def _confirm_later(self, durable: Awaitable[None]) -> int:
+        await durable
+        confirmed = self._confirm()
+        return confirmed if isinstance(confirmed, int) else await confirmed
+
+    def _confirm(self) -> Eager[int]:
+        """Commit-wait: a timestamp ahead of our clock is told to nobody before its time (reliability 27)."""
+        if not self.single_store:
+            ahead_us = (self.commit_ts >> LOGICAL_BITS) - self._wall_us()
+            if ahead_us > 0:
+                return self._confirm_after(ahead_us)
+        return self.commit_ts
+
+    def _wall_us(self) -> int:
+        return self._coordinator.clock.wall_ns() // 1000 - EPOCH_UNIX_US
+
+    async def _confirm_after(self, ahead_us: int) -> int:
+        while ahead_us > 0:
+            await self._coordinator.clock.sleep(ahead_us / 1e6)
+            ahead_us = (self.commit_ts >> LOGICAL_BITS) - self._wall_us()
+        return self.commit_ts
+
+    def _note_committed(self, commit_ts: int) -> None:
+        self.commit_ts = commit_ts
+        self._state = COMMITTED
+        self._stop_heartbeat()
+
+    # --- one phase --------------------------------------------------------------
+
+    def _commit_one_phase(self) -> Eager[int]:
+        batch = self._one_phase_batch(True)
+        self._state = COMMITTING
+        try:
+            reply = self._send(batch)
+        except MeridianError as error:
+            return self._retry_one_phase(error)
+        if isinstance(reply, Reply):
+            self._note_committed(reply.write_ts or reply.ts)
+            return self._confirm()
+        return self._await_one_phase(reply)
+
+    async def _await_one_phase(self, pending: Awaitable[Reply]) -> int:
+        try:
+            reply = await pending
+        except MeridianError as error:
+            again = self._retry_one_phase(error)
+            return again if isinstance(again, int) else await again
+        except BaseException:
+            self._state = AMBIGUOUS
+            self._release(TxnStatus.ABORTED)
+            raise
+        self._note_committed(reply.write_ts or reply.ts)
+        self._release_remote(TxnStatus.COMMITTED)
+        confirmed = self._confirm()
+        return confirmed if isinstance(confirmed, int) else await confirmed
+
+    def _retry_one_phase(self, error: MeridianError) -> Eager[int]:
+        """Refreshes and sends again after a definite WriteTooOld; anything else goes up."""
+        failure = self._reopen(error)
+        self._commit_attempts += 1
+        if isinstance(error, WriteTooOld) and self._commit_attempts < self._coordinator.settings.commit_attempts_max:
+            return self._commit_one_phase_again(error)
+        raise failure
+
+    async def _commit_one_phase_again(self, error: WriteTooOld) -> int:
+        if not await self._advance(error):
+            raise error
+        again = self._commit_one_phase()
+        return again if isinstance(again, int) else await again
+
+    _commit_attempts: int = 0
+
+    def _reopen(self, error: MeridianError) -> MeridianError:
+        """After a failed end: open again if nothing can have been committed.  Returns what to raise."""
+        if isinstance(error, KvError) and not isinstance(error, AmbiguousResult):
+            self._state = OPEN
+        else:
+            self._state = AMBIGUOUS
+        if not isinstance(error, ConditionFailed):
+            return error
+        # The outcome row of a named transaction was there already.
+        if (error.actual or b"").startswith(ABORTED_MARK):
+            return TxnAborted(f'transaction "{self._commit_key}" was cancelled by an inquiry', reason="outcome_asked")
+        return SqlError(
+            f'transaction "{self._commit_key}" was already committed',
+            sqlstate="23505",
+            hint="This attempt had no effect; the earlier one stands.",
+        )
+
+    def _one_phase_batch(self, can_forward: bool) -> Batch:
+        """Returns the batch that is the whole commit."""
+        if not self.read_ts or self.isolation == Isolation.READ_COMMITTED:
+            self._start()
+        row = self._commit_key_row()
+        buffer = self._buffer
+        ops = self._checks(0) if can_forward else []
+        writes: list[Op] = [] if buffer is None else buffer.into_commit_ops()
+        ops += self._outcome_ops(row)
+        ops += writes
+        meta = self._ensure_meta(row[0] if row else self._first_key(writes))
+        meta.seq = self._seq
+        ops.append(EndTxn(True, self._deadline_ts, can_forward=can_forward, commit_key=self._commit_key))
+        return Batch(ops, self.read_ts, meta)
+
+    def _first_key(self, writes: list[Op]) -> bytes:
+        if not writes:
+            return b""
+        op = writes[0]
+        return op.start if isinstance(op, DeleteSpan) else op.key  # type: ignore[union-attr]  # a write
+
+    def _checks(self, to_ts: int) -> list[Op]:
+        """Returns what must be the same at the commit timestamp (0) as when it was read."""
+        ops: list[Op] = []
+        if self.isolation == Isolation.SERIALIZABLE and (not to_ts or to_ts > self.read_ts):
+            ops = self._reads.into_ops(self.read_ts, to_ts)
+        for key, ts in self._validations.items():
+            if not to_ts or to_ts > ts:
+                ops.append(Refresh(key, point_end(key), ts, to_ts))
+        return ops
+
+    def _commit_key_row(self) -> list[bytes]:
+        if not self._commit_key:
+            return []
+        return [self._coordinator.settings.commit_key_prefix + self._commit_key.encode()]
+
+    def _outcome_ops(self, row: list[bytes]) -> list[Op]:
+        return [ConditionalPut(key, COMMITTED_MARK + self._ensure_meta(key).id, None, self._next_seq()) for key in row]
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    async def _commit_refreshed(self) -> int:
+        """One phase where reads lie in other ranges: refreshes first, then commits at exactly that timestamp."""
+        for _ in range(self._coordinator.settings.commit_attempts_max):
+            await self._check_at(max(self._coordinator.kv.now(), self.read_ts))
+            batch = self._one_phase_batch(False)
+            try:
+                reply = self._send(batch)
+                if not isinstance(reply, Reply):
+                    reply = await reply
+            except (TxnRetry, WriteTooOld):
+                continue
+            self._note_committed(reply.write_ts or reply.ts)
+            self._release_remote(TxnStatus.COMMITTED)
+            return await self._confirmed()
+        raise TxnRetry("could not commit at the refreshed timestamp", reason="pushed")
+
+    async def _check_at(self, ts: int) -> None:
+        """Moves the transaction to ``ts`` for its commit, or raises ReadConflict."""
+        ops = self._checks(ts)
+        if ops:
+            reply = self._send(self._batch(ops))
+            if not isinstance(reply, Reply):
+                reply = await reply
+            self._note_reply(reply)
+        for key in self._validations:
+            self._validations[key] = max(ts, self._validations[key])
+        if self.isolation != Isolation.REPEATABLE_READ:
+            self._set_read_ts(max(ts, self.read_ts))
+        elif self._meta is not None:
+            self._meta.write_ts = max(self._meta.write_ts, ts)
+
+    async def _confirmed(self) -> int:
+        confirmed = self._confirm()
+        return confirmed if isinstance(confirmed, int) else await confirmed
+
+    # --- parallel commit --------------------------------------------------------
+
+    async def _commit_parallel(self) -> int:
+        """Stages everything in one round; see the module docstring."""
+        if not self.read_ts or self.isolation == Isolation.READ_COMMITTED:
+            self._start()
+        buffer = self._buffer
+        if buffer is not None and buffer.spans:
+            await self._flush(buffer)  # A span cannot be in flight.
+        row = self._commit_key_row()
+        writes: list[Op] = [] if buffer is None else buffer.into_commit_ops()
+        writes += self._outcome_ops(row)
+        meta = self._ensure_meta(self._first_key(writes))
+        staged_ts = await self._check_pushed(meta)
+        in_flight = self._note_intents(writes)
+        proven = tuple([key for key in self._intent_keys if key not in in_flight])
+        end = self._end_ops(True, tuple(in_flight.items()), proven, not self._has_checks())
+        try:
+            reply = await self._send_end(meta, writes + end)
+        except TxnRetry:
+            return await self._commit_in_two_rounds(meta, writes)
+        commit_ts = max(staged_ts, reply.write_ts)
+        if not reply.staged or commit_ts == staged_ts:
+            return await self._finish_commit(meta, commit_ts, reply.staged)
+        # Some write was pushed above the staged timestamp: not committed yet.
+        meta.write_ts = commit_ts
+        return await self._commit_explicitly(meta)
+
+    def _has_checks(self) -> bool:
+        """True if the commit timestamp cannot move without a refresh."""
+        return bool(self._validations) or (self.isolation == Isolation.SERIALIZABLE and bool(self._reads))
+
+    async def _check_pushed(self, meta: TxnMeta) -> int:
+        """Refreshes if a range has moved the write timestamp already; returns the timestamp to stage at."""
+        if meta.write_ts > self.read_ts or self._validations:
+            await self._check_at(meta.write_ts)
+        return meta.write_ts
+
+    def _note_intents(self, writes: list[Op]) -> dict[bytes, int]:
+        """Remembers, before they are sent, the intents to resolve; returns key -> seq of the batch's writes."""
+        in_flight: dict[bytes, int] = {}
+        for op in writes:
+            assert isinstance(op, (Put, Delete, ConditionalPut)), repr(op)
+            in_flight[op.key] = op.seq
+            self._intent_keys[op.key] = None
+        self._is_flushed = True
+        return in_flight
+
+    def _end_ops(
+        self, commit: bool, in_flight: tuple[tuple[bytes, int], ...], proven: tuple[bytes, ...], can_forward: bool
+    ) -> list[Op]:
+        spans = tuple(self._intent_spans)
+        return [EndTxn(commit, self._deadline_ts, in_flight, proven, spans, can_forward, self._commit_key)]
+
+    async def _send_end(self, meta: TxnMeta, ops: list[Op]) -> Reply:
+        """Sends a batch that may commit."""
+        meta.seq = self._seq
+        reply = self._send(Batch(ops, self.read_ts, meta))
+        return reply if isinstance(reply, Reply) else await reply
+
+    async def _commit_in_two_rounds(self, meta: TxnMeta, writes: list[Op]) -> int:
+        """Intents first, then EndTxn: after a push, or where a try at one round has failed (reliability 9)."""
+        for first in range(0, len(writes), FLUSH_OPS_MAX):
+            reply = self._perform(writes[first : first + FLUSH_OPS_MAX], meta.anchor, Lock.NONE)
+            if not isinstance(reply, Reply):
+                await reply
+        return await self._commit_explicitly(meta)
+
+    async def _commit_explicitly(self, meta: TxnMeta) -> int:
+        """All intents are there: refreshes to their highest timestamp and writes the COMMITTED record."""
+        for _ in range(self._coordinator.settings.commit_attempts_max):
+            await self._check_at(meta.write_ts)
+            end = self._end_ops(True, (), tuple(self._intent_keys), not self._has_checks())
+            try:
+                reply = await self._send_end(meta, end)
+            except TxnRetry:
+                meta.write_ts = max(meta.write_ts, self._coordinator.kv.now())
+                continue
+            return await self._finish_commit(meta, max(meta.write_ts, reply.write_ts), False)
+        raise TxnRetry("could not commit at the refreshed timestamp", reason="pushed")
+
+    async def _finish_commit(self, meta: TxnMeta, commit_ts: int, is_staged: bool) -> int:
+        """The transaction is committed: tells the caller, and makes it plain to all in the background."""
+        meta.write_ts = commit_ts
+        self._note_committed(commit_ts)
+        self._coordinator.scheduler.spawn(self._make_explicit(meta, commit_ts, is_staged), "resolve")
+        return await self._confirmed()
+
+    async def _make_explicit(self, meta: TxnMeta, commit_ts: int, is_staged: bool) -> None:
+        """COMMITTED record, then intents; whoever meets what this leaves behind recovers it."""
+        if is_staged:
+            end = self._end_ops(True, (), tuple(self._intent_keys), False)
+            if not await self._try(Batch(end, self.read_ts, meta)):
+                return
+        await self._resolve(meta, TxnStatus.COMMITTED, commit_ts, self._remainder())
+
+    # --- releasing --------------------------------------------------------------
+
+    def rollback(self) -> Eager[None]:
+        if self._state == COMMITTING:
+            self._is_abandoned = True
+        if self._state != OPEN:
+            return None
+        self._state = ABORTED
+        self._is_plain = False
+        return self._release(TxnStatus.ABORTED)
+
+    def _release(self, status: TxnStatus) -> Eager[None]:
+        """Gives up locks and, aborting, intents; never raises.  Awaiting it is optional: the node finishes it."""
+        self._stop_heartbeat()
+        meta = self._meta
+        if meta is None or not (self._is_locked or self._is_flushed):
+            return None
+        keys = tuple(self._intent_keys)
+        spans = tuple(self._intent_spans)
+        batch = Batch([EndTxn(status == TxnStatus.COMMITTED, intents=keys, intent_spans=spans)], 0, meta)
+        rest = self._remainder() if self._is_flushed or not self.single_store else ()
+        try:
+            reply = self._send(batch)
+        except MeridianError:
+            self._coordinator.counts["releases_failed"] += 1
+            return self._own(self._resolve(meta, status, 0, rest), "release") if rest else None
+        if isinstance(reply, Reply) and not rest:
+            return None
+        return self._own(self._finish_release(reply, meta, status, rest), "release")
+
+    async def _finish_release(
+        self, reply: Eager[Reply], meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...]
+    ) -> None:
+        try:
+            if not isinstance(reply, Reply):
+                await reply
+        except MeridianError:
+            self._coordinator.counts["releases_failed"] += 1
+        await self._resolve(meta, status, 0, rest)
+
+    def _release_remote(self, status: TxnStatus) -> None:
+        """After a one-phase commit: frees locks that other stores hold for us."""
+        if self._lock_keys or self._lock_spans:
+            meta = self._meta
+            assert meta is not None, "locks without identity"
+            self._coordinator.scheduler.spawn(self._resolve(meta, status, self.commit_ts, self._remainder()), "release")
+
+    def _remainder(self) -> tuple[ResolvePart, ...]:
+        """Returns intents to resolve and locks to free, in parts of bounded size (reliability 17)."""
+        keys = list({**self._intent_keys, **self._lock_keys})
+        spans = tuple(self._intent_spans + self._lock_spans)
+        parts: list[ResolvePart] = []
+        for first in range(0, max(len(keys), 1), RESOLVE_KEYS_MAX):
+            parts.append((tuple(keys[first : first + RESOLVE_KEYS_MAX]), spans))
+            spans = ()
+        return tuple(parts)
+
+    async def _resolve(self, meta: TxnMeta, status: TxnStatus, commit_ts: int, parts: tuple[ResolvePart, ...]) -> None:
+        """Resolves intents and frees locks, one batch a part."""
+        for keys, spans in parts:
+            if keys or spans:
+                await self._try(Batch([ResolveIntents(keys, spans, meta, int(status), commit_ts)]))
+
+    async def _try(self, batch: Batch) -> bool:
+        """Sends what others would finish if we cannot; False if it failed."""
+        try:
+            reply = self._send(batch)
+            if not isinstance(reply, Reply):
+                await reply
+        except MeridianError:
+            self._coordinator.counts["releases_failed"] += 1
+            return False
+        return True
+
+    # --- work that outlives its caller ------------------------------------------
+
+    def _own(self, coroutine: Coroutine[Any, Any, T], name: str) -> Awaitable[T]:
+        """Runs a coroutine in a task of the node and returns an awaitable of its result (reliability 133)."""
+        waiter = self._coordinator.scheduler.waiter()
+        self._coordinator.scheduler.spawn(self._run_owned(coroutine, waiter), name)
+        return Owned(waiter)
+
+    async def _run_owned(self, coroutine: Coroutine[Any, Any, Any], waiter: Waiter) -> None:
+        try:
+            result = await coroutine
+        except MeridianError as error:
+            waiter.fail(await self._fail_owned(error))
+        else:
+            waiter.wake(result)
+
+    async def _fail_owned(self, error: MeridianError) -> MeridianError:
+        """After a failed commit: open again for its owner, or rolled back if the owner has left."""
+        if self._state != COMMITTING:
+            return error
+        failure = self._reopen(error)
+        if self._state == OPEN and self._is_abandoned:
+            self._state = ABORTED
+            released = self._release(TxnStatus.ABORTED)
+            if released is not None:
+                await released
+        return failure
+
+    # --- intents ----------------------------------------------------------------
+
+    async def _flush(self, buffer: WriteBuffer) -> None:
+        """Writes every version of the buffer as intents, in order, in bounded batches (reliability 21)."""
+        if not self.read_ts:
+            self._start()
+        ops = buffer.into_flush_ops()
+        meta = self._ensure_meta(self._first_key(ops))
+        self._is_flushed = True
+        self._flushed_seq = self._seq
+        for op in ops:
+            if isinstance(op, DeleteSpan):
+                self._intent_spans.append((op.start, op.end))
+                if self.isolation == Isolation.SERIALIZABLE:
+                    # A row that appears in the span before we commit must not survive its deletion.
+                    self._reads.add_span(op.start, op.end, b"")
+            elif isinstance(op, (Put, Delete)):
+                self._intent_keys[op.key] = None
+        self._start_heartbeat()
+        for chunk in _chunks(ops, self._coordinator.settings.flush_bytes_max):
+            reply = self._perform(chunk, meta.anchor, Lock.NONE)
+            if not isinstance(reply, Reply):
+                await reply
+        buffer.clear()
+
+    _flushed_seq: int = 0
+
+    # --- heartbeats -------------------------------------------------------------
+
+    def _start_heartbeat(self) -> None:
+        """From the first intent on, or the first lock that others cannot see released, we show that we live."""
+        if self._stop_timer is None:
+            interval = self._coordinator.settings.heartbeat_seconds
+            self._stop_timer = self._coordinator.scheduler.call_later(interval, self._beat)
+
+    def _stop_heartbeat(self) -> None:
+        if self._stop_timer is not None:
+            self._stop_timer()
+            self._stop_timer = None
+
+    def _beat(self) -> None:
+        """Sends one heartbeat; the next is due an interval after its answer."""
+        if self._stop_timer is None or self._meta is None:
+            return
+        self._coordinator.scheduler.spawn(self._beat_once(self._meta), "heartbeat")
+
+    async def _beat_once(self, meta: TxnMeta) -> None:
+        batch = Batch([Heartbeat(meta.anchor, self._coordinator.kv.now())], 0, meta)
+        status: Any = TxnStatus.PENDING
+        try:
+            reply = self._send(batch)
+            if not isinstance(reply, Reply):
+                reply = await reply
+            status = reply.results[0]
+        except TxnAborted:
+            status = TxnStatus.ABORTED
+        except MeridianError:
+            self._coordinator.counts["heartbeats_failed"] += 1
+        if self._stop_timer is None or meta is not self._meta:
+            return
+        self._stop_timer = None
+        if status == TxnStatus.ABORTED and self._state == OPEN:
+            self._failure = TxnAborted()
+            self._is_plain = False
+        elif self._state in (OPEN, COMMITTING):
+            self._start_heartbeat()
+
+
+FLUSH_OPS_MAX: Final = 4_096
+"""Intents of one batch, besides the bound on its bytes."""
+RESOLVE_KEYS_MAX: Final = 4_096
+"""Intents resolved by one batch."""
+
+
+def _chunks(ops: list[Op], bytes_max: int) -> list[list[Op]]:
+    """Cuts writes into batches of bounded size, keeping their order."""
+    chunks: list[list[Op]] = [[]]
+    size = 0
+    for op in ops:
+        size += 64 + (len(op.value) if isinstance(op, Put) else 0)
+        if chunks[-1] and (size > bytes_max or len(chunks[-1]) >= FLUSH_OPS_MAX):
+            chunks.append([])
+            size = 64
+        chunks[-1].append(op)
+    return chunks

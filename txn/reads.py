@@ -1,0 +1,226 @@
+"""The reads of a transaction: buffer first, then the store, then the read set.
+
+``get`` is the hot path of the whole database: for a transaction that has written nothing it
+builds one batch of one operation and hands back what the store answered, with no coroutine
+and no other object.  Everything else takes the slower methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from base.eager import Eager
+from base.errors import Uncertain, WriteTooOld
+from kvtier.messages import SKIPPED, Batch, Get, Isolation, Lock, Op, Reply, Scan, ScanResult, Wait
+from txn.attempt import Attempt
+from txn.spans import POINTS_MAX
+
+
+class Reader(Attempt):
+    """The reading half of ``Transaction``."""
+
+    # --- points -----------------------------------------------------------------
+
+    def get(
+        self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b""
+    ) -> Eager[bytes | None]:
+        if lock or not self._is_plain:
+            return self._get_slowly(key, lock, wait, projection)
+        try:
+            reply = self._send(Batch([Get(key)], self.read_ts or self._start(), self._meta))
+        except (WriteTooOld, Uncertain) as conflict:
+            return self._finish_get(self._perform_again([Get(key)], conflict), key, lock, projection)
+        if not isinstance(reply, Reply):
+            return self._finish_get(self._settle(reply, [Get(key)]), key, lock, projection)
+        if self._tracks:
+            points = self._points
+            if points.setdefault(key, projection) != projection:
+                points[key] = b""
+            elif len(points) > POINTS_MAX:
+                self._reads.condense()
+        if reply.unsynced > self._unsynced:
+            self._unsynced = reply.unsynced
+        value: bytes | None = reply.results[0]
+        return value
+
+    def _get_slowly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
+        buffer = self._buffer
+        if buffer is not None:
+            entry = buffer.lookup(key)
+            if entry is not None:
+                self._check_open()
+                return entry[0]
+        reply = self._perform([Get(key, lock, wait)], key, lock)
+        if isinstance(reply, Reply):
+            return self._note_get(reply, key, lock, projection)
+        return self._finish_get(reply, key, lock, projection)
+
+    async def _finish_get(self, pending: Awaitable[Reply], key: bytes, lock: Lock, projection: bytes) -> bytes | None:
+        return self._note_get(await pending, key, lock, projection)
+
+    def _note_get(self, reply: Reply, key: bytes, lock: Lock, projection: bytes) -> bytes | None:
+        value: bytes | None = reply.results[0]
+        self._note_reply(reply)
+        if value is not SKIPPED:  # type: ignore[comparison-overlap]  # Wait.SKIP only
+            self._record(key, lock, projection)
+        return value
+
+    def _record(self, key: bytes, lock: Lock, projection: bytes) -> None:
+        if self._tracks:
+            self._reads.add_point(key, projection)
+        if lock and not self.single_store:
+            self._note_remote_lock(key)
+
+    def _note_remote_lock(self, key: bytes) -> None:
+        """A lock may be lost with its range's lease: weaker levels prove at commit that it was not needed (reliability 23)."""
+        self._lock_keys[key] = None
+        if self.isolation != Isolation.SERIALIZABLE:
+            self._validations.setdefault(key, self.read_ts)
+
+    def get_many(
+        self, keys: list[bytes], lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b""
+    ) -> Eager[list[bytes | None]]:
+        buffer = self._buffer
+        if not keys:
+            return []
+        if buffer is None or not buffer:
+            ops: list[Op] = [Get(key, lock, wait) for key in keys]
+            reply = self._perform(ops, keys[0], lock)
+            if isinstance(reply, Reply):
+                return self._note_gets(reply.results, keys, lock, projection)
+            return self._finish_gets(reply, keys, lock, projection)
+        return self._get_many_merged(keys, lock, wait, projection)
+
+    async def _finish_gets(
+        self, pending: Awaitable[Reply], keys: list[bytes], lock: Lock, projection: bytes
+    ) -> list[bytes | None]:
+        return self._note_gets((await pending).results, keys, lock, projection)
+
+    def _note_gets(
+        self, values: list[bytes | None], keys: list[bytes], lock: Lock, projection: bytes
+    ) -> list[bytes | None]:
+        for key, value in zip(keys, values):
+            if value is not SKIPPED:  # type: ignore[comparison-overlap]  # Wait.SKIP only
+                self._record(key, lock, projection)
+        return values
+
+    def _get_many_merged(
+        self, keys: list[bytes], lock: Lock, wait: Wait, projection: bytes
+    ) -> Eager[list[bytes | None]]:
+        """Asks the store only for what the buffer does not know."""
+        buffer = self._buffer
+        assert buffer is not None, "nothing to merge"
+        values: list[bytes | None] = []
+        missing: list[bytes] = []
+        places: list[int] = []
+        for key in keys:
+            entry = buffer.lookup(key)
+            if entry is None:
+                places.append(len(values))
+                missing.append(key)
+                values.append(None)
+            else:
+                values.append(entry[0])
+        if not missing:
+            self._check_open()
+            return values
+        ops: list[Op] = [Get(key, lock, wait) for key in missing]
+        reply = self._perform(ops, missing[0], lock)
+        if isinstance(reply, Reply):
+            return _place(values, places, self._note_gets(reply.results, missing, lock, projection))
+        return self._finish_merged(reply, values, places, missing, lock, projection)
+
+    async def _finish_merged(
+        self,
+        pending: Awaitable[Reply],
+        values: list[bytes | None],
+        places: list[int],
+        missing: list[bytes],
+        lock: Lock,
+        projection: bytes,
+    ) -> list[bytes | None]:
+        return _place(values, places, self._note_gets((await pending).results, missing, lock, projection))
+
+    # --- spans ------------------------------------------------------------------
+
+    def scan(
+        self,
+        start: bytes,
+        end: bytes,
+        *,
+        reverse: bool = False,
+        limit: int = 0,
+        lock: Lock = Lock.NONE,
+        wait: Wait = Wait.BLOCK,
+        projection: bytes = b"",
+    ) -> Eager[ScanResult]:
+        op = Scan(start, end, reverse, limit, lock, wait)
+        buffer = self._buffer
+        if buffer is not None and buffer.touches(start, end):
+            return self._scan_merged(op, projection)
+        reply = self._perform([op], start, lock)
+        if isinstance(reply, Reply):
+            return self._note_scan(reply, op, projection)
+        return self._finish_scan(reply, op, projection)
+
+    async def _finish_scan(self, pending: Awaitable[Reply], op: Scan, projection: bytes) -> ScanResult:
+        return self._note_scan(await pending, op, projection)
+
+    def _note_scan(self, reply: Reply, op: Scan, projection: bytes) -> ScanResult:
+        """Records what was really read: up to the resume key (reliability 18)."""
+        page: ScanResult = reply.results[0]
+        resume = page.resume
+        if op.wait == Wait.SKIP:
+            # What was skipped was not seen, and may change: a job queue's workers do not conflict.
+            for key in page.keys:
+                self._record(key, op.lock, projection)
+        elif self._tracks:
+            start = op.start if resume is None or not op.reverse else resume
+            end = op.end if resume is None or op.reverse else resume
+            self._reads.add_span(start, end, projection)
+        if op.lock and not self.single_store:
+            self._lock_spans.append((op.start, op.end))
+            for key in page.keys:
+                self._note_remote_lock(key)
+        return page
+
+    def _scan_merged(self, op: Scan, projection: bytes) -> Eager[ScanResult]:
+        """Lays the buffer over the store's pages; never an empty page before the end."""
+        buffer = self._buffer
+        assert buffer is not None, "nothing to merge"
+        while True:
+            if buffer.covers(op.start, op.end):
+                self._check_open()
+                return buffer.merge_page(op.start, op.end, op.reverse, op.limit, ScanResult([], []))
+            reply = self._perform([op], op.start, op.lock)
+            if not isinstance(reply, Reply):
+                return self._finish_scan_merged(reply, op, projection)
+            page = buffer.merge_page(op.start, op.end, op.reverse, op.limit, self._note_scan(reply, op, projection))
+            if page.keys or page.resume is None:
+                return page
+            op = _rest(op, page.resume)
+
+    async def _finish_scan_merged(self, pending: Awaitable[Reply], op: Scan, projection: bytes) -> ScanResult:
+        buffer = self._buffer
+        assert buffer is not None, "nothing to merge"
+        page = self._note_scan(await pending, op, projection)
+        page = buffer.merge_page(op.start, op.end, op.reverse, op.limit, page)
+        if page.keys or page.resume is None:
+            return page
+        more: Any = self._scan_merged(_rest(op, page.resume), projection)
+        return more if isinstance(more, ScanResult) else await more
+
+
+def _place(values: list[bytes | None], places: list[int], found: list[bytes | None]) -> list[bytes | None]:
+    """Puts what the store found into the gaps the buffer left."""
+    for place, value in zip(places, found):
+        values[place] = value
+    return values
+
+
+def _rest(op: Scan, resume: bytes) -> Scan:
+    """Returns the scan of what a page left."""
+    if op.reverse:
+        return Scan(op.start, resume, True, op.limit, op.lock, op.wait)
+    return Scan(resume, op.end, False, op.limit, op.lock, op.wait)
