@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from base.eager import Eager
 from base.errors import MeridianError
+from base.typeio import IoSettings
 from base.types import PgType
 
 
@@ -42,8 +43,9 @@ class Sink(ABC):
     full: bool
 
     @abstractmethod
-    def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int]) -> RowEncoder:
-        """Returns the (cached) encoder for a result; ``formats`` as in Bind: none, one for all, or one each."""
+    def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings) -> RowEncoder:
+        """Returns the (cached) encoder for a result; ``formats`` as in Bind: none, one for all, or one each.
+        ``settings`` decide text output (time zone, DateStyle...)."""
 
     @abstractmethod
     def describe(self, columns: Sequence[ResultColumn] | None, formats: Sequence[int] = ()) -> None:
@@ -131,6 +133,9 @@ class SessionApi(ABC):
 
     pid: int
     cancel_key: bytes
+    interrupt: Callable[[MeridianError], None] | None
+    """Set by the connection while a call of this session is suspended: raises an error at its wait
+    (``base.eager.Suspended.interrupt``); None while nothing waits."""
     transaction_status: str
     """``I`` idle, ``T`` in a transaction block, ``E`` in a failed one."""
 

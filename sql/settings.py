@@ -279,6 +279,10 @@ class Settings:
             if BY_NAME.get(key, Parameter(key, "")).kind != "internal" and not key.startswith("transaction_"):
                 self._put(key, self._defaults.get(key, ""))
 
+    def reported(self) -> list[tuple[str, str]]:
+        """Returns what is sent as ParameterStatus after authentication."""
+        return [(p.name, self._values[key]) for key, p in BY_NAME.items() if p.report]
+
     # --- transactions ----------------------------------------------------------
 
     def snapshot(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -293,6 +297,13 @@ class Settings:
         for key, value in values.items():
             if self._values.get(key) != value:
                 self._put(key, value, save=False)
+
+    def begin_transaction(self) -> None:
+        """Sets the characteristics of a new transaction from their defaults; they end with it."""
+        values = self._values
+        values["transaction_isolation"] = values["default_transaction_isolation"]
+        values["transaction_read_only"] = values["default_transaction_read_only"]
+        values["transaction_deferrable"] = values["default_transaction_deferrable"]
 
     def end_transaction(self, committed: bool) -> None:
         """Undoes SET LOCAL; after a rollback also SET."""

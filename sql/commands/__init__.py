@@ -1,0 +1,80 @@
+"""Commands: every statement that is not planned, by class.
+
+A handler is ``async def handler(session, statement, portal) -> None``: it writes its rows and its command tag to
+``session.sink``.  ``portal`` carries the parameters and result formats of the extended protocol.  A command that
+returns rows also registers a function that tells its columns beforehand (RowDescription comes before rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from base.errors import FeatureNotSupported
+from base.types import TEXT
+from sql.api import ResultColumn
+from sql.parse import statements as ast
+
+if TYPE_CHECKING:
+    from sql.portals import QueryPortal
+    from sql.session import Session
+
+Handler = Callable[["Session", Any, "QueryPortal"], Awaitable[None]]
+Columns = Callable[["Session", Any], "tuple[ResultColumn, ...] | None"]
+_handlers: dict[type, Handler] = {}
+_columns: dict[type, Columns] = {}
+
+
+def handles(statement: type, columns: Columns | None = None) -> Callable[[Handler], Handler]:
+    """Registers the handler of a statement class."""
+
+    def register(handler: Handler) -> Handler:
+        assert statement not in _handlers, statement
+        _handlers[statement] = handler
+        if columns is not None:
+            _columns[statement] = columns
+        return handler
+
+    return register
+
+
+def find(statement: Any) -> Handler | None:
+    """Returns the handler of a command; None for a statement that is planned."""
+    if isinstance(statement, ast.Query) and statement.into is None:
+        return None
+    handler = _handlers.get(type(statement))
+    return _unsupported if handler is None else handler
+
+
+def columns_of(session: Session, statement: Any) -> tuple[ResultColumn, ...] | None:
+    """Returns a command's result columns, None if it returns no rows."""
+    describe = _columns.get(type(statement))
+    return None if describe is None else describe(session, statement)
+
+
+def ends_transaction(statement: Any) -> bool:
+    """True for what a failed transaction block still accepts."""
+    return isinstance(statement, (ast.Rollback, ast.RollbackToSavepoint, ast.Commit))
+
+
+async def _unsupported(session: Session, statement: Any, portal: QueryPortal) -> None:
+    raise FeatureNotSupported(f"{type(statement).__name__} is not supported yet")
+
+
+def text_columns(*names: str) -> tuple[ResultColumn, ...]:
+    """Result columns that are all of type text."""
+    return tuple(ResultColumn(name, TEXT) for name in names)
+
+
+def send_rows(session: Session, portal: QueryPortal, columns: tuple[ResultColumn, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Writes a command's few rows."""
+    encode = session.sink.encoder(columns, portal.formats, session.io)
+    session.sink.rows(b"".join([encode(row) for row in rows]), len(rows))
+
+
+def load() -> None:
+    """Imports every module of handlers; called once by ``sql.session``."""
+    from sql.commands import copying, cursors, explain, maintenance, notify, prepared, settings, show, transactions  # noqa: F401
+    from sql.ddl import comments, databases, indexes, roles, schemas, sequences, tables, truncate, types, views  # noqa: F401
+    from sql.ddl import alter as _alter  # noqa: F401
+    from sql.ddl import drop as _drop  # noqa: F401

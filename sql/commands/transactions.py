@@ -1,0 +1,123 @@
+"""BEGIN, COMMIT, ROLLBACK, savepoints, SET TRANSACTION, SET CONSTRAINTS, LOCK TABLE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from base.errors import FeatureNotSupported, SqlError
+from sql.commands import handles
+from sql.parse import statements as ast
+
+if TYPE_CHECKING:
+    from sql.portals import QueryPortal
+    from sql.session import Session
+
+
+def _modes(session: Session, modes: ast.TransactionModes) -> dict[str, str]:
+    result: dict[str, str] = {}
+    if modes.isolation is not None:
+        result["isolation"] = modes.isolation
+    if modes.read_only is not None:
+        result["read_only"] = "on" if modes.read_only else "off"
+    if modes.deferrable is not None:
+        result["deferrable"] = "on" if modes.deferrable else "off"
+    if modes.as_of is not None:
+        from sql.asof import as_of_timestamp
+
+        session.block.as_of_ts = as_of_timestamp(session, modes.as_of)
+    return result
+
+
+@handles(ast.Begin)
+async def begin(session: Session, statement: ast.Begin, portal: QueryPortal) -> None:
+    session.block.begin(_modes(session, statement.modes))
+    session.sink.complete("START TRANSACTION" if statement.is_start else "BEGIN")
+
+
+def _chained(session: Session) -> dict[str, str]:
+    settings = session.settings
+    return {
+        "isolation": settings["transaction_isolation"],
+        "read_only": settings["transaction_read_only"],
+        "deferrable": settings["transaction_deferrable"],
+    }
+
+
+def _warn_idle(session: Session) -> None:
+    if session.transaction_status == "I":
+        session.notice("WARNING", SqlError("there is no transaction in progress", sqlstate="25P01"))
+
+
+@handles(ast.Commit)
+async def commit(session: Session, statement: ast.Commit, portal: QueryPortal) -> None:
+    _warn_idle(session)
+    modes = _chained(session)
+    tag = await session.block.commit()
+    if statement.chain:
+        session.block.begin(modes)
+    session.sink.complete(tag)
+
+
+@handles(ast.Rollback)
+async def rollback(session: Session, statement: ast.Rollback, portal: QueryPortal) -> None:
+    _warn_idle(session)
+    modes = _chained(session)
+    await session.block.rollback()
+    if statement.chain:
+        session.block.begin(modes)
+    session.sink.complete("ROLLBACK")
+
+
+@handles(ast.Savepoint)
+async def savepoint(session: Session, statement: ast.Savepoint, portal: QueryPortal) -> None:
+    session.block.savepoint(statement.name)
+    session.sink.complete("SAVEPOINT")
+
+
+@handles(ast.ReleaseSavepoint)
+async def release(session: Session, statement: ast.ReleaseSavepoint, portal: QueryPortal) -> None:
+    session.block.release(statement.name)
+    session.sink.complete("RELEASE")
+
+
+@handles(ast.RollbackToSavepoint)
+async def rollback_to(session: Session, statement: ast.RollbackToSavepoint, portal: QueryPortal) -> None:
+    session.block.rollback_to(statement.name)
+    session.apply_settings()
+    session.sink.complete("ROLLBACK")
+
+
+@handles(ast.SetTransaction)
+async def set_transaction(session: Session, statement: ast.SetTransaction, portal: QueryPortal) -> None:
+    if statement.snapshot is not None:
+        raise FeatureNotSupported("SET TRANSACTION SNAPSHOT is not supported")
+    modes = _modes(session, statement.modes)
+    if statement.session:
+        names = {"isolation": "default_transaction_isolation", "read_only": "default_transaction_read_only"}
+        for key, value in modes.items():
+            session.settings.set(names.get(key, "default_transaction_deferrable"), value)
+    elif session.transaction_status == "I":
+        session.notice("WARNING", SqlError("SET TRANSACTION can only be used in transaction blocks", sqlstate="25P01"))
+    else:
+        session.block.set_modes(modes)
+    session.sink.complete("SET")
+
+
+@handles(ast.SetConstraints)
+async def set_constraints(session: Session, statement: ast.SetConstraints, portal: QueryPortal) -> None:
+    session.context.constraints_immediate = not statement.deferred
+    if not statement.deferred:
+        await session.run_deferred()
+    session.sink.complete("SET CONSTRAINTS")
+
+
+@handles(ast.LockTable)
+async def lock_table(session: Session, statement: ast.LockTable, portal: QueryPortal) -> None:
+    if session.transaction_status == "I":
+        raise SqlError("LOCK TABLE can only be used in transaction blocks", sqlstate="25P01")
+    for name in statement.tables:
+        table = session.view().table(name)
+        if statement.mode not in ("ACCESS SHARE", "ROW SHARE"):
+            exclusive = statement.mode != "ROW EXCLUSIVE"
+            await session.block.lock_table(table.id, table.name, exclusive, statement.nowait)
+    session.sink.complete("LOCK TABLE")

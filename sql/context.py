@@ -1,0 +1,154 @@
+"""The ExecContext of a session: what running functions may ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from base.errors import QueryCanceled, SqlError
+from base.types import PgType
+from planner.context import ExecContext, NeedsAwait
+from planner.schema import TableDesc
+
+if TYPE_CHECKING:
+    from sql.session import Session
+
+PG_EPOCH_US: Final = 946_684_800_000_000
+"""2000-01-01 in microseconds since 1970: what timestamptz datums count from."""
+
+
+class SessionContext(ExecContext):
+    """One per session, changed from statement to statement."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.statement_time = 0
+        self.transaction_time = 0
+        self.user = session.user
+        self.session_user = session.user
+        self.database = session.database
+        self.search_path: tuple[str, ...] = ("public",)
+        self.timezone = "UTC"
+        self.canceled = False
+        self.deadline_ns = 0
+        self.memory_used = 0
+        self.memory_limit = 0
+        self.deferred: list[Any] = []
+        """Constraint checks to run at commit (or SET CONSTRAINTS .. IMMEDIATE)."""
+        self.constraints_immediate = False
+        self.currvals: dict[int, int] = {}
+        self.last_sequence = 0
+        self._seeded: float | None = None
+
+    def begin_statement(self, statement_timeout_ms: int) -> None:
+        """Stamps the statement; the first of a transaction stamps that too."""
+        clock = self.session.server.clock
+        self.statement_time = clock.wall_ns() // 1000 - PG_EPOCH_US
+        if self.transaction_time == 0:
+            self.transaction_time = self.statement_time
+        self.deadline_ns = clock.monotonic_ns() + statement_timeout_ms * 1_000_000 if statement_timeout_ms else 0
+
+    def clock_time(self) -> int:
+        return self.session.server.clock.wall_ns() // 1000 - PG_EPOCH_US
+
+    def random(self) -> float:
+        if self._seeded is not None:
+            # A linear congruential step (Knuth, MMIX): only repeatability after setseed() is promised.
+            state = (int(self._seeded) * 6364136223846793005 + 1442695040888963407) % 2**64
+            self._seeded = float(state >> 11)
+            return (state >> 11) / 2**53
+        return self.session.server.rng.random()
+
+    def set_seed(self, seed: float) -> None:
+        if not -1 <= seed <= 1:
+            raise SqlError(f"setseed parameter {seed:g} is out of allowed range [-1,1]", sqlstate="22023")
+        self._seeded = float(int((seed + 1) * 2**51))
+
+    def random_bytes(self, n: int) -> bytes:
+        return self.session.server.rng.bytes(n)
+
+    def setting(self, name: str) -> str | None:
+        return self.session.setting(name)
+
+    def set_setting(self, name: str, value: str, is_local: bool) -> str:
+        return self.session.set_parameter(name, value, is_local)
+
+    def catalog(self) -> Any:
+        return self.session.view()
+
+    # --- sequences -------------------------------------------------------------
+
+    def _sequence(self, oid: int) -> TableDesc:
+        desc = self.session.state().table_by_id(oid)
+        if desc is None or desc.sequence is None:
+            raise SqlError(f"could not open relation with OID {oid}", sqlstate="42P01")
+        return desc
+
+    def nextval(self, sequence_oid: int) -> int:
+        desc = self._sequence(sequence_oid)
+        assert desc.sequence is not None
+        sequences = self.session.server.sequences
+        pending = self.session.refilled.pop(sequence_oid, None)
+        value = pending if pending is not None else sequences.try_next(sequence_oid, desc.sequence, desc.name)
+        if value is None:
+            raise NeedsAwait(self._refill(sequence_oid, desc))
+        self.currvals[sequence_oid] = value
+        self.last_sequence = sequence_oid
+        return value
+
+    async def _refill(self, oid: int, desc: TableDesc) -> None:
+        assert desc.sequence is not None
+        self.session.refilled[oid] = await self.session.server.sequences.refill(oid, desc.sequence, desc.name)
+
+    def currval(self, sequence_oid: int) -> int:
+        desc = self._sequence(sequence_oid)
+        if sequence_oid not in self.currvals:
+            raise SqlError(f'currval of sequence "{desc.name}" is not yet defined in this session', sqlstate="55000")
+        return self.currvals[sequence_oid]
+
+    def setval(self, sequence_oid: int, value: int, is_called: bool) -> int:
+        desc = self._sequence(sequence_oid)
+        assert desc.sequence is not None
+        done = self.session.refilled.pop(-sequence_oid, None)
+        if done != value:
+            raise NeedsAwait(self._setval(sequence_oid, desc, value, is_called))
+        if is_called:
+            self.currvals[sequence_oid] = value
+        return value
+
+    async def _setval(self, oid: int, desc: TableDesc, value: int, is_called: bool) -> None:
+        assert desc.sequence is not None
+        self.session.refilled[-oid] = await self.session.server.sequences.set_value(oid, value, is_called, desc.sequence, desc.name)
+
+    def lastval(self) -> int:
+        if self.last_sequence not in self.currvals:
+            raise SqlError("lastval is not yet defined in this session", sqlstate="55000")
+        return self.currvals[self.last_sequence]
+
+    # --- limits ----------------------------------------------------------------
+
+    def check_interrupt(self) -> None:
+        if self.canceled:
+            self.canceled = False
+            raise QueryCanceled("canceling statement due to user request")
+        if self.deadline_ns and self.session.server.clock.monotonic_ns() > self.deadline_ns:
+            self.deadline_ns = 0
+            raise QueryCanceled("canceling statement due to statement timeout")
+
+    def memory(self, delta_bytes: int) -> None:
+        self.memory_used += delta_bytes
+        if self.memory_used > self.memory_limit > 0 and delta_bytes > 0:
+            raise SqlError(
+                "out of memory",
+                sqlstate="53200",
+                detail=f"The statement holds {self.memory_used} bytes; its limit is {self.memory_limit}.",
+            )
+
+    def notice(self, severity: str, message: str) -> None:
+        self.session.notice(severity, SqlError(message, sqlstate="00000" if severity != "WARNING" else "01000"))
+
+    def type_by_oid(self, oid: int) -> PgType | None:
+        return self.session.state().type_by_oid(oid)
+
+    def defer(self, check: Any) -> None:
+        """Queues a constraint check for the end of the transaction."""
+        self.deferred.append(check)

@@ -1,0 +1,74 @@
+"""CREATE VIEW."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from base.errors import FeatureNotSupported, SqlError
+from planner.schema import ColumnDesc, TableDesc
+from sql.analyze import Analyzer
+from sql.commands import handles
+from sql.ddl.privileges import require_create
+from sql.ddl.sequences import taken_names
+from sql.parse import statements as ast
+
+if TYPE_CHECKING:
+    from sql.portals import QueryPortal
+    from sql.session import Session
+
+
+@handles(ast.CreateView)
+async def create_view(session: Session, statement: ast.CreateView, portal: QueryPortal) -> None:
+    if statement.is_temporary:
+        raise FeatureNotSupported("temporary views are not supported yet")
+    if statement.check_option:
+        raise FeatureNotSupported("WITH CHECK OPTION is not supported yet")
+    schema = session.view().creation_schema(statement.name)
+    require_create(session, schema)
+    bound = Analyzer(session).view_query(statement.query)
+    names = list(bound.names)
+    if len(statement.columns) > len(names):
+        raise SqlError("CREATE VIEW specifies more column names than columns", sqlstate="42601")
+    names[: len(statement.columns)] = statement.columns
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise SqlError(f'column "{name}" specified more than once', sqlstate="42701")
+    columns = tuple(
+        ColumnDesc(id=i, name=name, type_oid=pg_type.oid, typmod=typmod) for i, (name, (pg_type, typmod)) in enumerate(zip(names, bound.types), 1)
+    )
+    old = session.state().table(session.database_id, schema.id, statement.name.name)
+    draft = session.block.ddl()
+    if old is not None:
+        if not statement.or_replace:
+            raise SqlError(f'relation "{old.name}" already exists', sqlstate="42P07")
+        _check_replacement(old, columns)
+        session.view().require_owner("view", old.name, old.owner)
+        await draft.update_table(old, columns=columns, view_query=statement.query.text, depends_on=bound.depends_on)
+    else:
+        if statement.name.name in taken_names(session, schema):
+            raise SqlError(f'relation "{statement.name.name}" already exists', sqlstate="42P07")
+        await draft.put(
+            TableDesc(
+                id=await draft.new_id(), version=1, database_id=session.database_id, schema_id=schema.id, name=statement.name.name, kind="v",
+                columns=columns, view_query=statement.query.text, depends_on=bound.depends_on, owner=session.user,
+                options={**statement.options, "search_path": session.settings["search_path"]},
+            )
+        )  # fmt: skip
+    session.sink.complete("CREATE VIEW")
+
+
+def _check_replacement(old: TableDesc, columns: tuple[ColumnDesc, ...]) -> None:
+    """CREATE OR REPLACE may only add columns at the end."""
+    if old.kind != "v":
+        raise SqlError(f'"{old.name}" is not a view', sqlstate="42809")
+    if len(columns) < len(old.columns):
+        raise SqlError("cannot drop columns from view", sqlstate="42P16")
+    for before, after in zip(old.columns, columns):
+        if before.name != after.name:
+            raise SqlError(
+                f'cannot change name of view column "{before.name}" to "{after.name}"',
+                sqlstate="42P16",
+                hint="Use ALTER VIEW ... RENAME COLUMN ... to change name of view column instead.",
+            )
+        if (before.type_oid, before.typmod) != (after.type_oid, after.typmod):
+            raise SqlError(f'cannot change data type of view column "{before.name}"', sqlstate="42P16")

@@ -1,0 +1,70 @@
+"""Bound and planned statements, kept by what they depend on.
+
+Key: SQL text (or its shape with the literals lifted out), parameter types, database, role and the
+settings that planning reads.  An entry made under an older catalog generation is bound again: any
+DDL may have changed what its names mean.  Least recently used entries go first.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from base.types import PgType
+from planner.nodes import Statement
+from sql.api import ResultColumn
+
+ENTRIES_MAX: Final = 5_000
+
+
+class PlanEntry:
+    """One statement, ready to run."""
+
+    __slots__ = ("columns", "command", "fast", "generation", "param_types", "plan", "read_only", "sql", "statement", "uses_time", "write_tables")
+
+    def __init__(
+        self,
+        sql: str,
+        statement: Statement,
+        plan: Any,
+        columns: tuple[ResultColumn, ...] | None,
+        generation: int,
+        write_tables: tuple[int, ...],
+    ) -> None:
+        self.sql = sql
+        self.statement = statement
+        self.plan = plan
+        self.fast = plan.fast
+        self.columns = columns
+        self.param_types: tuple[PgType, ...] = statement.params
+        self.generation = generation
+        self.write_tables = write_tables
+        self.command = statement.command
+        self.read_only: bool = plan.is_read_only
+
+
+class PlanCache:
+    """All sessions' plans of one node."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Any, PlanEntry] = {}
+
+    def get(self, key: Any, generation: int) -> PlanEntry | None:
+        """Returns a valid entry, or None."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry.generation != generation:
+            del self._entries[key]
+            return None
+        return entry
+
+    def put(self, key: Any, entry: PlanEntry) -> None:
+        entries = self._entries
+        if len(entries) >= ENTRIES_MAX:
+            # Dictionaries keep insertion order: the oldest tenth makes room.
+            for old in list(entries)[: ENTRIES_MAX // 10]:
+                del entries[old]
+        entries[key] = entry
+
+    def clear(self) -> None:
+        self._entries.clear()

@@ -1,0 +1,183 @@
+"""Prepared statements and portals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from base.typeio import IoSettings
+from base.types import PgType
+from planner.context import ExecContext
+from sql.api import Portal, Prepared, ResultColumn
+from sql.parse import ParsedStatement
+from sql.plancache import PlanEntry
+from txn.transaction import Txn
+
+BATCH_ROWS: Final = 1024
+
+
+class PreparedStatement(Prepared):
+    """A statement given to Parse or PREPARE."""
+
+    def __init__(
+        self,
+        name: str,
+        sql: str,
+        parsed: ParsedStatement | None,
+        declared_types: tuple[PgType | None, ...],
+        param_types: tuple[PgType, ...],
+        columns: tuple[ResultColumn, ...] | None,
+        entry: PlanEntry | None,
+    ) -> None:
+        self.name = name
+        self.sql = sql
+        self.parsed = parsed
+        self.declared_types = declared_types
+        self.param_types = param_types
+        self.columns = columns
+        self.entry = entry
+        self.decoders: dict[tuple[int, ...], list[Callable[[bytes], Any]]] = {}
+        """Parameter decoders by the format codes of Bind."""
+        self.decoder_settings: IoSettings | None = None
+        self.from_sql = False
+        """Made by PREPARE rather than by Parse (pg_prepared_statements.from_sql)."""
+        self.prepared_us = 0
+
+    def use(self, entry: PlanEntry) -> None:
+        """Takes a newer plan of the same shape."""
+        self.entry = entry
+        self.param_types = entry.param_types
+        self.decoders.clear()
+
+
+class QueryPortal(Portal):
+    """A statement with its parameters; while it runs, its cursor."""
+
+    def __init__(
+        self,
+        name: str,
+        parsed: ParsedStatement | None,
+        entry: PlanEntry | None,
+        params: tuple[Any, ...],
+        columns: tuple[ResultColumn, ...] | None,
+        formats: tuple[int, ...],
+        prepared: Prepared | None = None,
+    ) -> None:
+        self.name = name
+        self.parsed = parsed
+        self.entry = entry
+        self.params = params
+        self.columns = entry.columns if entry is not None else columns
+        self.formats = formats
+        if prepared is not None:
+            self.prepared = prepared
+        self.sql = parsed.text if parsed is not None else entry.sql if entry is not None else ""
+        self.is_started = False
+        self.is_done = False
+        self.sent = 0
+        self.sent_now = 0
+        """Rows given by the current Execute."""
+        self.cursor: Any = None
+        self.pending: list[tuple[Any, ...]] = []
+        """Rows produced and not yet asked for."""
+        self.affected = 0
+        # DECLARE CURSOR only:
+        self.is_holdable = False
+        self.is_held = False
+        self.held_before = False
+        self.is_scroll = False
+        self.rows: list[tuple[Any, ...]] | None = None
+        """All rows, once a scrollable or held cursor was read through."""
+        self.seen: list[tuple[Any, ...]] = []
+        """Rows already fetched from a cursor that may still be scrolled back."""
+        self.position = 0
+        """The row a cursor stands on, from 1; 0 is before the first."""
+        self.created_us = 0
+
+    async def open(self, txn: Txn, context: ExecContext) -> None:
+        """Starts the plan."""
+        assert self.entry is not None
+        self.is_started = True
+        fast = self.entry.fast
+        if fast is not None:
+            rows = fast.run(txn, self.params, context)
+            if rows.__class__ is not list:
+                rows = await rows
+            self.affected = fast.affected(rows) if not self.entry.read_only else 0
+            self.pending = rows if self.columns is not None else []
+            self.is_done = True
+            return
+        self.cursor = self.entry.plan.open(txn, self.params, context)
+
+    async def next_rows(self, max_rows: int) -> list[tuple[Any, ...]]:
+        """Returns at most ``max_rows`` rows (0: a batch); [] at the end."""
+        if self.pending:
+            rows = self.pending
+            if max_rows and len(rows) > max_rows:
+                self.pending = rows[max_rows:]
+                return rows[:max_rows]
+            self.pending = []
+            return rows
+        if self.is_done:
+            return []
+        fetched = self.cursor.fetch(max_rows)
+        rows = fetched if fetched.__class__ is list else await fetched
+        if not rows:
+            self.is_done = True
+            self.affected = self.cursor.affected
+        elif max_rows and len(rows) > max_rows:
+            self.pending = rows[max_rows:]
+            rows = rows[:max_rows]
+        return rows
+
+    def count(self, rows: int) -> None:
+        self.sent += rows
+        self.sent_now += rows
+
+    def tag(self) -> str:
+        """The command tag (protocol chapter 55.7, CommandComplete)."""
+        assert self.entry is not None
+        command = self.entry.command
+        if command == "SELECT":
+            return f"SELECT {self.sent}"
+        if command == "INSERT":
+            return f"INSERT 0 {self.affected}"
+        return f"{command} {self.affected}"
+
+    def finish(self) -> None:
+        """The end was reached."""
+        self.sent_now = 0
+        if self.cursor is not None:
+            self.cursor.close()
+
+    def reset(self) -> None:
+        """Makes the portal run from its beginning again."""
+        self.close()
+        self.is_started = self.is_done = False
+        self.sent = self.sent_now = self.affected = 0
+        self.pending = []
+
+    def close(self) -> None:
+        if self.cursor is not None:
+            self.cursor.close()
+            self.cursor = None
+
+    # --- SQL cursors -----------------------------------------------------------
+
+    async def hold(self) -> None:
+        """Reads the rest, so that the cursor outlives its transaction."""
+        await self.materialise()
+        self.is_held = True
+        self.close()
+
+    async def materialise(self) -> None:
+        """Keeps all rows, for backward fetches and for WITH HOLD."""
+        if self.rows is not None:
+            return
+        rows: list[tuple[Any, ...]] = []
+        while True:
+            batch = await self.next_rows(0)
+            if not batch:
+                break
+            rows.extend(batch)
+        self.rows = rows

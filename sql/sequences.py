@@ -1,0 +1,119 @@
+"""Sequences: not transactional, never rolled back, never giving a value twice.
+
+The store holds, per sequence, a *ceiling*: no value beyond it has been given out.  A node
+takes values from a block below the ceiling without touching the store; a crash loses the rest of the
+block (gaps, as in PostgreSQL), never repeats one.  Blocks grow while a sequence is busy.
+
+    stored: | last: i64 | is_called: u8 |      last = the ceiling
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from base.errors import SqlError
+from kvtier.client import Kv
+from kvtier.messages import Batch, Get, Put, Reply
+from planner.schema import SequenceDesc
+from sql.catalog.keys import sequence_key
+
+_STATE: Final = struct.Struct(">qB")
+BLOCK_MIN: Final = 32
+BLOCK_MAX: Final = 4096
+
+
+class _Sequence:
+    """``last`` was given out (or, not ``is_called``, comes next); up to ``ceiling`` may be given without asking."""
+
+    __slots__ = ("block", "ceiling", "is_called", "last")
+
+    def __init__(self, last: int, is_called: bool) -> None:
+        self.last = last
+        self.is_called = is_called
+        self.ceiling = last
+        self.block = BLOCK_MIN
+
+
+class Sequences:
+    """All sequences of one node."""
+
+    def __init__(self, kv: Kv) -> None:
+        self.kv = kv
+        self._known: dict[int, _Sequence] = {}
+
+    def try_next(self, id: int, desc: SequenceDesc, name: str) -> int | None:
+        """Returns the next value, or None if ``refill`` must be awaited first."""
+        state = self._known.get(id)
+        if state is None:
+            return None
+        value = self._following(state, desc, name)
+        inside = value <= state.ceiling if desc.increment > 0 else value >= state.ceiling
+        wrapped = state.is_called and (value < state.last if desc.increment > 0 else value > state.last)
+        if not inside or wrapped or not state.is_called:
+            return None
+        state.last = value
+        return value
+
+    async def refill(self, id: int, desc: SequenceDesc, name: str) -> int:
+        """Claims a block in the store and returns the next value."""
+        state = await self._load(id, desc)
+        value = self._following(state, desc, name)
+        limit = desc.maximum if desc.increment > 0 else desc.minimum
+        steps = min(state.block, abs(limit - value) // abs(desc.increment))
+        state.block = min(state.block * 2, BLOCK_MAX)
+        state.last, state.is_called = value, True
+        state.ceiling = value + steps * desc.increment
+        await self._store(id, state.ceiling, True)
+        return value
+
+    async def set_value(self, id: int, value: int, is_called: bool, desc: SequenceDesc, name: str) -> int:
+        """setval()."""
+        if not desc.minimum <= value <= desc.maximum:
+            raise SqlError(
+                f'setval: value {value} is out of bounds for sequence "{name}" ({desc.minimum}..{desc.maximum})', sqlstate="22003"
+            )
+        self._known[id] = _Sequence(value, is_called)
+        await self._store(id, value, is_called)
+        return value
+
+    async def current(self, id: int, desc: SequenceDesc) -> tuple[int, bool]:
+        """Returns (last value, is_called), as selecting from the sequence shows them."""
+        state = await self._load(id, desc)
+        return state.last, state.is_called
+
+    def forget(self, id: int) -> None:
+        """After DROP or a rolled-back CREATE."""
+        self._known.pop(id, None)
+
+    async def release(self) -> None:
+        """Gives unused parts of blocks back, at a clean shutdown."""
+        for id, state in self._known.items():
+            if state.is_called and state.last != state.ceiling:
+                await self._store(id, state.last, True)
+
+    def _following(self, state: _Sequence, desc: SequenceDesc, name: str) -> int:
+        if not state.is_called:
+            return state.last
+        value = state.last + desc.increment
+        if desc.minimum <= value <= desc.maximum:
+            return value
+        if not desc.cycle:
+            bound, limit = ("maximum", desc.maximum) if desc.increment > 0 else ("minimum", desc.minimum)
+            raise SqlError(f'nextval: reached {bound} value of sequence "{name}" ({limit})', sqlstate="2200H")
+        return desc.minimum if desc.increment > 0 else desc.maximum
+
+    async def _load(self, id: int, desc: SequenceDesc) -> _Sequence:
+        state = self._known.get(id)
+        if state is None:
+            reply = self.kv.send(Batch([Get(sequence_key(id))]))
+            raw = (reply if isinstance(reply, Reply) else await reply).results[0]
+            last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+            # Two sessions may load at once; the first one in wins.
+            state = self._known.setdefault(id, _Sequence(last, bool(is_called)))
+        return state
+
+    async def _store(self, id: int, last: int, is_called: bool) -> None:
+        reply = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(last, is_called))]))
+        if not isinstance(reply, Reply):
+            await reply

@@ -1,0 +1,109 @@
+"""What all sessions of a node share, and the door to new ones."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from base.eager import Eager
+from base.errors import SqlError
+from base.seams import Clock, Rng, Scheduler
+from kvtier.client import Kv
+from planner.functions.registry import Registry
+from sql.advisory import AdvisoryLocks
+from sql.api import Server, SessionApi, Sink
+from sql.catalog.cache import Catalog
+from sql.notify import Notifications
+from sql.plancache import PlanCache
+from sql.sequences import Sequences
+from sql.session import Session
+from sql.tablelocks import TableLocks
+
+CONNECTIONS_MAX: Final = 500
+RESERVED_CONNECTIONS: Final = 3
+"""Left for superusers when all others are taken, as superuser_reserved_connections."""
+PID_MAX: Final = 2**31 - 1
+CANCEL_KEY_BYTES: Final = 4
+"""Protocol 3.0 has room for a 32-bit key."""
+
+
+class SqlServer(Server):
+    """One node's SQL layer."""
+
+    def __init__(
+        self,
+        kv: Kv,
+        coordinator: Any,
+        catalog: Catalog,
+        registry: Registry,
+        clock: Clock,
+        rng: Rng,
+        scheduler: Scheduler,
+        defaults: dict[str, str],
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self.kv = kv
+        self.coordinator = coordinator
+        self.catalog = catalog
+        self.registry = registry
+        self.clock = clock
+        self.rng = rng
+        self.scheduler = scheduler
+        self.defaults = defaults
+        self.connections_max = connections_max
+        self.sequences = Sequences(kv)
+        self.table_locks = TableLocks(scheduler)
+        self.plans = PlanCache()
+        self.notifications = Notifications()
+        self.advisory_locks = AdvisoryLocks(scheduler)
+        self.sessions: dict[int, Session] = {}
+        self.started_us = clock.wall_ns() // 1000
+        self.statements = 0
+        """Statements run since start, for metrics."""
+        self.retries = 0
+        """Transactions and statements run again after a 40001 without the client being told."""
+        self._last_pid = 0
+
+    def scram_secret(self, user: str) -> Eager[str | None]:
+        role = self.catalog.state.roles.get(user)
+        if role is None or not role.can_login or not role.secret:
+            return None
+        return role.secret
+
+    def open_session(self, user: str, database: str, options: dict[str, str], sink: Sink) -> Eager[SessionApi]:
+        state = self.catalog.state
+        role = state.roles.get(user)
+        if role is None:
+            raise SqlError(f'role "{user}" does not exist', sqlstate="28000")
+        if not role.can_login:
+            raise SqlError(f'role "{user}" is not permitted to log in', sqlstate="28000")
+        limit = self.connections_max - (0 if role.superuser else RESERVED_CONNECTIONS)
+        if len(self.sessions) >= limit:
+            raise SqlError("sorry, too many clients already", sqlstate="53300")
+        if 0 <= role.connection_limit <= sum(s.user == user for s in self.sessions.values()):
+            raise SqlError(f'too many connections for role "{user}"', sqlstate="53300")
+        desc = state.database(database)
+        if desc is None:
+            raise SqlError(f'database "{database}" does not exist', sqlstate="3D000")
+        session = Session(self, self._new_pid(), self.rng.bytes(CANCEL_KEY_BYTES), role, desc, sink)
+        session.apply_startup_options({**desc.settings, **role.settings, **options})
+        self.sessions[session.pid] = session
+        return session
+
+    def cancel(self, pid: int, key: bytes) -> None:
+        session = self.sessions.get(pid)
+        if session is not None and session.cancel_key == key:
+            session.cancel()
+
+    def parameter_statuses(self, session: SessionApi) -> list[tuple[str, str]]:
+        assert isinstance(session, Session)
+        return session.settings.reported()
+
+    def forget(self, session: Session) -> None:
+        """Called by a session that closes."""
+        self.sessions.pop(session.pid, None)
+
+    def _new_pid(self) -> int:
+        while True:
+            self._last_pid = self._last_pid % PID_MAX + 1
+            if self._last_pid not in self.sessions:
+                return self._last_pid

@@ -1,0 +1,602 @@
+"""One client's session: statements in, results out (see ``sql.api``).
+
+    simple_query --> parse --> for each statement: run --> end of the implicit block
+    parse / bind / execute ... sync                    --> end of the implicit block
+
+A statement that is a query or DML goes through the plan cache to a plan; everything else is a *command*, run by
+the handler its class is registered with in ``sql.commands``.
+
+Retries: a Retryable error never reaches the client while nothing of the transaction was told to it. A single
+statement (with its commit, if the block is implicit) is taken back from the output buffer (``Sink.rewind``) and run
+again; under READ COMMITTED that holds for every statement. Otherwise the client gets 40001.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from base.eager import Eager
+from base.errors import MeridianError, QueryCanceled, Retryable, SqlError
+from base.typeio import IoSettings, binary_decoder, text_decoder
+from base.types import PgType
+from kvtier.messages import Isolation
+from planner.schema import DatabaseDesc
+from sql import commands
+from sql.analyze import Analyzer
+from sql.api import Portal, Prepared, ResultColumn, SessionApi, Sink
+from sql.catalog.state import CatalogState, RoleDesc
+from sql.context import SessionContext
+from sql.parse import ParsedStatement, lift_literals, parse
+from sql.parse import statements as ast
+from sql.plancache import PlanEntry
+from sql.portals import QueryPortal, PreparedStatement
+from sql.settings import Settings, into_bytes, into_ms, split_search_path
+from sql.transactions import TransactionBlock
+from sql.view import SessionView
+
+if TYPE_CHECKING:
+    from sql.server import SqlServer
+
+RETRIES_MAX: Final = 50
+"""Times a statement or transaction is run again before the client is told of the conflict."""
+STATEMENTS_MAX: Final = 10_000
+"""Prepared statements (and portals) of one session."""
+
+
+class Session(SessionApi):
+    """See the module docstring."""
+
+    def __init__(self, server: SqlServer, pid: int, cancel_key: bytes, role: RoleDesc, database: DatabaseDesc, sink: Sink) -> None:
+        self.server = server
+        self.pid = pid
+        self.cancel_key = cancel_key
+        self.interrupt: Callable[[MeridianError], None] | None = None
+        self.login_user = role.name
+        self.user = role.name
+        self.database = database.name
+        self.database_id = database.id
+        self.sink = sink
+        self.started_us = server.clock.wall_ns() // 1000
+        self.settings = Settings(server.defaults, sink.parameter_status, self._zone_name)
+        self.settings.set("is_superuser", "on" if role.superuser else "off", force=True)
+        self.settings.set("session_authorization", role.name, force=True)
+        self.context = SessionContext(self)
+        self.io = IoSettings()
+        self.lock_timeout_ms = 0
+        self.statement_timeout_ms = 0
+        self.block = TransactionBlock(self)
+        self.statements: dict[str, PreparedStatement] = {}
+        self.portals: dict[str, QueryPortal] = {}
+        self.refilled: dict[int, int] = {}
+        self.pending_notifications: list[tuple[str, str]] = []
+        self.is_committing = False
+        self.statements_done = 0
+        """Statements of the current transaction that ended well; the client may know their results."""
+        self.pipeline: list[tuple[QueryPortal, int]] = []
+        """Portals executed since the last Sync in an implicit block, to run them again after a 40001."""
+        self.pipeline_start = 0
+        self.current_query = ""
+        self._view: SessionView | None = None
+        self._settings_applied: tuple[str, ...] = ()
+        self.apply_settings()
+
+    # --- state -----------------------------------------------------------------
+
+    @property
+    def transaction_status(self) -> str:
+        block = self.block
+        return "I" if block.is_implicit and block.status != "E" else block.status
+
+    def state(self) -> CatalogState:
+        """The catalog this session sees: with its own uncommitted DDL."""
+        draft = self.block.draft
+        return self.server.catalog.state if draft is None else draft.state
+
+    def view(self) -> SessionView:
+        """Names resolved by this session's database, search path and role."""
+        state = self.state()
+        view = self._view
+        if view is None or view.state is not state:
+            view = self._view = SessionView(self, state)
+        return view
+
+    def setting(self, name: str) -> str | None:
+        return self.settings.get(name)
+
+    def set_parameter(self, name: str, value: str, is_local: bool = False) -> str:
+        """SET, set_config(): checks, stores and applies."""
+        lowered = name.lower()
+        if lowered in ("transaction_isolation", "transaction_read_only", "transaction_deferrable"):
+            key = {"transaction_isolation": "isolation", "transaction_read_only": "read_only"}.get(lowered, "deferrable")
+            self.block.set_modes({key: value.lower()})
+            return value
+        value = self.settings.set(name, value, is_local)
+        self.apply_settings()
+        return value
+
+    def apply_settings(self) -> None:
+        """Derives what the hot paths read from the parameters."""
+        settings = self.settings
+        self.lock_timeout_ms = into_ms(settings["lock_timeout"])
+        self.statement_timeout_ms = into_ms(settings["statement_timeout"])
+        self.context.memory_limit = into_bytes(settings["work_mem"]) * 16
+        key = settings.plan_key
+        if key == self._settings_applied:
+            return
+        self._settings_applied = key
+        self._view = None
+        self.context.timezone = settings["timezone"]
+        path = split_search_path(settings["search_path"])
+        self.context.search_path = tuple(self.user if name == "$user" else name for name in path)
+        self.io = IoSettings(
+            datestyle=settings["datestyle"],
+            intervalstyle=settings["intervalstyle"],
+            timezone=settings["timezone"],
+            extra_float_digits=int(settings["extra_float_digits"]),
+            bytea_output=settings["bytea_output"],
+        )
+
+    def apply_startup_options(self, options: dict[str, str]) -> None:
+        """Parameters of the startup packet, role and database; they become what RESET goes back to."""
+        for name, value in options.items():
+            self.settings.set_default(name, value)
+        self.apply_settings()
+
+    def notice(self, severity: str, error: MeridianError) -> None:
+        if severity in ("NOTICE", "INFO") and self.settings["client_min_messages"] in ("warning", "error"):
+            return
+        if severity == "WARNING" and self.settings["client_min_messages"] == "error":
+            return
+        self.sink.notice(severity, error)
+
+    def _zone_name(self, value: str) -> str | None:
+        from base.typeio.datetime import canonical_zone
+
+        return canonical_zone(value)
+
+    # --- simple protocol -------------------------------------------------------
+
+    def simple_query(self, sql: str, sink: Sink) -> Eager[None]:
+        self.current_query = sql
+        entry, params = self._lifted(sql)
+        if entry is not None:
+            return self._simple_entry(entry, params)
+        return self._simple_text(sql)
+
+    def _lifted(self, sql: str) -> tuple[PlanEntry | None, tuple[Any, ...]]:
+        """Finds the plan of a statement whose shape (literals taken out) was planned before."""
+        if self.block.status == "E":
+            return None, ()
+        lifted = lift_literals(sql)
+        if lifted is None:
+            return None, ()
+        return Analyzer(self).lifted_entry(lifted)
+
+    async def _simple_entry(self, entry: PlanEntry, params: tuple[Any, ...]) -> None:
+        portal = QueryPortal("", None, entry, params, (), ())
+        await self._run_unit(lambda: self._describe_and_run(portal), commit=self.block.is_implicit)
+
+    async def _describe_and_run(self, portal: QueryPortal) -> None:
+        if portal.columns is not None:
+            self.sink.describe(portal.columns, ())
+        await self.run_portal(portal, 0)
+
+    async def _simple_text(self, sql: str) -> None:
+        statements = parse(sql)
+        if not statements:
+            self.sink.empty()
+            return
+        alone = len(statements) == 1
+        for statement in statements:
+            await self._simple_statement(statement, alone)
+        if self.block.is_implicit and self.block.is_open:
+            await self.block.commit()
+
+    async def _simple_statement(self, parsed: ParsedStatement, alone: bool) -> None:
+        self._refuse_in_failed(parsed)
+        handler = commands.find(parsed.statement)
+        if handler is not None:
+            await self._run_unit(lambda: self._run_command(handler, parsed), commit=alone and self.block.is_implicit)
+            return
+
+        async def plan_and_run() -> None:
+            entry = await Analyzer(self).entry(parsed, ())
+            await self._describe_and_run(QueryPortal("", parsed, entry, (), (), ()))
+
+        await self._run_unit(plan_and_run, commit=alone and self.block.is_implicit)
+
+    async def _run_command(self, handler: Any, parsed: ParsedStatement) -> None:
+        self.begin_statement()
+        columns = commands.columns_of(self, parsed.statement)
+        if columns is not None:
+            self.sink.describe(columns, ())
+        portal = QueryPortal("", parsed, None, (), columns, ())
+        await handler(self, parsed.statement, portal)
+
+    # --- running with retries --------------------------------------------------
+
+    async def _run_unit(self, run: Callable[[], Awaitable[None]], commit: bool) -> None:
+        """Runs one statement, and commits after it if asked, again and again while that is invisible to the client."""
+        attempts = 0
+        while True:
+            position = self.sink.position()
+            try:
+                await run()
+                self.statements_done += 1
+                if commit and self.block.is_implicit and self.block.is_open:
+                    await self.block.commit()
+                return
+            except Retryable as error:
+                attempts += 1
+                if attempts > RETRIES_MAX or not await self._prepare_retry(error, position):
+                    raise
+
+    async def _prepare_retry(self, error: Retryable, position: int) -> bool:
+        """Makes the transaction ready to run its statement again; False if the client must be told."""
+        block = self.block
+        txn = block.txn
+        if txn is None or not self.sink.rewind(position):
+            return False
+        if txn.isolation is Isolation.READ_COMMITTED and not self.is_committing:
+            again = txn.retry_statement(error)
+        elif self.may_run_again():
+            again = txn.restart(error)
+        else:
+            return False
+        if not isinstance(again, bool):
+            again = await again
+        if again:
+            self.server.retries += 1
+            self.statements_done = 0 if self.may_run_again() else self.statements_done
+            if block.draft is not None:
+                block.draft = None
+        return again
+
+    def may_run_again(self) -> bool:
+        """True while the client knows nothing of this transaction's results."""
+        return self.statements_done <= (1 if self.block.is_implicit else 0)
+
+    def begin_statement(self) -> None:
+        """Stamps the statement and starts it in the transaction, if one is open."""
+        self.server.statements += 1
+        self.context.begin_statement(self.statement_timeout_ms)
+        txn = self.block.txn
+        if txn is not None:
+            txn.begin_statement()
+
+    def _refuse_in_failed(self, parsed: ParsedStatement | None) -> None:
+        if self.block.status == "E" and (parsed is None or not commands.ends_transaction(parsed.statement)):
+            raise SqlError(
+                "current transaction is aborted, commands ignored until end of transaction block", sqlstate="25P02"
+            )
+
+    # --- extended protocol -----------------------------------------------------
+
+    def parse(self, name: str, sql: str, param_oids: Sequence[int]) -> Eager[None]:
+        return self._parse(name, sql, tuple(param_oids))
+
+    async def _parse(self, name: str, sql: str, param_oids: tuple[int, ...]) -> None:
+        if name and name in self.statements:
+            raise SqlError(f'prepared statement "{name}" already exists', sqlstate="42P05")
+        if len(self.statements) >= STATEMENTS_MAX:
+            raise SqlError("too many prepared statements", sqlstate="54000")
+        statements = parse(sql)
+        if len(statements) > 1:
+            raise SqlError("cannot insert multiple commands into a prepared statement", sqlstate="42601")
+        parsed = statements[0] if statements else None
+        if parsed is not None:
+            self._refuse_in_failed(parsed)
+        self.statements[name] = await self.prepare(name, sql, parsed, self._types(param_oids))
+
+    def _types(self, oids: Sequence[int]) -> tuple[PgType | None, ...]:
+        types: list[PgType | None] = []
+        for oid in oids:
+            pg_type = self.state().type_by_oid(oid) if oid not in (0, 705) else None
+            if pg_type is None and oid not in (0, 705):
+                raise SqlError(f"type with OID {oid} does not exist", sqlstate="42704")
+            types.append(pg_type)
+        return tuple(types)
+
+    async def prepare(self, name: str, sql: str, parsed: ParsedStatement | None, types: tuple[PgType | None, ...]) -> PreparedStatement:
+        """Analyses a statement: parameter types and result columns (also for SQL-level PREPARE)."""
+        if parsed is None:
+            return PreparedStatement(name, sql, None, types, (), None, None)
+        if commands.find(parsed.statement) is not None:
+            params = tuple(t for t in types if t is not None)
+            return PreparedStatement(name, sql, parsed, types, params, commands.columns_of(self, parsed.statement), None)
+        entry = await Analyzer(self).entry(parsed, types)
+        return PreparedStatement(name, sql, parsed, types, entry.param_types, entry.columns, entry)
+
+    def bind(
+        self, portal: str, statement: str, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]
+    ) -> Eager[None]:
+        prepared = self.statements.get(statement)
+        if prepared is None:
+            raise SqlError(
+                f'prepared statement "{statement}" does not exist' if statement else "unnamed prepared statement does not exist",
+                sqlstate="26000",
+            )
+        if portal and portal in self.portals:
+            raise SqlError(f'cursor "{portal}" already exists', sqlstate="42P03")
+        if len(self.portals) >= STATEMENTS_MAX:
+            raise SqlError("too many portals", sqlstate="54000")
+        self._refuse_in_failed(prepared.parsed)
+        entry = prepared.entry
+        if entry is not None and entry.generation != self.state().generation:
+            return self._rebind(portal, prepared, param_formats, params, result_formats)
+        self._bind(portal, prepared, param_formats, params, result_formats)
+        return None
+
+    async def _rebind(
+        self, portal: str, prepared: PreparedStatement, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]
+    ) -> None:
+        """The catalog changed since Parse: plan again; the result must keep its shape (reliability 90)."""
+        await self.current_entry(prepared)
+        self._bind(portal, prepared, param_formats, params, result_formats)
+
+    def _bind(
+        self, portal: str, prepared: PreparedStatement, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]
+    ) -> None:
+        types = prepared.param_types
+        if len(params) != len(types):
+            raise SqlError(
+                f'bind message supplies {len(params)} parameters, but prepared statement "{prepared.name}" requires {len(types)}',
+                sqlstate="08P01",
+            )
+        formats = tuple(param_formats)
+        if len(formats) > 1 and len(formats) != len(params):
+            raise SqlError(f"bind message has {len(formats)} parameter formats but {len(params)} parameters", sqlstate="08P01")
+        columns = prepared.columns
+        if len(result_formats) > 1 and len(result_formats) != len(columns or ()):
+            raise SqlError(
+                f"bind message has {len(result_formats)} result formats but query has {len(columns or ())} columns", sqlstate="08P01"
+            )
+        decoders = prepared.decoders.get(formats)
+        if decoders is None or prepared.decoder_settings is not self.io:
+            decoders = self._decoders(types, formats)
+            if prepared.decoder_settings is not self.io:
+                prepared.decoders.clear()
+                prepared.decoder_settings = self.io
+            prepared.decoders[formats] = decoders
+        values = tuple([None if raw is None else decode(raw) for decode, raw in zip(decoders, params)])
+        self.portals[portal] = QueryPortal(portal, prepared.parsed, prepared.entry, values, columns, tuple(result_formats), prepared)
+
+    def _decoders(self, types: tuple[PgType, ...], formats: tuple[int, ...]) -> list[Callable[[bytes], Any]]:
+        decoders = []
+        for i, pg_type in enumerate(types):
+            code = formats[i] if len(formats) > 1 else formats[0] if formats else 0
+            if code not in (0, 1):
+                raise SqlError(f"unsupported format code: {code}", sqlstate="22023")
+            decoders.append(binary_decoder(pg_type) if code else text_decoder(pg_type, -1, self.io))
+        return decoders
+
+    def describe_statement(self, name: str) -> Eager[Prepared]:
+        prepared = self.statements.get(name)
+        if prepared is None:
+            raise SqlError(f'prepared statement "{name}" does not exist' if name else "unnamed prepared statement does not exist", sqlstate="26000")
+        return prepared
+
+    def describe_portal(self, name: str) -> Eager[Portal]:
+        portal = self.portals.get(name)
+        if portal is None:
+            raise SqlError(f'portal "{name}" does not exist', sqlstate="34000")
+        return portal
+
+    def execute(self, name: str, max_rows: int, sink: Sink) -> Eager[None]:
+        portal = self.portals.get(name)
+        if portal is None:
+            raise SqlError(f'portal "{name}" does not exist', sqlstate="34000")
+        if not self.pipeline:
+            self.pipeline_start = sink.position()
+        return self._execute(portal, max_rows)
+
+    async def _execute(self, portal: QueryPortal, max_rows: int) -> None:
+        parsed = portal.parsed
+        if parsed is None and portal.entry is None:
+            self.sink.empty()
+            return
+        self._refuse_in_failed(parsed)
+        handler = commands.find(parsed.statement) if parsed is not None else None
+        if handler is not None:
+            await self._run_unit(lambda: self._run_handler(handler, portal), commit=False)
+            return
+        if portal.is_started:
+            await self.run_portal(portal, max_rows)
+            return
+        if self.block.is_implicit:
+            self.pipeline.append((portal, max_rows))
+        self.current_query = portal.sql
+        await self._run_unit(lambda: self.run_portal(portal, max_rows), commit=False)
+
+    async def _run_handler(self, handler: Any, portal: QueryPortal) -> None:
+        assert portal.parsed is not None
+        self.begin_statement()
+        await handler(self, portal.parsed.statement, portal)
+
+    def close_statement(self, name: str) -> None:
+        self.statements.pop(name, None)
+
+    def close_portal(self, name: str) -> None:
+        portal = self.portals.pop(name, None)
+        if portal is not None:
+            portal.close()
+
+    def sync(self) -> Eager[None]:
+        block = self.block
+        if not block.is_implicit or not block.is_open:
+            if self.pipeline:
+                self.pipeline.clear()
+            return None
+        return self._sync()
+
+    async def _sync(self) -> None:
+        """Commits the implicit block; after a conflict runs the whole pipeline again if nothing left this node."""
+        attempts = 0
+        try:
+            while True:
+                try:
+                    await self.block.commit()
+                    return
+                except Retryable as error:
+                    attempts += 1
+                    if attempts > RETRIES_MAX or not await self._replay(error):
+                        if self.block.is_open:
+                            await self.block.rollback()
+                        raise
+        finally:
+            self.pipeline.clear()
+
+    async def _replay(self, error: Retryable) -> bool:
+        pipeline = self.pipeline
+        if len(pipeline) != self.statements_done or not self.block.is_open:
+            return False
+        self.statements_done = 0
+        if not await self._prepare_retry(error, self.pipeline_start):
+            return False
+        for portal, max_rows in pipeline:
+            portal.reset()
+            await self._run_unit(lambda p=portal, m=max_rows: self.run_portal(p, m), commit=False)  # type: ignore[misc]
+        return True
+
+    # --- portals ---------------------------------------------------------------
+
+    async def run_portal(self, portal: QueryPortal, max_rows: int) -> None:
+        """Runs a query portal to its end, or to ``max_rows``."""
+        entry = portal.entry
+        assert entry is not None
+        if not portal.is_started:
+            await self._start(portal, entry)
+        sink = self.sink
+        encode = sink.encoder(entry.columns, portal.formats, self.io) if entry.columns is not None else None
+        limit = max_rows
+        while True:
+            rows = await portal.next_rows(limit - portal.sent_now if limit else 0)
+            if rows and encode is not None:
+                sink.rows(b"".join([encode(row) for row in rows]), len(rows))
+                portal.count(len(rows))
+                if sink.full:
+                    await sink.drain()
+            if not rows:
+                sink.complete(portal.tag())
+                portal.finish()
+                return
+            if limit and portal.sent_now >= limit:
+                portal.sent_now = 0
+                sink.suspended()
+                return
+            self.context.check_interrupt()
+
+    async def start_portal(self, portal: QueryPortal) -> None:
+        """Opens a query portal's plan: locks, snapshot, cursor."""
+        assert portal.entry is not None
+        await self._start(portal, portal.entry)
+
+    async def current_entry(self, prepared: PreparedStatement) -> PlanEntry:
+        """Returns the plan of a prepared statement, made again if the catalog changed since."""
+        entry = prepared.entry
+        if entry is None or entry.generation != self.state().generation:
+            assert prepared.parsed is not None
+            entry = await Analyzer(self).entry(prepared.parsed, prepared.declared_types)
+            if _shape(entry.columns) != _shape(prepared.columns):
+                raise SqlError("cached plan must not change result type", sqlstate="0A000")
+            prepared.use(entry)
+        return entry
+
+    async def _start(self, portal: QueryPortal, entry: PlanEntry) -> None:
+        block = self.block
+        if not entry.read_only:
+            if self.settings["transaction_read_only"] == "on":
+                raise SqlError(f"cannot execute {entry.command} in a read-only transaction", sqlstate="25006")
+            for table_id in entry.write_tables:
+                if table_id not in block.locked_tables:
+                    table = entry.statement.tables.get(table_id)
+                    await block.lock_table(table_id, table.name if table is not None else str(table_id))
+        txn = block.ensure()
+        self.begin_statement()
+        state = self.state()
+        if txn.read_ts:
+            for table_id in entry.statement.tables:
+                modified = state.modified.get(table_id, 0)
+                if modified >= txn.read_ts:
+                    await block.move_past(modified)
+        await portal.open(txn, self.context)
+
+    async def evaluate(self, expression: ast.SqlExpr, target: PgType) -> Any:
+        """Computes an expression without columns, cast to a type (EXECUTE's arguments, AS OF...)."""
+        return await Analyzer(self).evaluate(expression, target)
+
+    def role_changed(self) -> None:
+        """SET ROLE: names and privileges resolve anew."""
+        self._view = None
+
+    # --- ends ------------------------------------------------------------------
+
+    async def run_deferred(self) -> None:
+        """Runs the constraint checks put off until now."""
+        context = self.context
+        while context.deferred:
+            checks, context.deferred = context.deferred, []
+            for check in checks:
+                done = check(self.block.ensure(), context)
+                if done is not None:
+                    await done
+
+    async def before_commit(self) -> None:
+        """Runs the deferred constraint checks, and materialises cursors WITH HOLD."""
+        if self.context.deferred:
+            await self.run_deferred()
+        if not self.portals:
+            return
+        for portal in list(self.portals.values()):
+            if portal.is_holdable and not portal.is_held:
+                await portal.hold()
+
+    def after_transaction(self, committed: bool) -> None:
+        """Everything that ends with a transaction; the block is already idle again."""
+        self.statements_done = 0
+        self.context.transaction_time = 0
+        if self.context.deferred:
+            self.context.deferred = []
+        self.settings.end_transaction(committed)
+        if self.settings.plan_key is not self._settings_applied:
+            self.apply_settings()
+        if self.portals:
+            for name, portal in list(self.portals.items()):
+                if not (portal.is_held and (committed or portal.held_before)):
+                    portal.close()
+                    del self.portals[name]
+                else:
+                    portal.held_before = True
+        if self.pending_notifications:
+            pending, self.pending_notifications = self.pending_notifications, []
+            if committed:
+                self.server.notifications.deliver(self, pending)
+
+    def fail(self, error: MeridianError) -> Eager[None]:
+        block = self.block
+        self.pipeline.clear()
+        if block.is_implicit:
+            return block.rollback() if block.is_open or block.locked_tables else None
+        if block.status == "T":
+            block.fail()
+        return None
+
+    def cancel(self) -> None:
+        self.context.canceled = True
+        if self.interrupt is not None and not self.is_committing:
+            self.context.canceled = False
+            self.interrupt(QueryCanceled("canceling statement due to user request"))
+
+    def close(self) -> Eager[None]:
+        self.server.forget(self)
+        self.server.notifications.unlisten(self, None)
+        for portal in self.portals.values():
+            portal.close()
+        self.portals.clear()
+        self.server.advisory_locks.release_session(self)
+        return self.block.rollback() if self.block.is_open or self.block.locked_tables else None
+
+
+def _shape(columns: tuple[ResultColumn, ...] | None) -> tuple[tuple[str, int], ...] | None:
+    return None if columns is None else tuple((c.name, c.type.oid) for c in columns)

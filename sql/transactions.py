@@ -1,0 +1,228 @@
+"""The transaction block of a session: BEGIN to COMMIT, implicit blocks, savepoints, DDL drafts.
+
+    I idle --BEGIN--> T --error--> E --ROLLBACK or COMMIT--> I
+    I --any statement--> implicit block --end of the Query or Sync--> I
+
+Everything that must end with the transaction hangs here: the Txn, the catalog draft, table locks, SET,
+savepoints, deferred constraint checks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from base.errors import MeridianError, Retryable, SqlError, TxnRetry
+from kvtier.messages import Isolation
+from sql.catalog.draft import Draft, Snapshot
+from txn.transaction import Txn
+
+if TYPE_CHECKING:
+    from sql.session import Session
+
+SAVEPOINTS_MAX: Final = 10_000
+LEVELS: Final = {
+    "serializable": Isolation.SERIALIZABLE,
+    "repeatable read": Isolation.REPEATABLE_READ,
+    "read committed": Isolation.READ_COMMITTED,
+    "read uncommitted": Isolation.READ_COMMITTED,
+}
+
+
+class Savepoint(NamedTuple):
+    name: str
+    token: int
+    draft: Snapshot | None
+    settings: tuple[dict[str, str], dict[str, str]]
+
+
+class TransactionBlock:
+    """See the module docstring."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.status = "I"
+        self.is_implicit = True
+        self.txn: Txn | None = None
+        self.draft: Draft | None = None
+        self.savepoints: list[Savepoint] = []
+        self.locked_tables: dict[int, None] = {}
+        self.as_of_ts: int | None = None
+        self.was_told = False
+        """True once the client was told a result of this transaction: it can no longer be run again here."""
+        self.commit_ts = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.txn is not None
+
+    def ensure(self) -> Txn:
+        """Returns the transaction, starting an implicit one if none is open."""
+        txn = self.txn
+        if txn is None:
+            txn = self._start()
+        return txn
+
+    def _start(self) -> Txn:
+        session = self.session
+        settings = session.settings
+        if self.status == "I":
+            settings.begin_transaction()
+        isolation = LEVELS[settings["transaction_isolation"]]
+        lock_timeout = session.lock_timeout_ms
+        self.txn = session.server.coordinator.begin(
+            isolation, read_only=settings["transaction_read_only"] == "on", as_of_ts=self.as_of_ts, lock_timeout_ms=lock_timeout
+        )
+        return self.txn
+
+    # --- explicit blocks -------------------------------------------------------
+
+    def begin(self, modes: dict[str, str]) -> None:
+        """BEGIN; inside a block it only warns, as PostgreSQL does."""
+        if self.status == "T" and not self.is_implicit:
+            self.session.notice("WARNING", SqlError("there is already a transaction in progress", sqlstate="25001"))
+            return
+        if self.txn is None:
+            self.session.settings.begin_transaction()
+        self.status = "T"
+        self.is_implicit = False
+        self.session.context.transaction_time = self.session.context.statement_time
+        self.set_modes(modes)
+
+    def set_modes(self, modes: dict[str, str]) -> None:
+        """SET TRANSACTION (and the modes of BEGIN): keys isolation, read_only, deferrable."""
+        settings = self.session.settings
+        isolation = modes.get("isolation")
+        if isolation is not None and isolation != settings["transaction_isolation"]:
+            if self.txn is not None:
+                raise SqlError("SET TRANSACTION ISOLATION LEVEL must be called before any query", sqlstate="25001")
+            settings.set("transaction_isolation", isolation, is_local=True)
+        read_only = modes.get("read_only")
+        if read_only is not None:
+            if read_only == "off" and settings["transaction_read_only"] == "on" and self.txn is not None:
+                raise SqlError("transaction read-write mode must be set before any query", sqlstate="25001")
+            settings.set("transaction_read_only", read_only, is_local=True)
+        if "deferrable" in modes:
+            settings.set("transaction_deferrable", modes["deferrable"], is_local=True)
+
+    async def commit(self) -> str:
+        """Ends the block; returns the tag: COMMIT, or ROLLBACK of a failed transaction."""
+        if self.status == "E":
+            await self.rollback()
+            return "ROLLBACK"
+        txn = self.txn
+        session = self.session
+        if txn is not None:
+            try:
+                await session.before_commit()
+                committed = txn.commit()
+                if not isinstance(committed, int):
+                    session.is_committing = True
+                    committed = await committed
+                self.commit_ts = committed
+            except MeridianError as error:
+                # A restartable transaction is left open for the session, which may run it again.
+                if not (isinstance(error, Retryable) and session.may_run_again()):
+                    await self.rollback()
+                raise
+            finally:
+                session.is_committing = False
+            draft = self.draft
+            if draft is not None and not draft.is_empty:
+                session.server.catalog.publish(draft.descs, draft.roles, self.commit_ts)
+        self._finish(committed=True)
+        return "COMMIT"
+
+    async def rollback(self) -> None:
+        """Ends the block, undoing everything; never raises for the transaction's sake."""
+        txn = self.txn
+        if txn is not None:
+            done = txn.rollback()
+            if done is not None:
+                await done
+        self._finish(committed=False)
+
+    def _finish(self, committed: bool) -> None:
+        session = self.session
+        self.txn = None
+        self.draft = None
+        self.status = "I"
+        self.is_implicit = True
+        self.as_of_ts = None
+        self.was_told = False
+        if self.savepoints:
+            self.savepoints.clear()
+        if self.locked_tables:
+            session.server.table_locks.release_all(session, list(self.locked_tables))
+            self.locked_tables.clear()
+        session.after_transaction(committed)
+
+    def fail(self) -> None:
+        """A statement of an explicit block failed: only ROLLBACK (TO) and COMMIT are accepted now."""
+        assert self.status in ("T", "E"), self.status
+        self.status = "E"
+
+    # --- savepoints ------------------------------------------------------------
+
+    def _require_block(self, command: str) -> None:
+        if self.status == "I" or self.is_implicit:
+            raise SqlError(f"{command} can only be used in transaction blocks", sqlstate="25P01")
+
+    def savepoint(self, name: str) -> None:
+        self._require_block("SAVEPOINT")
+        if len(self.savepoints) >= SAVEPOINTS_MAX:
+            raise SqlError("too many savepoints", sqlstate="54000")
+        txn = self.ensure()
+        draft = self.draft.snapshot() if self.draft is not None else None
+        self.savepoints.append(Savepoint(name, txn.savepoint(), draft, self.session.settings.snapshot()))
+
+    def _find(self, name: str) -> int:
+        for i in range(len(self.savepoints) - 1, -1, -1):
+            if self.savepoints[i].name == name:
+                return i
+        raise SqlError(f'savepoint "{name}" does not exist', sqlstate="3B001")
+
+    def release(self, name: str) -> None:
+        self._require_block("RELEASE SAVEPOINT")
+        del self.savepoints[self._find(name) :]
+
+    def rollback_to(self, name: str) -> None:
+        """Undoes what came after the savepoint, keeps the savepoint, and heals a failed block."""
+        self._require_block("ROLLBACK TO SAVEPOINT")
+        i = self._find(name)
+        savepoint = self.savepoints[i]
+        del self.savepoints[i + 1 :]
+        self.ensure().rollback_to(savepoint.token)
+        if self.draft is not None:
+            if savepoint.draft is None:
+                self.draft = None
+            else:
+                self.draft.restore(savepoint.draft)
+        self.session.settings.restore(savepoint.settings)
+        self.status = "T"
+
+    # --- what statements ask for -----------------------------------------------
+
+    def ddl(self) -> Draft:
+        """Returns the catalog draft, making the first statement of DDL start one."""
+        txn = self.ensure()
+        if self.draft is None:
+            self.draft = Draft(self.session.server.catalog, txn)
+        return self.draft
+
+    async def lock_table(self, table_id: int, name: str, exclusive: bool = False, nowait: bool = False) -> None:
+        """Takes a table lock until the transaction ends."""
+        self.ensure()
+        self.locked_tables[table_id] = None
+        locks = self.session.server.table_locks
+        await locks.acquire(self.session, table_id, exclusive, self.session.lock_timeout_ms, nowait, name)
+
+    async def move_past(self, modified_ts: int) -> None:
+        """A descriptor newer than this transaction's snapshot is to be used: the snapshot must move up."""
+        txn = self.ensure()
+        if txn.read_ts == 0 or modified_ts < txn.read_ts:
+            return
+        moved = txn.refresh_to(self.session.server.kv.now())
+        if not isinstance(moved, bool):
+            moved = await moved
+        if not moved:
+            raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
