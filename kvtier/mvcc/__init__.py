@@ -36,17 +36,19 @@ from kvtier.mvcc.garbage import collect_garbage, drop_range_tombstones
 from kvtier.mvcc.intents import (
     MISSING,
     Intent,
+    Missing,
     get_intent,
     get_span_intent,
     intents_in,
     own_value,
+    own_writes,
     resolve_intent,
     resolve_span_intents,
     span_intents_in,
     write_intent,
     write_span_intent,
 )
-from kvtier.mvcc.reads import find_conflict, get, get_value, newest, newest_ts
+from kvtier.mvcc.reads import find_conflict, find_newer, get, get_value, newest, newest_ts
 from kvtier.mvcc.scans import Rows, scan, scan_own
 from kvtier.mvcc.survey import SpanDigest, SpanStats, Survey, checksum, split_key, stats
 from kvtier.mvcc.tombstones import (
@@ -61,6 +63,7 @@ __all__ = [
     "MISSING",
     "NO_TOMBSTONES",
     "Intent",
+    "Missing",
     "RangeTombstones",
     "Rows",
     "SpanDigest",
@@ -70,6 +73,7 @@ __all__ = [
     "collect_garbage",
     "drop_range_tombstones",
     "find_conflict",
+    "find_newer",
     "get",
     "get_intent",
     "get_span_intent",
@@ -78,6 +82,7 @@ __all__ = [
     "newest",
     "newest_ts",
     "own_value",
+    "own_writes",
     "put_range_tombstone",
     "put_version",
     "resolve_intent",

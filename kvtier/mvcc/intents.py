@@ -153,6 +153,25 @@ def own_value(intent: Intent, txn: TxnMeta) -> bytes | Missing | None:
     return MISSING
 
 
+def own_writes(
+    engine: StoreEngine, start: bytes, end: bytes, txn: TxnMeta
+) -> tuple[dict[bytes, bytes | None], list[tuple[bytes, bytes]]]:
+    """Returns what ``scan_own`` wants: the transaction's visible values and deleted spans of [start, end)."""
+    values: dict[bytes, bytes | None] = {}
+    for key, intent in intents_in(engine, start, end):
+        if intent.txn_id == txn.id:
+            value = own_value(intent, txn)
+            if not isinstance(value, Missing):
+                values[key] = value
+    deleted: list[tuple[bytes, bytes]] = []
+    for lower, intent in span_intents_in(engine, start, end):
+        if intent.txn_id == txn.id and intent.epoch == txn.epoch:
+            for seq, upper in intent.history:
+                if upper is not None and seq <= txn.seq and not is_ignored(seq, txn.ignored):
+                    deleted.append((lower, upper))
+    return values, deleted
+
+
 # --- writing ---------------------------------------------------------------------------
 
 

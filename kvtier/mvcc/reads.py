@@ -171,6 +171,34 @@ def find_conflict(
     return None
 
 
+def find_newer(
+    engine: StoreEngine, start: bytes, end: bytes, ts: int, tombstones: RangeTombstones = NO_TOMBSTONES
+) -> tuple[bytes, int] | None:
+    """Returns (key, timestamp) of a change of any kind in [start, end) after ``ts``, the first by key.
+
+    What a span deletion must ask before it takes a timestamp: unlike ``find_conflict`` it
+    counts a version that repeats the old value.  A range tombstone answers with the
+    span's start.
+    """
+    stamp = tombstones.newest_in(start, end) if tombstones.starts else 0
+    if stamp > ts:
+        return start, stamp
+    since = suffix_of(ts)
+    cursor = engine.point_iterator(CF_DATA)
+    cursor.seek(start)
+    found = cursor.key()
+    while found is not None:
+        user = found[:-SUFFIX]
+        if end and user >= end:
+            return None
+        if user >= start and found[-SUFFIX:] < since:
+            return user, ts_of(found[-SUFFIX:])
+        cursor.seek(user + AFTER_VERSIONS)
+        found = cursor.key()
+    cursor.status()
+    return None
+
+
 def _changed_at(
     engine: StoreEngine, key: bytes, from_ts: int, to_ts: int, projection: bytes, tombstones: RangeTombstones
 ) -> int:
