@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from base.errors import MeridianError, StorageFailure
@@ -149,19 +150,21 @@ class KeyCodec:
         self.suffix = suffix
         self.restorable: tuple[bool, ...] = tuple([column.form.restorable for column in self.columns])
         self._encoders: list[Callable[..., bytes] | None] = [None] * (len(self.columns) + 1)
+
+    # Both are compiled at the first use: many plans need only one of them.
+
+    @cached_property
+    def encode(self) -> Callable[[Sequence[Any]], bytes]:
+        """The function from a value for every column to the key."""
         names = [f"c{i}" for i in range(len(self.columns))]
         expression, namespace = self.encode_source(names)
         unpack = [f"{', '.join(names)}, = values"] if names else []
-        self.encode: Callable[[Sequence[Any]], bytes] = define_function(
-            "encode", "values", [*unpack, f"return {expression}"], namespace
-        )
-        """Returns the key of a value for every column."""
-        self.encode_arguments: Callable[..., bytes] = define_function(
-            "encode", ", ".join(names), [f"return {expression}"], namespace
-        )
-        """As ``encode``, with the values as positional arguments."""
-        self.decode: Callable[[bytes], tuple[Any, ...]] = self._define_decode()
-        """Returns the values in a key; StorageFailure if it is none of this codec's."""
+        return define_function("encode", "values", [*unpack, f"return {expression}"], namespace)
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], tuple[Any, ...]]:
+        """The function from a key to its values; StorageFailure if it is none of this codec's."""
+        return self._define_decode()
 
     # --- encoding
 

@@ -136,6 +136,8 @@ class KeyForm:
     """How one type is written in keys; see the module docstring."""
 
     __slots__ = (
+        "_decoder",
+        "_encoder",
         "ascending",
         "code",
         "descending",
@@ -168,6 +170,8 @@ class KeyForm:
         self.skip = skip
         """True if the form ends at the first TERMINATOR, so that skipping is a search."""
         self.width = struct.calcsize(">" + code)
+        self._encoder: Encoder | None = None
+        self._decoder: Decoder | None = None
         if maximum is None:
             self.descending = f"({ascending}).translate(key_INVERT)"
             self.restore_descending = restore.format("{0}.translate(key_INVERT)")
@@ -181,6 +185,11 @@ class KeyForm:
 
     def encoder(self) -> Encoder:
         """Returns the function from a value to its ascending bytes."""
+        if self._encoder is None:
+            self._encoder = self._define_encoder()
+        return self._encoder
+
+    def _define_encoder(self) -> Encoder:
         names = NAMES | self.names
         if not self.is_fixed:
             return define_function("encode", "value", [f"return {self.ascending.format('value')}"], names)
@@ -189,6 +198,11 @@ class KeyForm:
 
     def decoder(self) -> Decoder:
         """Returns the function from ascending bytes to the value."""
+        if self._decoder is None:
+            self._decoder = self._define_decoder()
+        return self._decoder
+
+    def _define_decoder(self) -> Decoder:
         names = NAMES | self.names
         if not self.is_fixed:
             decode: Decoder = names[self.restore]

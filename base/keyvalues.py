@@ -12,7 +12,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Final
 
 from base.errors import StorageFailure
-from base.types import PgType
+from base.types import NUMERIC_DIGITS_MAX, PgType
 
 INVERT: Final = bytes(255 - i for i in range(256))
 """Translation table that inverts every bit: descending order of bytes."""
@@ -191,6 +191,8 @@ def decode_numeric(key: bytes, start: int) -> tuple[Decimal, int]:
         return value.copy_negate(), end + 1
     if lead in (_LEAD_TINY, _LEAD_HUGE):
         exponent = int.from_bytes(key[start + 1 : start + 4], "big") - _EXPONENT_BIAS
+        if abs(exponent) > NUMERIC_DIGITS_MAX:
+            raise ValueError(f"numeric with exponent {exponent}")
         start += 4
     else:
         exponent = lead - _LEAD_MIDDLE
@@ -243,4 +245,6 @@ def encode_vector(value: tuple[int, ...]) -> bytes:
 
 def decode_vector(key: bytes, start: int) -> tuple[tuple[int, ...], int]:
     end = start + 4 + 5 * int(_UINT32.unpack_from(key, start)[0])
+    if end > len(key):
+        raise ValueError(f"vector ends at {end} of {len(key)} bytes")
     return tuple([int.from_bytes(key[i : i + 5], "big") - _VECTOR_BIAS for i in range(start + 4, end, 5)]), end

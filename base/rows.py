@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from base.errors import MeridianError, StorageFailure
@@ -111,8 +112,6 @@ class RowCodec:
         self.missing = dict(missing or {})
         """Column id to the datum of rows whose layout lacks the column; NULL if not here."""
         self._decoders: dict[tuple[int, ...], Decode] = {}
-        self.encode: Callable[[Sequence[Any]], bytes] = self._define_encode()
-        """Returns the row value of one datum per column of the write layout."""
 
     # --- encoding
 
@@ -126,7 +125,9 @@ class RowCodec:
         writer.write(arg_names)
         return writer.lines, f"{local}_row", writer.namespace
 
-    def _define_encode(self) -> Callable[[Sequence[Any]], bytes]:
+    @cached_property
+    def encode(self) -> Callable[[Sequence[Any]], bytes]:
+        """The function from one datum per column of the write layout to the row value."""
         names = [f"c{i}" for i in range(len(self.write.columns))]
         lines, expression, namespace = self.encode_source(names)
         unpack = [f"{', '.join(names)}, = values"] if names else []

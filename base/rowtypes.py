@@ -47,7 +47,7 @@ _HAS_NULLS: Final = 0x80
 class ValueForm:
     """How one type is written in rows; see the module docstring."""
 
-    __slots__ = ("arguments", "code", "load", "names", "parts", "store", "width", "zero")
+    __slots__ = ("_loader", "_storer", "arguments", "code", "load", "names", "parts", "store", "width", "zero")
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class ValueForm:
         """Template: the arguments of Struct.pack, over a name that holds ``store``'s result."""
         self.names = names or {}
         self.width = struct.calcsize("<" + code)
+        self._storer: Callable[[Any], bytes] | None = None
+        self._loader: Callable[[bytes], Any] | None = None
 
     @property
     def is_fixed(self) -> bool:
@@ -79,6 +81,11 @@ class ValueForm:
 
     def storer(self) -> Callable[[Any], bytes]:
         """Returns the function from a datum to its bytes."""
+        if self._storer is None:
+            self._storer = self._define_storer()
+        return self._storer
+
+    def _define_storer(self) -> Callable[[Any], bytes]:
         names = NAMES | self.names
         if not self.is_fixed:
             return define_function("store", "value", [f"return {self.store.format('value')}"], names)
@@ -88,6 +95,11 @@ class ValueForm:
 
     def loader(self) -> Callable[[bytes], Any]:
         """Returns the function from exactly a datum's bytes to the datum."""
+        if self._loader is None:
+            self._loader = self._define_loader()
+        return self._loader
+
+    def _define_loader(self) -> Callable[[bytes], Any]:
         names = NAMES | self.names
         if not self.is_fixed:
             return define_function("load", "value", [f"return {self.load.format('value')}"], names)
