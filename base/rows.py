@@ -224,7 +224,7 @@ def corrupt_row(value: bytes, key: bytes = b"") -> MeridianError:
     return StorageFailure(f"corrupt row value of {len(value)} bytes{where}: {value[:64].hex()}", sqlstate="XX001")
 
 
-_GUARD_NAMES: Final[dict[str, Any]] = {"errors": CORRUPTION_ERRORS, "corrupt": corrupt_row}
+_GUARD_NAMES: Final[dict[str, Any]] = {"errors": (*CORRUPTION_ERRORS, StorageFailure), "corrupt": corrupt_row}
 
 
 def _guarded(lines: Sequence[str], values: Sequence[str], failure: str) -> list[str]:
