@@ -50,6 +50,8 @@ class SqlExpr(NamedTuple):
     text: str
     tree: exp.Expr
     position: int = -1
+    types: tuple[TypeName, ...] = ()
+    """The types its CAST forms number."""
 
 
 # --- queries ----------------------------------------------------------------------
@@ -77,7 +79,11 @@ class Query:
     raw_rows: RawRows | None = None
     """Long VALUES list of an INSERT; the tree then has an empty VALUES."""
     raw_lists: list[list[tuple[str, str, int]]] = field(default_factory=list)
-    """Long literal IN lists, referred to by the tree by number."""
+    """Long literal IN lists, referred to by the tree by number; items as in RawRows."""
+    types: list[TypeName] = field(default_factory=list)
+    """The types that the tree's CAST forms number."""
+    overriding: str = ""
+    """OVERRIDING system | user VALUE."""
     param_count: int = 0
     into: SelectInto | None = None
     cursor: str = ""
@@ -578,6 +584,9 @@ class CreateView:
     name: Name
     columns: tuple[str, ...]
     query: SqlExpr
+    """Text and tree of the query."""
+    parsed: Query
+    """The same, ready to bind."""
     or_replace: bool = False
     is_temporary: bool = False
     options: dict[str, str] = field(default_factory=dict)
