@@ -708,8 +708,9 @@ class Tape:
             if self.chance.random() < 0.3:
                 self.world.write(batch)
                 batch = engine.batch()
-        self.world.write(batch)
-        batch = engine.batch()
+        if self.chance.random() < 0.5:
+            self.world.write(batch)
+            batch = engine.batch()
         mvcc.resolve_span_intents(engine, batch, lower, upper, meta, status, ts)
         self.world.write(batch)
 
