@@ -113,7 +113,9 @@ class IntentIndex:
         """Returns the keys with point intents in [start, end), in order."""
         return list(self._keys.irange(start, end, (True, False), reverse))
 
-    def others_in(self, start: bytes, end: bytes, txn_id: bytes, upto_ts: int) -> list[tuple[bytes, Intent | SpanIntent]]:
+    def others_in(
+        self, start: bytes, end: bytes, txn_id: bytes, upto_ts: int
+    ) -> list[tuple[bytes, Intent | SpanIntent]]:
         """Returns (key, intent) of other transactions in [start, end) that would appear at or below ``upto_ts``."""
         found: list[tuple[bytes, Intent | SpanIntent]] = []
         points = self.points
@@ -121,9 +123,13 @@ class IntentIndex:
             intent = points[key]
             if intent.txn.id != txn_id and intent.write_ts <= upto_ts:
                 found.append((key, intent))
-        for span in self.spans:
-            if span.txn.id != txn_id and span.write_ts <= upto_ts and span.start < end and start < span.end:
-                found.append((max(span.start, start), span))
+        found.extend(
+            [
+                (max(span.start, start), span)
+                for span in self.spans
+                if span.txn.id != txn_id and span.write_ts <= upto_ts and span.start < end and start < span.end
+            ]
+        )
         return found
 
     def own_spans(self, txn: TxnMeta) -> list[SpanIntent]:
@@ -142,9 +148,19 @@ class IntentIndex:
         """Returns a transaction's span deletions."""
         return [(span.start, span.end) for span in self.spans if span.txn.id == txn_id]
 
+    def transactions(self) -> list[TxnMeta]:
+        """Returns the transactions that have intents here, one entry each."""
+        found = {}
+        for keys in self._by_txn.values():
+            intent = self.points[next(iter(keys))]
+            found[intent.txn.id] = intent.txn
+        for span in self.spans:
+            found.setdefault(span.txn.id, span.txn)
+        return list(found.values())
+
     def has_any_of(self, txn_id: bytes) -> bool:
         """True if the transaction has an intent of either kind here."""
-        return txn_id in self._by_txn or any([span.txn.id == txn_id for span in self.spans])
+        return txn_id in self._by_txn or any(span.txn.id == txn_id for span in self.spans)
 
     def check(self) -> None:
         """Asserts that the views agree; for tests."""
@@ -155,7 +171,4 @@ class IntentIndex:
 
 def is_ignored(seq: int, ignored: tuple[tuple[int, int], ...]) -> bool:
     """True if a savepoint rolled this sequence number back."""
-    for lower, upper in ignored:
-        if lower <= seq <= upper:
-            return True
-    return False
+    return any(lower <= seq <= upper for lower, upper in ignored)

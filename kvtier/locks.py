@@ -39,6 +39,8 @@ LOCKS_MAX: Final = 1_000_000
 CYCLE_STEPS_MAX: Final = 100_000
 """Edges walked for one deadlock search; past it the request waits and lock_timeout decides."""
 
+_NO_KEYS: Final[list[bytes]] = []
+
 NONE: Final = 0
 SHARE: Final = 1
 EXCLUSIVE: Final = 2
@@ -192,9 +194,17 @@ class LockTable:
         state = self.states.get(key)
         return state is not None and state.exclusive == txn_id
 
+    def held_by(self, txn_id: bytes) -> list[bytes]:
+        """Returns the table's own list of a transaction's keys: to be read at once."""
+        return self._held.get(txn_id, _NO_KEYS)
+
     def keys_held(self, txn_id: bytes) -> list[bytes]:
         """Returns the keys a transaction holds, in the order it took them."""
         return list(self._held.get(txn_id, ()))
+
+    def shown_in(self, start: bytes, end: bytes, txn_id: bytes) -> list[bytes]:
+        """Returns the keys of [start, end) a transaction holds EXCLUSIVE.  NB: linear in its locks."""
+        return [key for key in self.held_by(txn_id) if start <= key < end and self.holds_exclusive(key, txn_id)]
 
     def blocked_key(self, start: bytes, end: bytes, txn_id: bytes) -> bytes | None:
         """Returns a key of [start, end) that another transaction holds.  NB: linear in the number of locks."""
@@ -366,9 +376,7 @@ class LockTable:
         if request.strength == NONE:
             return found
         if request.strength == EXCLUSIVE:
-            for sharer in state.sharers:
-                if sharer != request.txn_id:
-                    found.append(sharer)
+            found.extend([sharer for sharer in state.sharers if sharer != request.txn_id])
         for ahead in state.queue:
             if ahead is request:
                 break
@@ -409,7 +417,11 @@ class LockTable:
             self.deadlocks += 1
             victim = cycle[0]
             for request in cycle[1:]:
-                if (request.priority, -request.start_ts, request.txn_id) < (victim.priority, -victim.start_ts, victim.txn_id):
+                if (request.priority, -request.start_ts, request.txn_id) < (
+                    victim.priority,
+                    -victim.start_ts,
+                    victim.txn_id,
+                ):
                     victim = request
             other = next((request.txn_id for request in cycle if request.txn_id != victim.txn_id), b"")
             failure = Deadlock(victim.key, other)

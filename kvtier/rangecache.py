@@ -56,7 +56,7 @@ class RangeCache:
             first += 1
         last = bisect_left(self._starts, descriptor.end)
         overlapping = self._descriptors[first:last]
-        if any([other.generation > descriptor.generation for other in overlapping]):
+        if any(other.generation > descriptor.generation for other in overlapping):
             return
         self._starts[first:last] = [descriptor.start]
         self._descriptors[first:last] = [descriptor]

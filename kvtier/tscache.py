@@ -71,7 +71,13 @@ class SpanSteps:
         first = bisect_right(bounds, start) - 1
         last = bisect_left(bounds, end, first) if end else len(bounds)
         if bounds[first] == start and last == first + 1 and (last == len(bounds) or bounds[last] == end):
-            if first > 0 and last < len(bounds) and read[0] > reads[first][0] and read != reads[first - 1] and read != reads[last]:
+            if (
+                first > 0
+                and last < len(bounds)
+                and read[0] > reads[first][0]
+                and read != reads[first - 1]
+                and read != reads[last]
+            ):
                 reads[first] = read  # The same scan again, later: the usual case.
                 return
         covered_bounds = [start] + bounds[first + 1 : last]

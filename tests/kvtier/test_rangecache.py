@@ -24,7 +24,9 @@ def test_newest_generation_wins(entries):
     for count, entry in enumerate(entries, 1):
         cache.insert(entry)
         cache.check()
-        newest = max([other.generation for other in entries[:count] if other.start < entry.end and entry.start < other.end])
+        newest = max(
+            [other.generation for other in entries[:count] if other.start < entry.end and entry.start < other.end]
+        )
         for key in LETTERS:
             found = cache.find(key)
             if found is not None:
@@ -53,7 +55,10 @@ def test_meta_keys_sort_as_their_ends_and_are_prefix_free(one, other):
     assert unordered(ordered(one)) == one
 
 
-@given(st.lists(st.binary(min_size=1, max_size=3).filter(lambda key: META2 < key < KEY_MAX), max_size=8), st.binary(max_size=3))
+@given(
+    st.lists(st.binary(min_size=1, max_size=3).filter(lambda key: META2 < key < KEY_MAX), max_size=8),
+    st.binary(max_size=3),
+)
 def test_lookup_finds_the_range_of_any_key(borders, key):
     """The first entry of the lookup span is the descriptor of the key's range."""
     if key >= KEY_MAX:

@@ -1,0 +1,204 @@
+"""Evaluation of Split, Merge, CollectGarbage and Checksum.
+
+Split and Merge change descriptors, the meta entries and the range states in one engine
+batch, so no key is ever in two ranges or in none.  Locks, intents and the timestamp
+cache are per store and stay (reliability 3, 4); the garbage threshold goes to both
+halves, and to a merged range the higher one (reliability 29).
+
+The statistics of a split range are counted again for the left half; the right half has
+the rest.  A range tombstone across the border is cut in two.
+
+NB: the meta ranges must be in this store; the changes of remote ones need a transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from base.errors import SqlError
+from base.seams import CF_LOCAL
+from kvtier import mvcc
+from kvtier.change import Change
+from kvtier.descriptors import KEY_MAX, RangeDescriptor
+from kvtier.engine.batch import OpBatch
+from kvtier.messages import Checksum, CollectGarbage, Merge, Split
+from kvtier.meta import entry_keys, split_allowed
+from kvtier.opening import NEXT_RANGE_ID_KEY, put_meta, put_range
+from kvtier.replica import RangeState, Replica, pack_stats, state_key, stats_key
+from kvtier.state import StoreState
+
+GC_VERSIONS_MAX: Final = 5_000
+"""Versions one CollectGarbage looks at: a few milliseconds; the result says where to go on."""
+
+Counts = tuple[int, int, int, int]
+"""(live keys, live bytes, versions, total bytes)."""
+
+
+class RangeChange:
+    """A Change and what it does to the map of ranges."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.removed: list[Replica] = []
+        self.states: list[tuple[RangeState, Counts, bool]] = []
+        """Ranges as they are now, with statistics and whether those are an estimate."""
+
+    def put(self, state: RangeState, counts: Counts, is_estimate: bool, now: int) -> None:
+        """Writes a range as it will be."""
+        batch = self.change.batch
+        put_range(batch, state, now)
+        batch.put(CF_LOCAL, stats_key(state.descriptor.range_id), pack_stats(*counts, is_estimate))
+        self.states.append((state, counts, is_estimate))
+
+    def install(self, state: StoreState) -> None:
+        """Brings the map of ranges up to date."""
+        seq = state.engine.write_seq()
+        for replica in self.removed:
+            state.ranges.remove(replica)
+        for range_state, counts, is_estimate in self.states:
+            replica = Replica(range_state, state.scheduler)
+            replica.count(*counts)
+            replica.is_estimate = is_estimate
+            replica.last_write_seq = seq
+            state.ranges.add(replica)
+            state.gc_high = max(state.gc_high, replica.gc_threshold)
+
+
+def evaluate(
+    state: StoreState, op: Split | Merge | CollectGarbage | Checksum, now: int
+) -> tuple[RangeChange | None, Any]:
+    """Returns what is to be done (None: nothing) and the result."""
+    if isinstance(op, Split):
+        return split(state, op.key, now)
+    if isinstance(op, Merge):
+        return merge(state, op.key, now)
+    if isinstance(op, CollectGarbage):
+        return collect(state, op)
+    return None, checksum(state, op)
+
+
+def split(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, RangeDescriptor]:
+    """Divides a range; the right half is new.  Result: the descriptor that begins at the key."""
+    if not split_allowed(key):
+        raise SqlError(f"no range may begin at {key!r}", sqlstate="22023")
+    replica = state.replica_of(key)
+    if replica.start == key:
+        return None, replica.descriptor
+    old = replica.descriptor
+    change = RangeChange(Change(state.engine.batch()))
+    batch = change.change.batch
+    range_id = _next_range_id(state, batch)
+    generation = old.generation + 1
+    places = tuple([msgspec.structs.replace(place, replica_id=1) for place in old.replicas])
+    left = RangeDescriptor(old.range_id, generation, old.start, key, old.replicas)
+    right = RangeDescriptor(range_id, generation, key, old.end, places)
+    mvcc.split_range_tombstones(batch, state.tombstones, key)
+    put_meta(batch, left, now)
+    put_meta(batch, right, now)
+    _drop_meta(batch, old, [left, right], now)
+    left_counts, right_counts = _divide(state, replica, key)
+    change.removed = [replica]
+    change.put(RangeState(left, replica.gc_threshold, replica.lease_start), left_counts, replica.is_estimate, now)
+    change.put(RangeState(right, replica.gc_threshold, replica.lease_start), right_counts, replica.is_estimate, now)
+    change.change.commit_ts = now
+    return change, right
+
+
+def _next_range_id(state: StoreState, batch: OpBatch) -> int:
+    stored = state.engine.get(CF_LOCAL, NEXT_RANGE_ID_KEY)
+    assert stored is not None, "a store without range ids"
+    range_id = int.from_bytes(stored, "big")
+    batch.put(CF_LOCAL, NEXT_RANGE_ID_KEY, (range_id + 1).to_bytes(8, "big"))
+    return range_id
+
+
+def _drop_meta(batch: OpBatch, old: RangeDescriptor, fresh: list[RangeDescriptor], now: int) -> None:
+    """Deletes the meta entries of an old descriptor that no fresh one writes over."""
+    kept = [key for descriptor in fresh for key in entry_keys(descriptor)]
+    for key in entry_keys(old):
+        if key not in kept:
+            mvcc.put_version(batch, key, now, None)
+
+
+def _divide(state: StoreState, replica: Replica, key: bytes) -> tuple[Counts, Counts]:
+    """Counts the smaller-looking side: here always the left one; the right one has the rest."""
+    counted = mvcc.stats(state.engine, replica.start, key, state.tombstones).as_tuple()
+    whole = replica.counts()
+    rest = tuple([max(total - part, 0) for total, part in zip(whole, counted)])
+    return counted, (rest[0], rest[1], rest[2], rest[3])
+
+
+def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, RangeDescriptor]:
+    """Joins the range that begins at (or holds) a key with its right neighbour.  Result: its descriptor."""
+    left = state.replica_of(key)
+    right = state.ranges.find(left.end) if left.end < KEY_MAX else None
+    if right is None:
+        raise SqlError("the last range has no right neighbour", sqlstate="22023")
+    if left.descriptor.replicas and len(left.descriptor.replicas) != len(right.descriptor.replicas):
+        raise SqlError("ranges with different replicas cannot be merged", sqlstate="55000")
+    change = RangeChange(Change(state.engine.batch()))
+    batch = change.change.batch
+    generation = max(left.generation, right.generation) + 1
+    joined = RangeDescriptor(left.range_id, generation, left.start, right.end, left.descriptor.replicas)
+    put_meta(batch, joined, now)
+    _drop_meta(batch, left.descriptor, [joined], now)
+    _drop_meta(batch, right.descriptor, [joined], now)
+    batch.delete(CF_LOCAL, state_key(right.range_id))
+    batch.delete(CF_LOCAL, stats_key(right.range_id))
+    counts = tuple([one + other for one, other in zip(left.counts(), right.counts())])
+    threshold = max(left.gc_threshold, right.gc_threshold)
+    change.removed = [left, right]
+    change.put(
+        RangeState(joined, threshold, max(left.lease_start, right.lease_start)),
+        (counts[0], counts[1], counts[2], counts[3]),
+        left.is_estimate or right.is_estimate,
+        now,
+    )
+    change.change.commit_ts = now
+    return change, joined
+
+
+def collect(state: StoreState, op: CollectGarbage) -> tuple[RangeChange | None, bytes | None]:
+    """Raises the threshold, or (in a later command) removes versions; result: where to go on, None when done.
+
+    The first call for a threshold only raises it, so that reads fail before anything is
+    gone; its result is the start (reliability 29).
+    """
+    end = op.end or KEY_MAX
+    replicas = state.replicas_over(op.start, end)
+    change = RangeChange(Change(state.engine.batch()))
+    low = [replica for replica in replicas if replica.gc_threshold < op.threshold]
+    if low:
+        for replica in low:
+            change.removed.append(replica)
+            raised = msgspec.structs.replace(replica.state(), gc_threshold=op.threshold)
+            change.put(raised, replica.counts(), replica.is_estimate, state.hlc.latest)
+        return change, op.start
+    replica = replicas[0]
+    upper = min(end, replica.end)
+    _, resume, sweep = mvcc.collect_garbage(
+        state.engine, op.start, upper, op.threshold, GC_VERSIONS_MAX, state.tombstones, change.change.batch
+    )
+    delta = [0, 0, -sweep.removed, -sweep.bytes_freed, replica.is_estimate]
+    if resume is None and upper == replica.end and op.start <= replica.start:
+        mvcc.drop_range_tombstones(change.change.batch, replica.start, replica.end, op.threshold, state.tombstones)
+    if change.change.batch.ops:
+        change.change.batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum(delta))
+        change.change.deltas.append((replica, delta))
+    if resume is None and upper < end:
+        resume = upper
+    return (change if change.change.batch.ops else None), resume
+
+
+def checksum(state: StoreState, op: Checksum) -> tuple[bytes, dict[str, int]]:
+    """Returns the digest of a span and what it holds, counted."""
+    end = op.end or KEY_MAX
+    counted = mvcc.stats(state.engine, op.start, end, state.tombstones)
+    return mvcc.checksum(state.engine, op.start, end), {
+        "live_count": counted.live_count,
+        "live_bytes": counted.live_bytes,
+        "version_count": counted.version_count,
+        "total_bytes": counted.total_bytes,
+    }

@@ -1,0 +1,278 @@
+"""Background work of a store, and no timer while there is nothing to do.
+
+    resolve   a finished record's intents, in batches; then the record goes (reliability 13)
+    watch     while records or intents exist: who has not been heard of is finished by us
+    sweep     some time after a write: garbage below the threshold, ranges too large or too small
+
+All of it goes through the ordinary commands, so it obeys the same rules as everybody, and in
+small steps, so that no tick is long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from base.errors import KvError
+from base.hlc import LOGICAL_BITS
+from base.seams import CF_LOCAL
+from kvtier import mvcc
+from kvtier.change import Change
+from kvtier.messages import (
+    Batch,
+    CollectGarbage,
+    Merge,
+    Op,
+    Push,
+    QueryIntent,
+    Recover,
+    Reply,
+    ResolveIntents,
+    Split,
+    TxnMeta,
+    TxnStatus,
+)
+from kvtier.meta import split_allowed
+from kvtier.records import TxnRecord
+from kvtier.replica import Replica
+from kvtier.transactions import drop_record, is_expired
+
+if TYPE_CHECKING:
+    from kvtier.store import Store
+
+RESOLVE_KEYS_MAX: Final = 500
+"""Intents resolved by one command, about 5 ms (reliability 17: one by one took minutes)."""
+RETRY_SECONDS: Final = 1.0
+"""After a failed attempt to resolve: another store could not be asked."""
+SWEEP_PAUSE_SECONDS: Final = 0.002
+"""Between two steps of a sweep: the loop serves what has come in."""
+
+RetentionOf = Callable[[bytes, bytes], float]
+"""Seconds that overwritten versions of [start, end) are kept."""
+
+
+class Cleanup:
+    """See the module docstring."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: dict[bytes, None] = {}
+        self._is_draining = False
+        self._is_sweeping = False
+        self._cancel_watch: Callable[[], None] | None = None
+        self._cancel_sweep: Callable[[], None] | None = None
+        self._is_stopped = False
+        self.retention_of: RetentionOf = lambda start, end: store.settings.gc_seconds
+        """May be replaced: tables, backups and changefeeds keep versions longer."""
+        self.resolved = 0
+        self.recovered = 0
+
+    def resume(self) -> None:
+        """Takes up what was left when the store was closed."""
+        state = self._store.state
+        for record in list(state.records.values()):
+            self.enqueue(record.id)
+        if state.records or state.intents:
+            self._watch_later()
+        self.note_write()
+
+    def stop(self) -> None:
+        """Starts nothing more."""
+        self._is_stopped = True
+        for cancel in (self._cancel_watch, self._cancel_sweep):
+            if cancel is not None:
+                cancel()
+
+    async def _send(self, op: Op) -> Any:
+        """Sends one operation; returns its result."""
+        reply = self._store.kv.send(Batch([op], admission=1))
+        if reply.__class__ is not Reply:
+            reply = await reply  # type: ignore[misc]  # an Eager that is not a Reply is awaitable
+        return reply.results[0]  # type: ignore[union-attr]  # narrowed above
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._store.scheduler.spawn(coroutine, name)
+
+    # --- resolving ------------------------------------------------------------------
+
+    def enqueue(self, txn_id: bytes) -> None:
+        """Sees to a record that has become final or STAGING."""
+        self._queue[txn_id] = None
+        self._watch_later()
+        if not self._is_draining and not self._is_stopped:
+            self._is_draining = True
+            self._store.scheduler.call_later(
+                self._store.settings.resolve_delay_seconds, lambda: self._spawn(self._drain(), "resolve")
+            )
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue and not self._is_stopped:
+                txn_id = next(iter(self._queue))
+                del self._queue[txn_id]
+                record = self._store.state.records.get(txn_id)
+                if record is None or not record.is_final():
+                    continue
+                try:
+                    await self._finish(record)
+                except KvError:
+                    self._store.scheduler.call_later(RETRY_SECONDS, lambda again=txn_id: self.enqueue(again))  # type: ignore[misc]  # the loop's value is bound
+        finally:
+            self._is_draining = False
+
+    async def _finish(self, record: TxnRecord) -> None:
+        """Resolves all intents of a finished transaction, waits until that is durable, drops the record."""
+        txn = record.meta()
+        status = int(record.status)
+        keys = record.intents
+        for first in range(0, len(keys), RESOLVE_KEYS_MAX):
+            await self._send(ResolveIntents(keys[first : first + RESOLVE_KEYS_MAX], (), txn, status, record.write_ts))
+        if record.intent_spans:
+            await self._send(ResolveIntents((), record.intent_spans, txn, status, record.write_ts))
+        # One log: the deletion of the record is durable after the resolutions in this store.
+        if self._store.state.records.get(record.id) is not record or self._store.failure is not None:
+            return
+        change = Change(self._store.engine.batch())
+        change.is_transactional = True
+        drop_record(change, record)
+        self._store.apply(change)
+        self.resolved += 1
+
+    # --- watching ---------------------------------------------------------------------
+
+    def _watch_later(self) -> None:
+        if self._cancel_watch is None and not self._is_stopped:
+            self._cancel_watch = self._store.scheduler.call_later(
+                self._store.settings.txn_expiry_seconds, lambda: self._spawn(self._watch(), "watch records")
+            )
+
+    async def _watch(self) -> None:
+        """Finishes what was abandoned; comes back while there is anything to watch."""
+        store = self._store
+        now = store.now()
+        try:
+            for record in list(store.state.records.values()):
+                if not record.is_final() and is_expired(store.state, record.heartbeat, now):
+                    await self._finish_abandoned(record)
+            for txn in store.state.intents.transactions():
+                last_seen = max(txn.start_ts, txn.write_ts)
+                if txn.id not in store.state.records and is_expired(store.state, last_seen, now):
+                    await self._finish_orphan(txn)
+        except KvError:
+            pass  # A store that cannot be asked now is asked next time.
+        self._cancel_watch = None
+        if store.state.records or store.state.intents:
+            self._watch_later()
+
+    async def _finish_abandoned(self, record: TxnRecord) -> None:
+        if record.status == TxnStatus.PENDING:
+            await self._send(Push(record.anchor, record.meta(), 0, False))
+        else:
+            await self.recover(record)
+
+    async def _finish_orphan(self, txn: TxnMeta) -> None:
+        """Ends intents whose transaction has no record in this store."""
+        keys = self._store.state.intents.keys_of(txn.id)
+        spans = self._store.state.intents.spans_of(txn.id)
+        anchor = txn.anchor or (keys[0] if keys else spans[0][0])
+        outcome = await self._send(Push(anchor, txn, 0, False))
+        if outcome.status >= TxnStatus.COMMITTED:
+            for first in range(0, len(keys), RESOLVE_KEYS_MAX):
+                part = tuple(keys[first : first + RESOLVE_KEYS_MAX])
+                await self._send(ResolveIntents(part, (), txn, int(outcome.status), outcome.commit_ts))
+            if spans:
+                await self._send(ResolveIntents((), tuple(spans), txn, int(outcome.status), outcome.commit_ts))
+
+    async def recover(self, record: TxnRecord) -> None:
+        """Decides an abandoned STAGING transaction: committed if every write is there (reliability 11)."""
+        txn = record.meta()
+        is_committed = True
+        for key, seq in record.in_flight:
+            if not await self._send(QueryIntent(key, txn, seq)):
+                is_committed = False
+                break
+        await self._send(Recover(record.anchor, txn, is_committed))
+        self.recovered += 1
+
+    # --- sweeping -----------------------------------------------------------------------
+
+    def note_write(self) -> None:
+        """There may be garbage, or a range too large, some time from now."""
+        if self._cancel_sweep is None and not self._is_stopped:
+            self._cancel_sweep = self._store.scheduler.call_later(
+                self._store.settings.gc_interval_seconds, lambda: self._spawn(self.sweep(), "sweep")
+            )
+
+    async def sweep(self) -> None:
+        """Goes over all ranges once."""
+        if self._is_sweeping:
+            return
+        self._is_sweeping = True
+        self._cancel_sweep = None
+        try:
+            for replica in self._store.ranges.all():
+                if self._is_stopped or self._store.failure is not None:
+                    return
+                current = self._store.ranges.get(replica.range_id)
+                if current is not None:
+                    await self._look_at(current)
+        except KvError:
+            pass  # Overloaded, or the range moved: the next sweep sees it again.
+        finally:
+            self._is_sweeping = False
+
+    async def _look_at(self, replica: Replica) -> None:
+        settings = self._store.settings
+        if replica.is_estimate:
+            await self._count_again(replica)
+        garbage = replica.total_bytes - replica.live_bytes - 8 * replica.live_count
+        if garbage >= settings.gc_min_bytes or self._store.state.tombstones.overlap(replica.start, replica.end):
+            await self.collect(replica.start, replica.end)
+        if replica.live_bytes > settings.range_max_bytes:
+            await self._split(replica)
+        elif settings.merge_automatically:
+            await self._merge(replica)
+
+    async def collect(self, start: bytes, end: bytes) -> None:
+        """Removes the versions of [start, end) that are older than its retention."""
+        store = self._store
+        retention = int(self.retention_of(start, end) * 1e6) << LOGICAL_BITS
+        threshold = store.now() - retention
+        if threshold <= 0:
+            return
+        at: bytes | None = start
+        while at is not None and not self._is_stopped:
+            at = await self._send(CollectGarbage(at, end, threshold))
+            await store.clock.sleep(SWEEP_PAUSE_SECONDS)
+
+    async def _count_again(self, replica: Replica) -> None:
+        """Recounts a range whose statistics a range tombstone made an estimate."""
+        store = self._store
+        seq = replica.last_write_seq
+        survey = mvcc.Survey(replica.start, replica.end, store.state.tombstones)
+        while not survey.advance(store.engine):
+            await store.clock.sleep(SWEEP_PAUSE_SECONDS)
+        if replica.last_write_seq == seq and store.ranges.get(replica.range_id) is replica:
+            counted = survey.stats.as_tuple()
+            old = replica.counts()
+            delta = [new - before for new, before in zip(counted, old)]
+            batch = store.engine.batch()
+            batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum([*delta, 0]))
+            store.engine.write(batch)
+            replica.count(delta[0], delta[1], delta[2], delta[3])
+            replica.is_estimate = False
+
+    async def _split(self, replica: Replica) -> None:
+        """Divides a range in the middle of its bytes."""
+        survey = mvcc.Survey(replica.start, replica.end, self._store.state.tombstones)
+        while not survey.advance(self._store.engine):
+            await self._store.clock.sleep(SWEEP_PAUSE_SECONDS)
+        middle = survey.middle()
+        if middle is not None and split_allowed(middle) and replica.start < middle < replica.end:
+            await self._send(Split(middle))
+
+    async def _merge(self, replica: Replica) -> None:
+        """Joins a small range with a small right neighbour."""
+        neighbour = self._store.ranges.find(replica.end)
+        if neighbour is not None and replica.total_bytes + neighbour.total_bytes < self._store.settings.range_min_bytes:
+            await self._send(Merge(replica.start))

@@ -1,0 +1,225 @@
+"""Evaluation of one-phase commits: a whole transaction, or writes outside one, in one engine batch.
+
+    for every written key
+        another holds its lock or an intent           Conflict
+        newest version above read_ts                  WriteTooOld (first committer wins),
+                                                      but READ COMMITTED goes above it
+        commit_ts above the newest version and above every read by somebody else
+    commit_ts must be below the deadline
+    commit_ts above read_ts                           every Refresh must pass at commit_ts
+    all versions at commit_ts, in one batch
+
+The key's newest version is known without looking if the transaction holds its EXCLUSIVE lock
+and read it: nobody could write since (``LockState.newest_ts``).
+
+Nothing is written before everything is decided: an error leaves no trace.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from base.errors import ConditionFailed, FeatureNotSupported, TxnRetry, WriteTooOld
+from base.hlc import TS_MAX
+from kvtier import mvcc
+from kvtier.change import Change
+from kvtier.descriptors import KEY_MAX
+from kvtier.messages import (
+    Batch,
+    ConditionalPut,
+    Delete,
+    DeleteSpan,
+    EndTxn,
+    Get,
+    Isolation,
+    Put,
+    Refresh,
+    Scan,
+)
+from kvtier.reading import Reader, check_refresh
+from kvtier.state import StoreState
+from kvtier.transactions import check_deadline
+from kvtier.writing import Tally, conflict_over_span, newest_for_write, put_committed
+
+Write = tuple["bytes | None", int]
+"""(value, size of the newest committed value or -1)."""
+
+
+class OnePhase:
+    """Evaluation of one batch that commits by itself; see the module docstring."""
+
+    __slots__ = (
+        "_batch",
+        "_commit_ts",
+        "_end",
+        "_is_first_committer",
+        "_owner",
+        "_read_ts",
+        "_reader",
+        "_spans",
+        "_state",
+        "_txn",
+        "_writes",
+    )
+
+    def __init__(self, state: StoreState, batch: Batch, end: EndTxn | None) -> None:
+        txn = batch.txn
+        self._state = state
+        self._batch = batch
+        self._txn = txn
+        self._end = end
+        self._writes: dict[bytes, Write] = {}
+        self._spans: list[tuple[bytes, bytes]] = []
+        self._reader: Reader | None = None
+        if txn is None:
+            self._owner = b""
+            self._read_ts = 0
+            self._commit_ts = batch.ts or state.now()
+            self._is_first_committer = False
+        else:
+            self._owner = txn.id
+            self._read_ts = txn.read_ts
+            self._commit_ts = txn.write_ts if txn.write_ts > txn.read_ts else txn.read_ts
+            self._is_first_committer = txn.isolation != Isolation.READ_COMMITTED
+
+    def evaluate(self) -> tuple[list[Any], Change]:
+        """Returns the results and what is to be done."""
+        results: list[Any] = []
+        must_refresh = False
+        for op in self._batch.ops:
+            cls = op.__class__
+            result: Any = None
+            if cls is Put:
+                self._write(op.key, op.value)  # type: ignore[union-attr]  # the class was tested
+            elif cls is Delete:
+                self._write(op.key, None)  # type: ignore[union-attr]  # the class was tested
+            elif cls is Refresh:
+                must_refresh = True
+            elif cls is ConditionalPut:
+                self._write_conditionally(op)  # type: ignore[arg-type]  # the class was tested
+            elif cls is DeleteSpan:
+                self._delete_span(op)  # type: ignore[arg-type]  # the class was tested
+            elif cls is Get or cls is Scan:
+                result = self._read(op)
+            else:
+                assert cls is EndTxn, op
+            results.append(result)
+        self._decide(must_refresh)
+        return results, self._build()
+
+    # --- one operation -------------------------------------------------------------
+
+    def _write(self, key: bytes, value: bytes | None) -> None:
+        """Decides one key's write; moves the commit timestamp above what is in its way."""
+        state = self._state
+        lock = state.locks.states.get(key)
+        if lock is not None and lock.newest_ts >= 0 and lock.exclusive == self._owner:
+            newest_ts = lock.newest_ts
+            newest_size = lock.newest_size
+        else:
+            newest_ts, newest_size = newest_for_write(state, key, self._owner)
+        self._move_above(key, newest_ts)
+        self._writes[key] = (value, newest_size)
+
+    def _move_above(self, key: bytes, newest_ts: int) -> None:
+        if newest_ts > self._read_ts and self._is_first_committer:
+            raise WriteTooOld(key, newest_ts)
+        if newest_ts >= self._commit_ts:
+            self._commit_ts = newest_ts + 1
+        read_ts, reader = self._state.tscache.get_max(key)
+        if read_ts >= self._commit_ts:
+            self._commit_ts = read_ts if reader and reader == self._owner else read_ts + 1
+
+    def _write_conditionally(self, op: ConditionalPut) -> None:
+        """WriteTooOld goes before ConditionFailed (reliability 20)."""
+        key = op.key
+        pending = self._pending(key)
+        self._write(key, op.value)
+        actual = mvcc.newest(self._state.engine, key, self._state.tombstones)[0] if pending is None else pending[0]
+        if actual != op.expected:
+            raise ConditionFailed(key, actual)
+
+    def _delete_span(self, op: DeleteSpan) -> None:
+        """Decides a range tombstone; earlier writes of this batch inside it are gone."""
+        state = self._state
+        start, end = op.start, op.end or KEY_MAX
+        if start >= end:
+            return
+        conflict_over_span(state, start, end, self._owner)
+        if self._is_first_committer:
+            newer = mvcc.find_conflict(state.engine, start, end, self._read_ts, TS_MAX, b"", state.tombstones)
+            if newer is not None:
+                raise WriteTooOld(newer[0], newer[1])
+        else:
+            self._commit_ts = max(self._commit_ts, state.now())
+        read_ts, reader = state.tscache.get_max_span(start, end)
+        if read_ts >= self._commit_ts:
+            self._commit_ts = read_ts if reader and reader == self._owner else read_ts + 1
+        for key in [key for key in self._writes if start <= key < end]:
+            del self._writes[key]
+        self._spans.append((start, end))
+
+    def _pending(self, key: bytes) -> tuple[bytes | None] | None:
+        """Returns what an earlier operation of this batch wrote to a key."""
+        found = self._writes.get(key)
+        if found is not None:
+            return (found[0],)
+        for start, end in self._spans:
+            if start <= key < end:
+                return (None,)
+        return None
+
+    def _read(self, op: Get | Scan) -> Any:
+        """Reads in a batch that also writes; sees the writes before it."""
+        if self._reader is None:
+            ts = self._commit_ts if self._txn is None else self._read_ts
+            self._reader = Reader(self._state, self._txn, ts, self._batch.keys_max, self._batch.bytes_max)
+        if isinstance(op, Scan):
+            if self._writes or self._spans:
+                raise FeatureNotSupported("a scan after writes in one batch is not supported")
+            return self._reader.read(op)
+        pending = self._pending(op.key)
+        return self._reader.read(op) if pending is None else pending[0]
+
+    # --- all of it -----------------------------------------------------------------
+
+    def _decide(self, must_refresh: bool) -> None:
+        """Fixes the commit timestamp, or raises."""
+        commit_ts = self._commit_ts
+        if self._txn is None:
+            return
+        end = self._end
+        assert end is not None, self._batch
+        check_deadline(end, commit_ts)
+        if commit_ts == self._read_ts:
+            return
+        if not end.can_forward:
+            raise TxnRetry("the transaction cannot move its read timestamp", reason="cannot_forward")
+        if must_refresh:
+            for op in self._batch.ops:
+                if op.__class__ is Refresh:
+                    check_refresh(self._state, self._owner, op, op.to_ts or commit_ts)  # type: ignore[union-attr, arg-type]  # as tested
+        # What was locked and not written was read, too, and nobody can check it again later.
+        cache = self._state.tscache
+        for key in self._state.locks.held_by(self._owner):
+            if key not in self._writes:
+                cache.add(key, commit_ts, self._owner)
+
+    def _build(self) -> Change:
+        """Returns the engine batch and what follows from it."""
+        state = self._state
+        commit_ts = self._commit_ts
+        change = Change(state.engine.batch())
+        change.commit_ts = commit_ts
+        batch = change.batch
+        for start, end in self._spans:
+            mvcc.put_range_tombstone(batch, start, end, commit_ts)
+            change.spans.append((start, end))
+        tally = Tally(state)
+        tally.add_spans(self._spans)
+        put_committed(batch, self._writes, commit_ts, tally)
+        change.keys = list(self._writes)
+        tally.finish(change)
+        if self._txn is not None:
+            change.release.append(self._owner)
+        return change

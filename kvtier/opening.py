@@ -1,0 +1,122 @@
+"""Making a new store, and loading one into memory.
+
+A fresh store begins with one range that covers everything, the meta ranges included, and
+with a name of its own.  The local family, by first byte:
+
+    b"h"  upper bound of the clock      b"k"  named commits        b"p"  poisoned transactions
+    b"i"  identity                      b"r"  range states         b"s"  range statistics
+    b"n"  next range id                 b"t"  range tombstones     b"x"  transaction records
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from base.seams import CF_LOCAL, Rng, Scheduler
+from kvtier import mvcc
+from kvtier.descriptors import KEY_MAX, RangeDescriptor, ReplicaPlace, encode_descriptor
+from kvtier.engine.batch import OpBatch
+from kvtier.engine.contract import StoreEngine
+from kvtier.intents import SpanIntent
+from kvtier.messages import TxnMeta
+from kvtier.meta import entry_keys
+from kvtier.mvcc.intents import intents_in, span_intents_in
+from kvtier.records import decode_record
+from kvtier.replica import STATE_PREFIX, RangeState, Replica, decode_state, encode_state, state_key
+from kvtier.state import StoreState
+from kvtier.transactions import POISON_PREFIX, RECORD_PREFIX
+
+IDENTITY_KEY: Final = b"i"
+HLC_BOUND_KEY: Final = b"h"
+NEXT_RANGE_ID_KEY: Final = b"n"
+
+
+class StoreIdentity(Struct, array_like=True):
+    """Who a store is; never changes."""
+
+    cluster_id: bytes
+    node_id: int
+    store_id: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(StoreIdentity)
+
+
+def is_fresh(engine: StoreEngine) -> bool:
+    """True if the engine holds no store yet."""
+    return engine.get(CF_LOCAL, IDENTITY_KEY) is None
+
+
+def bootstrap(engine: StoreEngine, rng: Rng, node_id: int, now: int) -> None:
+    """Writes a new store: identity and one range over everything; durable on return."""
+    batch = OpBatch()
+    identity = StoreIdentity(rng.bytes(16), node_id, node_id)
+    descriptor = RangeDescriptor(1, 1, b"", KEY_MAX, (ReplicaPlace(node_id, identity.store_id, 1),))
+    put_range(batch, RangeState(descriptor), now)
+    put_meta(batch, descriptor, now)
+    batch.put(CF_LOCAL, NEXT_RANGE_ID_KEY, (2).to_bytes(8, "big"))
+    batch.put(CF_LOCAL, IDENTITY_KEY, _encoder.encode(identity))
+    engine.write(batch)
+    engine.sync()
+
+
+def put_range(batch: OpBatch, state: RangeState, now: int) -> None:
+    """Writes a range's state."""
+    assert now > 0, now
+    batch.put(CF_LOCAL, state_key(state.descriptor.range_id), encode_state(state))
+
+
+def put_meta(batch: OpBatch, descriptor: RangeDescriptor, now: int) -> None:
+    """Writes a descriptor's meta entries, as of ``now``."""
+    for key in entry_keys(descriptor):
+        mvcc.put_version(batch, key, now, encode_descriptor(descriptor))
+
+
+def local_rows(engine: StoreEngine, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the local keys (without the one-byte prefix) and values of one kind."""
+    iterator = engine.iterator(CF_LOCAL, prefix, bytes((prefix[0] + 1,)))
+    iterator.seek(prefix)
+    try:
+        while iterator.valid():
+            yield iterator.key()[1:], iterator.value()
+            iterator.next()
+        iterator.check()
+    finally:
+        iterator.close()
+
+
+def load(state: StoreState, scheduler: Scheduler) -> StoreIdentity:
+    """Loads ranges, intents, records and tombstones; returns the store's identity."""
+    engine = state.engine
+    for _, stored in local_rows(engine, STATE_PREFIX):
+        replica = Replica(decode_state(stored), scheduler)
+        replica.load_stats(engine.get(CF_LOCAL, replica.stats_key))
+        state.ranges.add(replica)
+        state.gc_high = max(state.gc_high, replica.gc_threshold)
+    for _, stored in local_rows(engine, RECORD_PREFIX):
+        record = decode_record(stored)
+        state.records[record.id] = record
+    for txn_id, stored in local_rows(engine, POISON_PREFIX):
+        state.poisoned[txn_id] = int.from_bytes(stored, "big")
+    state.tombstones.load(engine)
+    _load_intents(state)
+    identity = engine.get(CF_LOCAL, IDENTITY_KEY)
+    assert identity is not None, "a store without identity"
+    return _decoder.decode(identity)
+
+
+def _load_intents(state: StoreState) -> None:
+    shared: dict[tuple[bytes, int], TxnMeta] = {}
+    for key, intent in intents_in(state.engine, b"", b""):
+        txn = shared.setdefault((intent.txn_id, intent.epoch), intent.meta())
+        state.intents.add(key, txn, intent.write_ts, intent.history[-1][0])
+    for start, intent in span_intents_in(state.engine, b"", b""):
+        txn = shared.setdefault((intent.txn_id, intent.epoch), intent.meta())
+        for seq, end in intent.history:
+            if end is not None:
+                state.intents.add_span(SpanIntent(txn, start, end, intent.write_ts, seq))

@@ -1,0 +1,454 @@
+"""The router: from a batch to the ranges its keys are in.
+
+    one store has everything          -> hand the batch over as it is
+    one range                         -> address it, send it
+    several, all alone in this store  -> writes that must be atomic: the store evaluates them whole
+    several                           -> cut it, send the parts, put the results together
+
+Cutting keeps the order of the operations.  A run of operations without a scan goes out
+as one part per range; a scan walks its ranges one after the other, in its direction, with
+what is left of its limits, so that it neither skips nor doubles a key at a border.
+EndTxn is always a part of its own, sent last and only after every other part has answered
+(reliability 9); the writes of the other parts are intents by then and it names them.
+
+A part that was addressed by an outdated descriptor was not evaluated at all
+(RangeMismatch) and is cut again with fresh descriptors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from base.eager import Done, Eager, Suspended, run_eagerly
+from base.errors import InternalError, RangeMismatch
+from kvtier.client import Kv
+from kvtier.descriptors import KEY_MAX, RangeDescriptor, decode_descriptor
+from kvtier.messages import (
+    Batch,
+    Checksum,
+    CollectGarbage,
+    ConditionalPut,
+    Delete,
+    DeleteSpan,
+    EndTxn,
+    Heartbeat,
+    Op,
+    Put,
+    QueryIntent,
+    Recover,
+    Refresh,
+    Reply,
+    ResolveIntents,
+    Scan,
+    ScanResult,
+    TxnMeta,
+    prefix_end,
+)
+from kvtier.meta import lookup_span
+from kvtier.rangecache import RangeCache
+from kvtier.store import Store
+
+ROUTE_ATTEMPTS_MAX: Final = 20
+"""Times a part is cut again because ranges moved under it."""
+
+RemoteSend = Callable[[RangeDescriptor, Batch], Eager[Reply]]
+"""Sends an addressed batch to another node's store."""
+
+
+class Router(Kv):
+    """See the module docstring."""
+
+    def __init__(self, store: Store, remote: RemoteSend | None = None) -> None:
+        self._store = store
+        self._remote = remote
+        self.cache = RangeCache()
+        self.max_offset_us = 0 if remote is None else store.hlc.max_offset_us
+        self._route_always = store.settings.route_always
+        self.mismatches = 0
+        self.lookups = 0
+        store.kv = self
+
+    # --- Kv ---------------------------------------------------------------------
+
+    def send(self, batch: Batch) -> Eager[Reply]:
+        store = self._store
+        if store.is_whole and not self._route_always:
+            return store.send(batch)
+        coroutine = self._route(batch)
+        outcome = run_eagerly(coroutine)
+        if outcome.__class__ is Done:
+            reply: Reply = outcome.value
+            return reply
+        return Suspended(coroutine, outcome)
+
+    def wait_durable(self, seq: int) -> Eager[None]:
+        return self._store.group.wait(seq)
+
+    def now(self) -> int:
+        return self._store.now()
+
+    def is_local(self, keys: list[bytes]) -> bool:
+        store = self._store
+        if store.is_whole:
+            return True
+        for key in keys:
+            replica = store.ranges.find(key)
+            if replica is None or not replica.is_alone:
+                return False
+        return True
+
+    # --- finding ranges ----------------------------------------------------------
+
+    async def find(self, key: bytes) -> RangeDescriptor:
+        """Returns the descriptor of a key's range, from the cache or the meta ranges."""
+        found = self.cache.find(key)
+        if found is not None:
+            return found
+        return await self._look_up(key)
+
+    async def _look_up(self, key: bytes) -> RangeDescriptor:
+        """Reads the meta ranges; the descriptor of the first range is the store's to know."""
+        self.lookups += 1
+        start, end = lookup_span(key)
+        first = self._store.first_descriptor()
+        if first.contains(key):
+            self.cache.insert(first)
+            return first
+        if first.contains_span(start, end):
+            home = first
+        else:
+            home = await self.find(start)
+        scan_end = min(end, home.end)
+        while True:
+            addressed = Batch([Scan(start, scan_end, limit=1)], range_id=home.range_id, generation=home.generation)
+            try:
+                reply = await self._deliver(home, addressed)
+            except RangeMismatch as mismatch:
+                self._learn(home, mismatch)
+                home = await self.find(start)
+                scan_end = min(end, home.end)
+                continue
+            rows: ScanResult = reply.results[0]
+            if rows.values:
+                break
+            if scan_end >= end:
+                raise InternalError(f"no range holds key {key!r}")
+            # The entry is in the next meta range: its key is the end of a range beyond this border.
+            start = scan_end
+            home = await self.find(start)
+            scan_end = min(end, home.end)
+        descriptor = decode_descriptor(rows.values[0])
+        self.cache.insert(descriptor)
+        return descriptor
+
+    async def _find_before(self, end: bytes) -> RangeDescriptor:
+        """Returns the descriptor of the range that holds the keys just below ``end``."""
+        found = self.cache.find_before(end)
+        if found is not None:
+            return found
+        # No key lies between ``end`` and its predecessor, so look from the left.
+        descriptor = await self.find(end[:-1] if end[-1] == 0 else end[:-1] + bytes((end[-1] - 1,)) + b"\xff" * 8)
+        while descriptor.end < end:
+            descriptor = await self.find(descriptor.end)
+        return descriptor
+
+    def _learn(self, used: RangeDescriptor, mismatch: RangeMismatch) -> None:
+        self.mismatches += 1
+        self.cache.evict(used)
+        for descriptor in mismatch.descriptors:
+            if isinstance(descriptor, RangeDescriptor):
+                self.cache.insert(descriptor)
+
+    # --- sending -----------------------------------------------------------------
+
+    async def _deliver(self, descriptor: RangeDescriptor, batch: Batch) -> Reply:
+        """Sends an addressed batch to a replica."""
+        store = self._store
+        if store.ranges.get(descriptor.range_id) is not None or self._remote is None:
+            reply = store.send(batch)
+        else:
+            reply = self._remote(descriptor, batch)
+        if reply.__class__ is not Reply:
+            reply = await reply  # type: ignore[misc]  # an Eager that is not a Reply is awaitable
+        return reply  # type: ignore[return-value]  # narrowed above
+
+    async def _route(self, batch: Batch) -> Reply:
+        for _ in range(ROUTE_ATTEMPTS_MAX):
+            descriptor = await self._single_range(batch)
+            if descriptor is None:
+                if _must_be_atomic(batch) and self._is_here(batch):
+                    store_reply = self._store.send(batch)
+                    if store_reply.__class__ is not Reply:
+                        store_reply = await store_reply  # type: ignore[misc]  # awaitable
+                    return store_reply  # type: ignore[return-value]  # narrowed above
+                return await self._send_parts(batch)
+            addressed = msgspec.structs.replace(batch, range_id=descriptor.range_id, generation=descriptor.generation)
+            try:
+                return await self._deliver(descriptor, addressed)
+            except RangeMismatch as mismatch:
+                self._learn(descriptor, mismatch)
+        raise InternalError(f"no stable range found in {ROUTE_ATTEMPTS_MAX} attempts")
+
+    async def _single_range(self, batch: Batch) -> RangeDescriptor | None:
+        """Returns the one range that holds all of a batch, or None."""
+        descriptor: RangeDescriptor | None = None
+        for op in batch.ops:
+            for start, end in spans_of(op, batch.txn):
+                if descriptor is None:
+                    descriptor = await self.find(start)
+                if not descriptor.contains_span(start, end or KEY_MAX):
+                    return None
+        if descriptor is None:
+            # Nothing but the end of a transaction that touched nothing.
+            descriptor = await self.find(KEY_MAX[:-1] + b"\xfe")
+        return descriptor
+
+    def _is_here(self, batch: Batch) -> bool:
+        """True if every range touched has its only replica in this store."""
+        store = self._store
+        if store.is_whole:
+            return True
+        return all(
+            store.covers_alone(start, end or KEY_MAX) for op in batch.ops for start, end in spans_of(op, batch.txn)
+        )
+
+    async def _send_parts(self, batch: Batch) -> Reply:
+        """Cuts a batch by ranges; see the module docstring."""
+        return await _Assembly(self, batch).run()
+
+
+class _Assembly:
+    """One batch that is sent in parts, and the reply that grows from theirs."""
+
+    def __init__(self, router: Router, batch: Batch) -> None:
+        self._router = router
+        self._batch = batch
+        self._txn = batch.txn
+        self._ts = batch.ts or (router.now() if batch.txn is None else 0)
+        self._keys_left = batch.keys_max
+        self._bytes_left = batch.bytes_max
+        self._is_exhausted = False
+        self._reply = Reply([None] * len(batch.ops))
+        self._written: list[bytes] = []
+        self._written_spans: list[tuple[bytes, bytes]] = []
+
+    async def run(self) -> Reply:
+        """Sends everything in order."""
+        run: list[tuple[int, Op]] = []
+        for index, op in enumerate(self._batch.ops):
+            if op.__class__ is Scan or op.__class__ is EndTxn:
+                await self._send_run(run)
+                run = []
+                if isinstance(op, Scan):
+                    self._reply.results[index] = await self._scan(op)
+                elif isinstance(op, EndTxn):
+                    await self._end(index, op)
+            else:
+                run.append((index, op))
+        await self._send_run(run)
+        return self._reply
+
+    def _header(self, ops: list[Op]) -> Batch:
+        """Returns a part with the batch's header, and the transaction as the parts so far moved it."""
+        return msgspec.structs.replace(
+            self._batch, ops=ops, ts=self._ts, txn=self._txn, keys_max=self._keys_left, bytes_max=self._bytes_left
+        )
+
+    async def _send(self, descriptor: RangeDescriptor, ops: list[Op]) -> Reply:
+        part = self._header(ops)
+        part.range_id = descriptor.range_id
+        part.generation = descriptor.generation
+        reply = await self._router._deliver(descriptor, part)
+        total = self._reply
+        total.ts = max(total.ts, reply.ts)
+        total.unsynced = max(total.unsynced, reply.unsynced)
+        total.staged = total.staged or reply.staged
+        if reply.write_ts > total.write_ts:
+            total.write_ts = reply.write_ts
+            if self._txn is not None and reply.write_ts > self._txn.write_ts:
+                self._txn = msgspec.structs.replace(self._txn, write_ts=reply.write_ts)
+        return reply
+
+    async def _send_run(self, run: list[tuple[int, Op]]) -> None:
+        """Sends operations without scans: per range one part, cut spans apart."""
+        pending = run
+        for _ in range(ROUTE_ATTEMPTS_MAX):
+            if not pending:
+                return
+            parts: dict[int, tuple[RangeDescriptor, list[tuple[int, Op]]]] = {}
+            for index, op in pending:
+                for descriptor, piece in await self._cut(op):
+                    parts.setdefault(descriptor.range_id, (descriptor, []))[1].append((index, piece))
+            pending = []
+            for descriptor, ops in parts.values():
+                try:
+                    reply = await self._send(descriptor, [op for _, op in ops])
+                except RangeMismatch as mismatch:
+                    self._router._learn(descriptor, mismatch)
+                    pending.extend(ops)
+                    continue
+                for (index, op), result in zip(ops, reply.results):
+                    self._note(index, op, result)
+        raise InternalError(f"no stable ranges found in {ROUTE_ATTEMPTS_MAX} attempts")
+
+    def _note(self, index: int, op: Op, result: Any) -> None:
+        """Takes one result in; pieces of one operation answer together."""
+        if isinstance(op, Put | Delete | ConditionalPut):
+            self._written.append(op.key)
+        elif isinstance(op, DeleteSpan):
+            self._written_spans.append((op.start, op.end))
+        if isinstance(op, Checksum) and self._reply.results[index] is not None:
+            digest, stats = self._reply.results[index]
+            for name, value in result[1].items():
+                stats[name] = stats.get(name, 0) + value
+            self._reply.results[index] = (digest + result[0], stats)
+            return
+        self._reply.results[index] = result
+
+    async def _cut(self, op: Op) -> list[tuple[RangeDescriptor, Op]]:
+        """Returns the pieces of an operation with their ranges, in key order."""
+        router = self._router
+        if isinstance(op, ResolveIntents):
+            return await self._cut_resolve(op)
+        if isinstance(op, Refresh) and op.to_ts == 0 and _has_end(self._batch):
+            return []  # Checked at the end, when the commit timestamp is known.
+        if isinstance(op, DeleteSpan | Refresh | CollectGarbage | Checksum):
+            pieces: list[tuple[RangeDescriptor, Op]] = []
+            start = op.start
+            end = op.end or KEY_MAX
+            while start < end:
+                descriptor = await router.find(start)
+                border = min(end, descriptor.end)
+                pieces.append((descriptor, msgspec.structs.replace(op, start=start, end=border)))
+                start = border
+            return pieces
+        (start, _) = spans_of(op, self._txn)[0]
+        return [(await router.find(start), op)]
+
+    async def _cut_resolve(self, op: ResolveIntents) -> list[tuple[RangeDescriptor, Op]]:
+        found: dict[int, tuple[RangeDescriptor, list[bytes], list[tuple[bytes, bytes]]]] = {}
+        for key in op.keys:
+            descriptor = await self._router.find(key)
+            found.setdefault(descriptor.range_id, (descriptor, [], []))[1].append(key)
+        for start, end in op.spans:
+            while start < end:
+                descriptor = await self._router.find(start)
+                border = min(end, descriptor.end)
+                found.setdefault(descriptor.range_id, (descriptor, [], []))[2].append((start, border))
+                start = border
+        return [
+            (descriptor, msgspec.structs.replace(op, keys=tuple(keys), spans=tuple(spans)))
+            for descriptor, keys, spans in found.values()
+        ]
+
+    async def _scan(self, op: Scan) -> ScanResult:
+        """Walks a scan's ranges with what is left of the limits."""
+        total = ScanResult([], [])
+        start, end = op.start, op.end or KEY_MAX
+        rows_left = op.limit
+        attempts = 0
+        while start < end:
+            if self._is_exhausted or (op.limit and rows_left == 0):
+                total.resume = end if op.reverse else start
+                return total
+            descriptor = await (self._router._find_before(end) if op.reverse else self._router.find(start))
+            lower, upper = max(start, descriptor.start), min(end, descriptor.end)
+            piece = msgspec.structs.replace(op, start=lower, end=upper, limit=rows_left)
+            try:
+                reply = await self._send(descriptor, [piece])
+            except RangeMismatch as mismatch:
+                attempts += 1
+                if attempts > ROUTE_ATTEMPTS_MAX:
+                    raise
+                self._router._learn(descriptor, mismatch)
+                continue
+            part: ScanResult = reply.results[0]
+            total.keys.extend(part.keys)
+            total.values.extend(part.values)
+            rows_left = rows_left - len(part.keys) if op.limit else 0
+            self._spend(part)
+            if part.resume is not None:
+                total.resume = part.resume
+                return total
+            if op.reverse:
+                end = lower
+            else:
+                start = upper
+        return total
+
+    def _spend(self, part: ScanResult) -> None:
+        """Takes a part's rows off the batch's limits."""
+        self._keys_left -= len(part.keys)
+        if self._bytes_left:
+            self._bytes_left -= sum([len(key) for key in part.keys]) + sum([len(value) for value in part.values])
+            if self._bytes_left <= 0:
+                self._is_exhausted = True
+                self._bytes_left = 1
+        if self._keys_left <= 0:
+            self._is_exhausted = True
+            self._keys_left = 1
+
+    async def _end(self, index: int, end: EndTxn) -> None:
+        """Sends the end of the transaction, after checking reads the writes moved it past."""
+        txn = self._txn
+        assert txn is not None, "EndTxn outside a transaction"
+        if end.commit and txn.write_ts > txn.read_ts:
+            await self._refresh(txn)
+            self._txn = txn = msgspec.structs.replace(txn, read_ts=txn.write_ts)
+        done = msgspec.structs.replace(
+            end,
+            intents=end.intents + tuple(self._written),
+            intent_spans=end.intent_spans + tuple(self._written_spans),
+            can_forward=end.can_forward and not any(isinstance(op, Refresh) for op in self._batch.ops),
+        )
+        for _ in range(ROUTE_ATTEMPTS_MAX):
+            descriptor = await self._router.find(txn.anchor or (self._written or [KEY_MAX[:-1] + b"\xfe"])[0])
+            if not txn.anchor and self._written:
+                self._txn = txn = msgspec.structs.replace(txn, anchor=self._written[0])
+            try:
+                reply = await self._send(descriptor, [done])
+            except RangeMismatch as mismatch:
+                self._router._learn(descriptor, mismatch)
+                continue
+            self._reply.results[index] = reply.results[0]
+            return
+        raise InternalError(f"no stable range found in {ROUTE_ATTEMPTS_MAX} attempts")
+
+    async def _refresh(self, txn: TxnMeta) -> None:
+        """Checks the batch's own refreshes at the timestamp the writes ended up at."""
+        for op in self._batch.ops:
+            if isinstance(op, Refresh) and op.to_ts == 0:
+                check = msgspec.structs.replace(op, to_ts=txn.write_ts)
+                await self._router._route(Batch([check], txn=txn))
+
+
+def spans_of(op: Op, txn: TxnMeta | None) -> list[tuple[bytes, bytes]]:
+    """Returns the spans an operation touches; [] for an EndTxn without anchor."""
+    if isinstance(op, Scan | DeleteSpan | Refresh | CollectGarbage | Checksum):
+        return [(op.start, op.end)] if op.start < (op.end or KEY_MAX) else []
+    if isinstance(op, ResolveIntents):
+        return [(key, prefix_end(key)) for key in op.keys] + list(op.spans)
+    if isinstance(op, EndTxn):
+        anchor = txn.anchor if txn is not None else b""
+        return [(anchor, prefix_end(anchor))] if anchor else []
+    return [(op.key, prefix_end(op.key))]
+
+
+def _must_be_atomic(batch: Batch) -> bool:
+    """True if a batch holds writes that have to appear together at its end."""
+    for op in batch.ops:
+        if isinstance(op, EndTxn):
+            return True
+        if batch.txn is None and isinstance(op, Put | Delete | ConditionalPut | DeleteSpan):
+            return True
+    return False
+
+
+def _has_end(batch: Batch) -> bool:
+    return isinstance(batch.ops[-1], EndTxn)
+
+
+__all__ = ["Heartbeat", "QueryIntent", "Recover", "Router", "spans_of"]

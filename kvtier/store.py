@@ -1,0 +1,493 @@
+"""A store: one engine, the ranges in it, and everything that guards them.
+
+    send(batch)
+       |  evaluate: reads | one-phase commit | intents, records | administration
+       |       Conflict -----> wait for the lock or the intent, then evaluate again
+       |  apply: one engine batch, then the state in memory
+       v
+    Reply, at once; a commit's after its sync
+
+Evaluating and applying are synchronous and happen in the tick the batch came in, so on
+ranges whose only replica is here no latch is needed and nothing is ever half done.
+
+Locks are freed when a commit is *applied*, before it is durable.  Whoever reads its keys
+then is told so (``Reply.unsynced``) and must not tell anybody outside before that sync;
+whoever commits after it is durable after it, because the log has one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from base.eager import Eager
+from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, StorageFailure
+from base.hlc import LOGICAL_BITS, Hlc
+from base.seams import CF_LOCAL, Clock, Rng, Scheduler
+from kvtier import administration, mvcc
+from kvtier.change import Change, Conflict
+from kvtier.cleanup import Cleanup
+from kvtier.client import Kv
+from kvtier.commit_group import CommitGroup
+from kvtier.committing import OnePhase
+from kvtier.descriptors import KEY_MAX, RangeDescriptor
+from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
+from kvtier.engine.contract import StoreEngine
+from kvtier.intents import Intent, SpanIntent
+from kvtier.locks import NONE, LockRequest
+from kvtier.messages import (
+    Batch,
+    Checksum,
+    CollectGarbage,
+    EndTxn,
+    Get,
+    Merge,
+    Push,
+    PushResult,
+    Reply,
+    ResolveIntents,
+    Split,
+    TxnMeta,
+    TxnStatus,
+)
+from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
+from kvtier.reading import read_batch
+from kvtier.settings import StoreSettings
+from kvtier.state import StoreState
+from kvtier.transactions import commit_key_key
+
+ANONYMOUS: Final = TxnMeta(b"")
+"""Who waits for a batch outside transactions: it holds nothing, so it can be in no deadlock."""
+
+
+class Store(Kv):
+    """See the module docstring.  As a Kv it is its own client, for one-store programs."""
+
+    def __init__(
+        self,
+        engine: StoreEngine,
+        clock: Clock,
+        scheduler: Scheduler,
+        rng: Rng,
+        hlc: Hlc,
+        settings: StoreSettings | None = None,
+        node_id: int = 1,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.settings = settings if settings is not None else StoreSettings()
+        self.engine = engine
+        self.clock = clock
+        self.scheduler = scheduler
+        self.hlc = hlc
+        self.max_offset_us = 0
+        self._on_fatal = on_fatal
+        self.failure: BaseException | None = None
+        if is_fresh(engine):
+            bootstrap(engine, rng, node_id, hlc.now(clock.wall_ns()))
+        bound = engine.get(CF_LOCAL, HLC_BOUND_KEY)
+        hlc.forward(int.from_bytes(bound or b"", "big"))
+        self.state = StoreState(engine, clock, scheduler, hlc, self.settings)
+        self.identity: StoreIdentity = load(self.state, scheduler)
+        self.ranges = self.state.ranges
+        self.group = CommitGroup(engine, scheduler, self._fail)
+        self.state.synced_seq = self.group.synced_seq
+        self.group.on_synced.append(self.state.note_synced)
+        self.kv: Kv = self
+        """Where questions about other keys go: the router once there is one."""
+        self.is_whole = False
+        """True if every range of the cluster is here alone: nothing need be routed."""
+        self.note_ranges()
+        self._hlc_bound = 0
+        self._hlc_step = int(self.settings.hlc_bound_seconds * 1e6) << LOGICAL_BITS
+        self._extend_hlc_bound(hlc.latest)
+        self.cleanup = Cleanup(self)
+        self.cleanup.resume()
+
+    # --- Kv ---------------------------------------------------------------------
+
+    def send(self, batch: Batch) -> Eager[Reply]:
+        if batch.range_id:
+            self._check_address(batch)
+        try:
+            ops = batch.ops
+            if len(ops) == 1 and ops[0].__class__ is Get and not ops[0].lock:  # type: ignore[union-attr]  # tested
+                return self._get(batch, ops[0].key)  # type: ignore[union-attr]  # tested
+            return self._evaluate(batch)
+        except Conflict as conflict:
+            return self._wait_and_retry(batch, conflict)
+
+    def wait_durable(self, seq: int) -> Eager[None]:
+        return self.group.wait(seq)
+
+    def now(self) -> int:
+        ts = self.hlc.now(self.clock.wall_ns())
+        if ts + self._hlc_step > self._hlc_bound:
+            self._extend_hlc_bound(ts)
+        return ts
+
+    def is_local(self, keys: list[bytes]) -> bool:
+        return self.is_whole or all(self.covers_alone(key, key + b"\0") for key in keys)
+
+    # --- ranges -------------------------------------------------------------------
+
+    def _check_address(self, batch: Batch) -> None:
+        """Raises RangeMismatch if a batch was addressed by an outdated descriptor."""
+        self.state.check_address(batch.range_id, batch.generation)
+
+    def first_descriptor(self) -> RangeDescriptor:
+        """Returns the descriptor of the range that holds META1."""
+        return self.state.replica_of(b"").descriptor
+
+    def covers_alone(self, start: bytes, end: bytes) -> bool:
+        """True if all of [start, end) is in ranges whose only replica is here."""
+        at = start
+        for replica in self.ranges.over(start, end):
+            if replica.start > at or not replica.is_alone:
+                return False
+            at = replica.end
+        return at >= end
+
+    def note_ranges(self) -> None:
+        """Looks again whether this store is the whole cluster."""
+        self.is_whole = self.covers_alone(b"", KEY_MAX)
+
+    # --- evaluation -----------------------------------------------------------------
+
+    def _get(self, batch: Batch, key: bytes) -> Reply:
+        """The fast path of the whole database: one plain Get."""
+        state = self.state
+        txn = batch.txn
+        if txn is None:
+            ts = batch.ts or self.now()
+            owner = b""
+        else:
+            ts = txn.read_ts
+            owner = txn.id
+            if ts < txn.uncertainty_limit or state.poisoned:
+                return read_batch(state, batch)
+        intents = state.intents
+        if ts <= state.gc_high or intents.points or intents.spans:
+            return read_batch(state, batch)
+        value = mvcc.get_value(state.engine, key, ts, state.tombstones)
+        state.tscache.add(key, ts, owner)
+        unsynced = state.unsynced_of(key) if state.unsynced or state.unsynced_span_seq else 0
+        return Reply([value], ts, 0, unsynced)
+
+    def _evaluate(self, batch: Batch) -> Eager[Reply]:
+        kinds = 0
+        for op in batch.ops:
+            kinds |= KINDS[op.__class__]
+        if kinds == READ:
+            return read_batch(self.state, batch)
+        if self.failure is not None:
+            raise self.failure
+        last = batch.ops[-1]
+        if not kinds & OTHER:
+            if batch.txn is None:
+                return self._commit(batch, None)
+            if kinds & END:
+                assert isinstance(last, EndTxn), f"EndTxn is not the last operation: {batch.ops!r}"
+                if is_one_phase(self.state, batch.txn, last):
+                    return self._commit(batch, last)
+        if len(batch.ops) == 1 and isinstance(last, Split | Merge | CollectGarbage | Checksum):
+            return self._administer(last)
+        return self._evaluate_general(batch)
+
+    def _commit(self, batch: Batch, end: EndTxn | None) -> Eager[Reply]:
+        """Evaluates and applies a one-phase commit; the reply comes after its sync."""
+        txn = batch.txn
+        if end is not None and end.commit_key:
+            done = self._named_outcome(end.commit_key)
+            if done:
+                return self._reply_named(batch, done)
+        results, change = OnePhase(self.state, batch, end).evaluate()
+        if end is not None and end.commit_key:
+            change.batch.put(CF_LOCAL, commit_key_key(end.commit_key), change.commit_ts.to_bytes(8, "big"))
+        read_ts = change.commit_ts if txn is None else txn.read_ts
+        if not change.batch.ops:
+            self.apply(change)
+            return Reply(results, read_ts, change.commit_ts)
+        seq = self.apply(change)
+        self.cleanup.note_write()
+        return self._reply_durably(Reply(results, read_ts, change.commit_ts), seq)
+
+    def _named_outcome(self, commit_key: str) -> int:
+        """Returns the commit timestamp kept under a transaction's name, 0 if there is none."""
+        return int.from_bytes(self.engine.get(CF_LOCAL, commit_key_key(commit_key)) or b"", "big")
+
+    def _reply_named(self, batch: Batch, commit_ts: int) -> Eager[Reply]:
+        """Answers a commit whose name has committed before: it is not applied again."""
+        assert batch.txn is not None, batch
+        self.state.locks.release_txn(batch.txn.id)
+        return self._reply_durably(
+            Reply([None] * len(batch.ops), batch.txn.read_ts, commit_ts), self.engine.write_seq()
+        )
+
+    async def _reply_durably(self, reply: Reply, seq: int) -> Reply:
+        if seq > self.group.synced_seq:
+            await self.group.join(seq).wait()
+        return reply
+
+    def _evaluate_general(self, batch: Batch) -> Eager[Reply]:
+        """Evaluates anything else: intents, records, ends with a record."""
+        general = General(self.state, batch)
+        reply = general.evaluate()
+        change = general.change
+        if not change.batch.ops and not change.release:
+            return reply
+        seq = self.apply(change)
+        self.cleanup.note_write()
+        if general.must_sync:
+            return self._reply_durably(reply, seq)
+        reply.unsynced = max(reply.unsynced, seq if change.batch.ops else 0)
+        return reply
+
+    def _administer(self, op: Split | Merge | CollectGarbage | Checksum) -> Eager[Reply]:
+        now = self.now()
+        change, result = administration.evaluate(self.state, op, now)
+        if change is None:
+            return Reply([result], now)
+        seq = self.apply(change.change)
+        change.install(self.state)
+        self.note_ranges()
+        return self._reply_durably(Reply([result], now), seq)
+
+    # --- application ------------------------------------------------------------------
+
+    def apply(self, change: Change) -> int:
+        """Writes the batch and brings the memory up to date; returns the engine sequence."""
+        state = self.state
+        batch = change.batch
+        if batch.ops:
+            try:
+                self.engine.write(batch)
+            except StorageFailure as failure:
+                self._fail(failure)
+                raise AmbiguousResult("the outcome of the write is unknown", detail=str(failure)) from failure
+        seq = self.engine.write_seq()
+        if batch.touches_tombstones:
+            state.tombstones.apply(batch)
+        for replica, delta in change.deltas:
+            replica.count(delta[0], delta[1], delta[2], delta[3])
+            if delta[4]:
+                replica.is_estimate = True
+            replica.last_write_seq = seq
+        if change.keys:
+            state.note_unsynced(seq, change.keys)
+        if change.spans:
+            state.unsynced_span_seq = seq
+        if change.commit_ts > self.hlc.latest:
+            self.hlc.forward(change.commit_ts)
+        if change.is_transactional:
+            self._apply_transactional(change)
+        for txn_id in change.release:
+            state.locks.release_txn(txn_id)
+        return seq
+
+    def _apply_transactional(self, change: Change) -> None:
+        """Follows what changed in intents and records."""
+        state = self.state
+        for key, txn, write_ts, seq in change.intents:
+            state.intents.add(key, txn, write_ts, seq)
+        for span in change.span_intents:
+            state.intents.add_span(span)
+        for record in change.records:
+            state.records[record.id] = record
+            if record.is_final() or record.status == TxnStatus.STAGING:
+                self.cleanup.enqueue(record.id)
+        for txn_id in change.records_dropped:
+            state.records.pop(txn_id, None)
+        for txn_id, commit_ts in change.finished:
+            state.finished.add(txn_id, commit_ts, self.hlc.latest)
+        for txn_id in change.poisoned:
+            state.poison(txn_id, self.hlc.latest)
+        for start, end, txn_id in change.resolved_spans:
+            state.intents.remove_spans(start, end, txn_id)
+            for key in state.locks.shown_in(start, end, txn_id):
+                state.locks.release_key(key, txn_id)
+        for key, txn_id in change.resolved:
+            state.intents.remove(key, txn_id)
+            state.locks.release_key(key, txn_id)
+
+    # --- waiting ------------------------------------------------------------------------
+
+    async def _wait_and_retry(self, batch: Batch, conflict: Conflict) -> Reply:
+        """Waits for what is in the way and evaluates again, until nothing is."""
+        while True:
+            await self._wait(batch.txn, conflict)
+            if batch.range_id:
+                self._check_address(batch)
+            try:
+                reply = self._evaluate(batch)
+            except Conflict as next_conflict:
+                conflict = next_conflict
+                continue
+            if reply.__class__ is not Reply:
+                reply = await reply  # type: ignore[misc]  # an Eager that is not a Reply is awaitable
+            return reply  # type: ignore[return-value]  # narrowed above
+
+    async def _wait(self, txn: TxnMeta | None, conflict: Conflict) -> None:
+        """Waits until a conflict may be over."""
+        key = conflict.key
+        if conflict.intent is not None:
+            if await self._push_aside(conflict):
+                return
+            still = self.state.intents.other_at(key, b"" if txn is None else txn.id)
+            if still is None:
+                return
+            self.state.locks.show_intent(key, still.txn.id)
+        if key not in self.state.locks.states:
+            return
+        waiting = txn if txn is not None else ANONYMOUS
+        request = self.state.locks.enqueue(key, waiting, conflict.strength if txn is not None else NONE)
+        stops = self._set_timers(request, conflict, waiting.lock_timeout_ms)
+        try:
+            await request.waiter.wait()
+        except BaseException:
+            self.state.locks.cancel(request)
+            raise
+        finally:
+            for stop in stops:
+                stop()
+
+    def _set_timers(self, request: LockRequest, conflict: Conflict, timeout_ms: int) -> list[Callable[[], None]]:
+        """Returns the cancel functions of the timers of one wait."""
+        stops: list[Callable[[], None]] = []
+        if timeout_ms:
+            late = LockNotAvailable("canceling statement due to lock timeout")
+            stops.append(self.scheduler.call_later(timeout_ms / 1000, lambda: request.waiter.fail(late)))
+        if conflict.intent is not None:
+            watch = IntentWatch(self, conflict, request)
+            watch.start()
+            stops.append(watch.stop)
+        return stops
+
+    async def _push_aside(self, conflict: Conflict) -> bool:
+        """Asks the record of the intent in the way; True if the intent moved or is gone."""
+        intent = conflict.intent
+        assert intent is not None, conflict
+        pushee = intent.txn
+        push = Push(
+            pushee.anchor or conflict.key, pushee, conflict.read_ts + 1 if conflict.strength == NONE else 0, False
+        )
+        push.now = self.now()
+        reply = self.kv.send(Batch([push]))
+        if reply.__class__ is not Reply:
+            reply = await reply  # type: ignore[misc]  # awaitable
+        outcome: PushResult = reply.results[0]  # type: ignore[union-attr]  # narrowed above
+        if outcome.status == TxnStatus.STAGING:
+            return False
+        if outcome.status == TxnStatus.PENDING and not (
+            conflict.strength == NONE and outcome.commit_ts > conflict.read_ts
+        ):
+            return False
+        self._resolve_here(conflict, intent, outcome)
+        return True
+
+    def _resolve_here(self, conflict: Conflict, intent: Intent | SpanIntent, outcome: PushResult) -> None:
+        """Resolves, or moves, the one intent that is in the way; the rest is for the background."""
+        record = self.state.records.get(intent.txn.id)
+        txn = record.meta() if record is not None else intent.txn
+        if isinstance(intent, SpanIntent):
+            if outcome.status == TxnStatus.PENDING:
+                intent.write_ts = max(intent.write_ts, outcome.commit_ts)
+                return
+            op = ResolveIntents((), ((intent.start, intent.end),), txn, int(outcome.status), outcome.commit_ts)
+        elif outcome.status == TxnStatus.PENDING:
+            intent.write_ts = max(intent.write_ts, outcome.commit_ts)
+            return
+        else:
+            op = ResolveIntents((conflict.key,), (), txn, int(outcome.status), outcome.commit_ts)
+        general = General(self.state, Batch([op]))
+        general.evaluate()
+        self.apply(general.change)
+
+    # --- life -----------------------------------------------------------------------------
+
+    def _fail(self, failure: BaseException) -> None:
+        """The disk failed: nothing may be told from this state any more."""
+        if self.failure is not None:
+            return
+        self.failure = failure
+        self.group.fail(failure)
+        if self._on_fatal is not None:
+            self._on_fatal(failure)
+
+    def _extend_hlc_bound(self, ts: int) -> None:
+        """Persists that no timestamp above the bound was given out (reliability 28).
+
+        It is done while half of the old bound is still ahead, so it is durable before it is
+        needed: with the next commit's sync at the latest, which orders before that commit.
+        """
+        self._hlc_bound = ts + 2 * self._hlc_step
+        batch = self.engine.batch()
+        batch.put(CF_LOCAL, HLC_BOUND_KEY, self._hlc_bound.to_bytes(8, "big"))
+        self.engine.write(batch)
+
+    def close(self) -> None:
+        """Persists the clock and closes the engine; nobody may be waiting."""
+        self.cleanup.stop()
+        if self.failure is None:
+            batch = self.engine.batch()
+            batch.put(CF_LOCAL, HLC_BOUND_KEY, (self.hlc.latest + 1).to_bytes(8, "big"))
+            self.engine.write(batch)
+            self.engine.sync()
+        self.engine.close()
+
+    def metrics(self) -> dict[str, int]:
+        """Returns counters and sizes by stable names."""
+        state = self.state
+        return {
+            "ranges": len(state.ranges),
+            "locks": len(state.locks),
+            "lock_waiters": state.locks.waiters(),
+            "deadlocks": state.locks.deadlocks,
+            "intents": len(state.intents.points),
+            "records": len(state.records),
+            "timestamp_cache_entries": len(state.tscache),
+            "syncs": self.group.syncs,
+            "commits": self.group.commits,
+            **self.engine.stats(),
+        }
+
+
+class IntentWatch:
+    """Looks after the holder of an intent somebody waits for: it may have been abandoned."""
+
+    def __init__(self, store: Store, conflict: Conflict, request: LockRequest) -> None:
+        self._store = store
+        self._conflict = conflict
+        self._request = request
+        self._cancel: Callable[[], None] | None = None
+        self._is_stopped = False
+
+    def start(self) -> None:
+        """Looks again after the time a transaction may be silent."""
+        self._cancel = self._store.scheduler.call_later(self._store.settings.txn_expiry_seconds, self._fire)
+
+    def stop(self) -> None:
+        """The wait is over."""
+        self._is_stopped = True
+        if self._cancel is not None:
+            self._cancel()
+            self._cancel = None
+
+    def _fire(self) -> None:
+        self._cancel = None
+        if not self._is_stopped and not self._request.waiter.is_done():
+            self._store.scheduler.spawn(self._look(), "intent watch")
+
+    async def _look(self) -> None:
+        """Pushes again; a removed intent wakes the waiter through the lock table."""
+        store = self._store
+        still = store.state.intents.other_at(self._conflict.key, self._request.txn_id)
+        if still is not None:
+            self._conflict.intent = still
+            try:
+                moved = await store._push_aside(self._conflict)
+            except MeridianError:
+                moved = False  # The record's store cannot be asked now: ask again later.
+            if moved and self._request.strength == NONE:
+                store.state.locks.wake_all(self._conflict.key)
+        if not self._is_stopped:
+            self.start()

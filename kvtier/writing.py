@@ -1,0 +1,101 @@
+"""What all writes share: conflicts on the way in, and the statistics they change."""
+
+from __future__ import annotations
+
+from base.seams import CF_DATA, CF_LOCAL
+from kvtier import mvcc
+from kvtier.change import Change, Conflict
+from kvtier.engine.batch import PUT, OpBatch
+from kvtier.locks import EXCLUSIVE
+from kvtier.mvcc.versions import PLAIN_ABOVE, into_stored, suffix_of
+from kvtier.state import StoreState
+
+
+def check_write(state: StoreState, key: bytes, owner: bytes) -> None:
+    """Raises Conflict if another transaction's lock or intent is on a key."""
+    intents = state.intents
+    if intents.points or intents.spans:
+        other = intents.other_at(key, owner)
+        if other is not None:
+            raise Conflict(key, EXCLUSIVE, other)
+    if key in state.locks.states and state.locks.blocks(key, owner):
+        raise Conflict(key, EXCLUSIVE)
+
+
+def newest_for_write(state: StoreState, key: bytes, owner: bytes) -> tuple[int, int]:
+    """Returns (timestamp, size or -1) of a key's newest committed value, once it may be written."""
+    check_write(state, key, owner)
+    value, newest_ts = mvcc.newest(state.engine, key, state.tombstones)
+    return newest_ts, stored_size(value)
+
+
+def stored_size(value: bytes | None) -> int:
+    """Returns the bytes a value takes in a version; -1 for None."""
+    if value is None:
+        return -1
+    return len(value) if value > PLAIN_ABOVE else len(into_stored(value))
+
+
+def conflict_over_span(state: StoreState, start: bytes, end: bytes, owner: bytes) -> None:
+    """Raises Conflict if another transaction's lock or intent is inside [start, end)."""
+    if state.intents:
+        others = state.intents.others_in(start, end, owner, (1 << 64) - 1)
+        if others:
+            raise Conflict(others[0][0], EXCLUSIVE, others[0][1])
+    locked = state.locks.blocked_key(start, end, owner)
+    if locked is not None:
+        raise Conflict(locked, EXCLUSIVE)
+
+
+class Tally:
+    """The change of the statistics of the ranges a batch writes to."""
+
+    __slots__ = ("_deltas", "_state")
+
+    def __init__(self, state: StoreState) -> None:
+        self._state = state
+        self._deltas: dict[int, list[int]] = {}
+
+    def add(self, key: bytes, old_size: int, new_size: int) -> None:
+        """Counts one new version; a size of -1 is "absent"."""
+        replica = self._state.ranges.find(key)
+        assert replica is not None, key
+        delta = self._deltas.get(replica.range_id)
+        if delta is None:
+            delta = self._deltas[replica.range_id] = [0, 0, 0, 0, replica.is_estimate]
+        size = len(key)
+        delta[2] += 1
+        delta[3] += size + 8
+        if old_size >= 0:
+            delta[0] -= 1
+            delta[1] -= size + old_size
+        if new_size >= 0:
+            delta[0] += 1
+            delta[1] += size + new_size
+            delta[3] += new_size
+
+    def add_spans(self, spans: list[tuple[bytes, bytes]]) -> None:
+        """Notes range tombstones: how much was alive under them nobody counts."""
+        for start, end in spans:
+            for replica in self._state.ranges.over(start, end):
+                delta = self._deltas.setdefault(replica.range_id, [0, 0, 0, 0, 1])
+                delta[4] = 1
+
+    def finish(self, change: Change) -> None:
+        """Adds the new statistics to the change and its batch."""
+        for range_id, delta in self._deltas.items():
+            replica = self._state.ranges.get(range_id)
+            assert replica is not None, range_id
+            change.deltas.append((replica, delta))
+            change.batch.ops.append((PUT, CF_LOCAL, replica.stats_key, replica.encode_sum(delta)))
+
+
+def put_committed(batch: OpBatch, writes: dict[bytes, tuple[bytes | None, int]], commit_ts: int, tally: Tally) -> None:
+    """Puts versions at one timestamp: key -> (value, size of the value before or -1)."""
+    suffix = suffix_of(commit_ts)
+    append = batch.ops.append
+    add = tally.add
+    for key, (value, old_size) in writes.items():
+        stored = into_stored(value)
+        append((PUT, CF_DATA, key + suffix, stored))
+        add(key, old_size, -1 if value is None else len(stored))
