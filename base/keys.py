@@ -184,7 +184,11 @@ class KeyCodec:
         return pieces.expression(), namespace
 
     def encode_prefix(self, values: Sequence[Any]) -> bytes:
-        """Returns what all keys share whose leading columns have these values."""
+        """Returns what all keys share whose leading columns have these values.
+
+        The suffix is never part of it, so with every column given it covers a row of an
+        interleaved table and its children.
+        """
         encoder = self._encoders[len(values)]
         if encoder is None:
             names = [f"c{i}" for i in range(len(values))]
@@ -251,8 +255,9 @@ class KeyCodec:
         """Returns statements that read the columns at positions ``wanted`` from the variable ``key``.
 
         Then the expressions that hold them, in the order of ``wanted``, and the names
-        used.  The statements assign variables that start with ``local``; on corrupt keys they
-        raise one of CORRUPTION_ERRORS or StorageFailure.
+        used.  The statements assign variables that start with ``local`` (which must end in a
+        letter); on corrupt keys they raise one of CORRUPTION_ERRORS or StorageFailure.  They trust
+        the prefix: whose key it is, is known from the span that was read.
         """
         reader = _KeyReader(self, key, local)
         reader.read(set(wanted))
@@ -405,9 +410,6 @@ class _KeyReader:
 
     def read(self, wanted: set[int]) -> None:
         if not wanted:
-            # Nothing to read; the position is still needed to check a key's length.
-            if self._columns:
-                self.lines.append(f"{self._local}p = len({self._key})")
             return
         last = max(wanted)
         run = 0

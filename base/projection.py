@@ -82,20 +82,47 @@ def projected_equal(old: bytes | None, new: bytes | None, projection: bytes) -> 
 
 
 class _LayoutView:
-    """The projected columns of values with one header."""
+    """The projected columns of values with one header.
 
-    __slots__ = ("columns", "masks", "offsets_at", "ranges", "size", "start", "unpack_ends", "varying")
+    One unpack reads the bitmap bytes, then the fixed-width columns (neighbours
+    joined) as byte strings, then the end offsets that matter, the last one always.
+    """
+
+    __slots__ = ("columns", "head_size", "masks", "offsets_at", "size", "start", "unpack", "unpack_ends", "varying")
 
     def __init__(self, layout: ProjectedLayout, wide: bool) -> None:
+        count = layout.varying_count
         self.columns = layout.columns
         self.offsets_at = layout.offsets_at
-        self.unpack_ends = struct.Struct(f"<{layout.varying_count}{'I' if wide else 'H'}").unpack_from
-        self.start = layout.offsets_at + layout.varying_count * (4 if wide else 2)
-        self.size = 0 if layout.varying_count else layout.offsets_at
+        self.unpack_ends = struct.Struct(f"<{count}{'I' if wide else 'H'}").unpack_from
+        self.start = layout.offsets_at + count * (4 if wide else 2)
+        """Where the first varying column starts."""
+        self.size = 0 if count else layout.offsets_at
         """Of every value, or 0 if it varies."""
         self.masks = self._bitmap_masks()
-        self.ranges = self._fixed_ranges()
-        self.varying = sorted([column.varying for column in layout.columns if column.bit >= 0 and column.varying >= 0])
+        ranges = self._fixed_ranges()
+        self.head_size = len(self.masks) + len(ranges)
+        varying = sorted([column.varying for column in layout.columns if column.bit >= 0 and column.varying >= 0])
+        ends = (
+            sorted({end for index in [*varying, count - 1] for end in (index - 1, index) if end >= 0}) if count else []
+        )
+        self.varying = [(self._end_position(ends, index - 1), self._end_position(ends, index)) for index in varying]
+        """Positions among what is unpacked of each varying column's start (-1: ``start``) and end."""
+        self.unpack = self._struct(ranges, ends, wide).unpack_from
+
+    def _end_position(self, ends: list[int], index: int) -> int:
+        return -1 if index < 0 else self.head_size + ends.index(index)
+
+    def _struct(self, ranges: list[tuple[int, int]], ends: list[int], wide: bool) -> struct.Struct:
+        width, code = (4, "I") if wide else (2, "H")
+        pieces = [(at, 1, "B") for at, _ in self.masks]
+        pieces += [(start, end - start, f"{end - start}s") for start, end in ranges]
+        pieces += [(self.offsets_at + index * width, width, code) for index in ends]
+        source, at = "<", 0
+        for offset, size, piece in pieces:
+            source += f"{offset - at}x{piece}"
+            at = offset + size
+        return struct.Struct(source)
 
     def _bitmap_masks(self) -> list[tuple[int, int]]:
         masks: dict[int, int] = {}
@@ -105,14 +132,14 @@ class _LayoutView:
                 masks[at] = masks.get(at, 0) | 1 << column.bit % 8
         return sorted(masks.items())
 
-    def _fixed_ranges(self) -> list[slice]:
+    def _fixed_ranges(self) -> list[tuple[int, int]]:
         """Returns the bytes of the fixed-width columns, neighbours joined."""
-        ranges: list[slice] = []
+        ranges: list[tuple[int, int]] = []
         fixed = [column for column in self.columns if column.bit >= 0 and column.width]
         for start, end in sorted([(column.offset, column.offset + column.width) for column in fixed]):
-            if ranges and ranges[-1].stop == start:
-                start = ranges.pop().start
-            ranges.append(slice(start, end))
+            if ranges and ranges[-1][1] == start:
+                start = ranges.pop()[0]
+            ranges.append((start, end))
         return ranges
 
     def ends(self, value: bytes) -> tuple[int, ...]:
@@ -124,18 +151,24 @@ class _LayoutView:
 
     def equal(self, old: bytes, new: bytes) -> bool:
         """Compares two values of this layout."""
-        for at, mask in self.masks:
-            if (old[at] ^ new[at]) & mask:
+        a, b = self.unpack(old), self.unpack(new)
+        head = self.head_size
+        if a[:head] != b[:head]:
+            bitmaps = len(self.masks)
+            if a[bitmaps:head] != b[bitmaps:head]:
                 return False
-        for part in self.ranges:
-            if old[part] != new[part]:
-                return False
+            for i in range(bitmaps):
+                if (a[i] ^ b[i]) & self.masks[i][1]:
+                    return False
         if self.size:
             return len(old) == len(new) == self.size
-        old_ends, new_ends = self.ends(old), self.ends(new)
-        for i in self.varying:
-            old_start, new_start = (old_ends[i - 1], new_ends[i - 1]) if i else (self.start, self.start)
-            if old[old_start : old_ends[i]] != new[new_start : new_ends[i]]:
+        if a[-1] != len(old) or b[-1] != len(new):
+            return False
+        for before, end in self.varying:
+            if before < 0:
+                if old[self.start : a[end]] != new[self.start : b[end]]:
+                    return False
+            elif old[a[before] : a[end]] != new[b[before] : b[end]]:
                 return False
         return True
 
@@ -169,12 +202,15 @@ class _Comparer:
 
     def equal(self, old: bytes, new: bytes) -> bool:
         """Compares values that are not identical."""
-        old_view = self._views.get(old[:2])
-        new_view = self._views.get(new[:2])
-        if old_view is None or new_view is None:
+        header = old[:2]
+        old_view = self._views.get(header)
+        if old_view is None:
             return False
-        if old_view is new_view:
+        if new.startswith(header):
             return old_view.equal(old, new)
+        new_view = self._views.get(new[:2])
+        if new_view is None:
+            return False
         return old_view.extract(old) == new_view.extract(new)
 
 

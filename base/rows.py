@@ -127,7 +127,10 @@ class RowCodec:
 
     @cached_property
     def encode(self) -> Callable[[Sequence[Any]], bytes]:
-        """The function from one datum per column of the write layout to the row value."""
+        """The function from one datum per column of the write layout to the row value.
+
+        Datums are of their columns' types already; a number out of range raises one of ``base.keys.RANGE_ERRORS``.
+        """
         names = [f"c{i}" for i in range(len(self.write.columns))]
         lines, expression, namespace = self.encode_source(names)
         unpack = [f"{', '.join(names)}, = values"] if names else []
@@ -153,7 +156,8 @@ class RowCodec:
         """Returns statements that read columns from the variable ``value``, expressions that hold them, and the names used.
 
         The newest layout is read inline, any other by a call.  Variables and this
-        codec's own names start with ``local``: give codecs of one function different ones.
+        codec's own names start with ``local``, which must end in a letter: give codecs of one
+        function different ones.
         On corrupt values the statements raise one of CORRUPTION_ERRORS or StorageFailure.
         """
         reader = _RowReader(self.write, False, value, local, self.missing)
