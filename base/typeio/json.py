@@ -1,0 +1,145 @@
+"""json (kept as written, checked) and jsonb (canonical text).
+
+Canonical text is what PostgreSQL prints: ``{"a": 1, "bb": [1.10, null]}``; keys by length, then by
+bytes, the last of equal keys wins; numbers are numerics that keep their scale (1e3 is 1000, 1.10
+stays); strings are escaped no more than needed.  msgspec reads valid documents; whatever it
+refuses, or reads otherwise than PostgreSQL, goes to the scanner of ``jsonscan``, which knows
+PostgreSQL's errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from json.encoder import encode_basestring as quote
+from typing import Any, Final
+
+import msgspec
+
+from base.errors import MeridianError, error
+from base.typeio.jsonscan import DEPTH_MAX, JsonScanner, depth_exceeded
+from base.typeio.numeric import parse_numeric, render_numeric
+from base.typeio.rejection import binary_too_short
+
+__all__ = ["quote"]
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=parse_numeric)
+_REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, MeridianError)
+_JSONB_VERSION: Final = 1
+
+
+def parse_json(text: str) -> str:
+    """Returns the text itself if it is valid JSON."""
+    JsonScanner(text, False).document()
+    return text
+
+
+def parse_jsonb(text: str) -> str:
+    """Returns the canonical text."""
+    return canonical_text(decode_json(text))
+
+
+def decode_json(text: str) -> Any:
+    """Returns dicts, lists, str, int, Decimal, bool and None; raises PostgreSQL's error for jsonb."""
+    if "\\u0000" in text:
+        return JsonScanner(text, True).document()
+    try:
+        return _DECODER.decode(text)
+    except _REFUSED:
+        return JsonScanner(text, True).document()
+
+
+def key_order(key: str) -> tuple[int, bytes]:
+    """Shorter keys first, then by bytes."""
+    data = key.encode()
+    return len(data), data
+
+
+def canonical_text(value: Any) -> str:
+    """Prints a decoded document; numbers may be int or Decimal."""
+    if value.__class__ is str:
+        return quote(value)
+    parts: list[str] = []
+    _append(value, parts.append, 0)
+    return "".join(parts)
+
+
+def _append(value: Any, put: Callable[[str], None], depth: int) -> None:
+    kind = value.__class__
+    if kind is str:
+        put(quote(value))
+    elif kind is dict:
+        _append_object(value, put, depth)
+    elif kind is list or kind is tuple:
+        if depth >= DEPTH_MAX:
+            raise depth_exceeded()
+        separator = "["
+        for item in value:
+            put(separator)
+            separator = ", "
+            item_kind = item.__class__
+            if item_kind is str:
+                put(quote(item))
+            elif item_kind is int:
+                put(_int_text(item))
+            else:
+                _append(item, put, depth + 1)
+        put("]" if value else "[]")
+    elif kind is int:
+        put(_int_text(value))
+    elif kind is Decimal:
+        put(render_numeric(value))
+    elif value is None:
+        put("null")
+    elif value is True:
+        put("true")
+    else:
+        assert value is False, f"no JSON value: {value!r}"
+        put("false")
+
+
+def _append_object(value: dict[str, Any], put: Callable[[str], None], depth: int) -> None:
+    if depth >= DEPTH_MAX:
+        raise depth_exceeded()
+    if not value:
+        put("{}")
+        return
+    keys = list(value)
+    if len(keys) > 1:
+        if "".join(keys).isascii():
+            # Two stable sorts in C: by text, then by length.
+            keys.sort()
+            keys.sort(key=len)
+        else:
+            keys.sort(key=key_order)
+    separator = "{"
+    for key in keys:
+        put(separator + quote(key) + ": ")
+        separator = ", "
+        item = value[key]
+        kind = item.__class__
+        if kind is str:
+            put(quote(item))
+        elif kind is int:
+            put(_int_text(item))
+        else:
+            _append(item, put, depth + 1)
+    put("}")
+
+
+def _int_text(value: int) -> str:
+    # str() of a longer int is limited by the interpreter; Decimal is not.
+    return str(value) if -(10**18) < value < 10**18 else str(Decimal(value))
+
+
+def send_jsonb(value: str) -> bytes:
+    return b"\x01" + value.encode()
+
+
+def receive_jsonb(text: str, data: bytes) -> str:
+    """``text`` is what follows the version byte."""
+    if not data:
+        raise binary_too_short()
+    if data[0] != _JSONB_VERSION:
+        raise error("XX000", f"unsupported jsonb version number {data[0]}")
+    return parse_jsonb(text)
