@@ -87,8 +87,8 @@ class Cleanup:
         """Sends one operation; returns its result."""
         reply = self._store.kv.send(Batch([op], admission=1))
         if reply.__class__ is not Reply:
-            reply = await reply  # type: ignore[misc]  # an Eager that is not a Reply is awaitable
-        return reply.results[0]  # type: ignore[union-attr]  # narrowed above
+            reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
+        return reply.results[0]
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
         self._store.scheduler.spawn(coroutine, name)

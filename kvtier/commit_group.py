@@ -17,15 +17,30 @@ nothing is accepted any more.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Generator
+from typing import Any, Final
 
 from base.eager import Eager
 from base.errors import AmbiguousResult, StorageFailure
 from base.seams import Engine, Scheduler, Waiter
+from kvtier.messages import Reply
 
 WAITING_MAX: Final = 100_000
 """Commits that may wait for syncs; more than any number of sessions."""
+
+
+class DurableReply:
+    """A reply to be given after its sync; the sync comes whether anybody waits or not."""
+
+    __slots__ = ("_reply", "_waiter")
+
+    def __init__(self, reply: Reply, waiter: Waiter) -> None:
+        self._reply = reply
+        self._waiter = waiter
+
+    def __await__(self) -> Generator[Any, Any, Reply]:
+        yield from self._waiter.wait().__await__()
+        return self._reply
 
 
 class CommitGroup:
@@ -52,10 +67,13 @@ class CommitGroup:
         """Returns None if ``seq`` is durable, else an awaitable that ends after its sync."""
         if seq <= self.synced_seq:
             return None
-        return self._wait(seq)
+        return self.join(seq).wait()
 
-    async def _wait(self, seq: int) -> None:
-        await self.join(seq).wait()
+    def reply(self, reply: Reply, seq: int) -> Eager[Reply]:
+        """Returns a reply that tells of batch ``seq``: at once if that is durable, else after its sync."""
+        if seq <= self.synced_seq:
+            return reply
+        return DurableReply(reply, self.join(seq))
 
     def join(self, seq: int) -> Waiter:
         """Returns a waiter woken once ``seq`` is durable, and sees to it that a sync begins."""

@@ -100,7 +100,7 @@ class OnePhase:
             elif cls is DeleteSpan:
                 self._delete_span(op)  # type: ignore[arg-type]  # the class was tested
             elif cls is Get or cls is Scan:
-                result = self._read(op)
+                result = self._read(op)  # type: ignore[arg-type]  # the class was tested
             else:
                 assert cls is EndTxn, op
             results.append(result)
@@ -197,8 +197,8 @@ class OnePhase:
             raise TxnRetry("the transaction cannot move its read timestamp", reason="cannot_forward")
         if must_refresh:
             for op in self._batch.ops:
-                if op.__class__ is Refresh:
-                    check_refresh(self._state, self._owner, op, op.to_ts or commit_ts)  # type: ignore[union-attr, arg-type]  # as tested
+                if isinstance(op, Refresh):
+                    check_refresh(self._state, self._owner, op, op.to_ts or commit_ts)
         # What was locked and not written was read, too, and nobody can check it again later.
         cache = self._state.tscache
         for key in self._state.locks.held_by(self._owner):

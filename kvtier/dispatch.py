@@ -113,7 +113,11 @@ class General:
         ts = txn.read_ts if txn is not None else batch.ts or self._state.now()
         reply = Reply([], ts)
         for op in batch.ops:
-            reply.results.append(self._end(op, reply) if isinstance(op, EndTxn) else self._one(op, ts))
+            if isinstance(op, EndTxn):
+                self._end(op, reply)
+                reply.results.append(None)
+            else:
+                reply.results.append(self._one(op, ts))
         if self._provisional is not None and not isinstance(batch.ops[-1], EndTxn):
             self._provisional.write()
             reply.write_ts = self._provisional.write_ts

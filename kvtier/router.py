@@ -172,8 +172,8 @@ class Router(Kv):
         else:
             reply = self._remote(descriptor, batch)
         if reply.__class__ is not Reply:
-            reply = await reply  # type: ignore[misc]  # an Eager that is not a Reply is awaitable
-        return reply  # type: ignore[return-value]  # narrowed above
+            reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
+        return reply
 
     async def _route(self, batch: Batch) -> Reply:
         for _ in range(ROUTE_ATTEMPTS_MAX):
@@ -182,8 +182,8 @@ class Router(Kv):
                 if _must_be_atomic(batch) and self._is_here(batch):
                     store_reply = self._store.send(batch)
                     if store_reply.__class__ is not Reply:
-                        store_reply = await store_reply  # type: ignore[misc]  # awaitable
-                    return store_reply  # type: ignore[return-value]  # narrowed above
+                        store_reply = await store_reply  # type: ignore[misc]  # as above
+                    return store_reply
                 return await self._send_parts(batch)
             addressed = msgspec.structs.replace(batch, range_id=descriptor.range_id, generation=descriptor.generation)
             try:

@@ -110,8 +110,8 @@ class Store(Kv):
             self._check_address(batch)
         try:
             ops = batch.ops
-            if len(ops) == 1 and ops[0].__class__ is Get and not ops[0].lock:  # type: ignore[union-attr]  # tested
-                return self._get(batch, ops[0].key)  # type: ignore[union-attr]  # tested
+            if len(ops) == 1 and ops[0].__class__ is Get and not ops[0].lock:
+                return self._get(batch, ops[0].key)
             return self._evaluate(batch)
         except Conflict as conflict:
             return self._wait_and_retry(batch, conflict)
@@ -209,7 +209,7 @@ class Store(Kv):
             return Reply(results, read_ts, change.commit_ts)
         seq = self.apply(change)
         self.cleanup.note_write()
-        return self._reply_durably(Reply(results, read_ts, change.commit_ts), seq)
+        return self.group.reply(Reply(results, read_ts, change.commit_ts), seq)
 
     def _named_outcome(self, commit_key: str) -> int:
         """Returns the commit timestamp kept under a transaction's name, 0 if there is none."""
@@ -219,14 +219,7 @@ class Store(Kv):
         """Answers a commit whose name has committed before: it is not applied again."""
         assert batch.txn is not None, batch
         self.state.locks.release_txn(batch.txn.id)
-        return self._reply_durably(
-            Reply([None] * len(batch.ops), batch.txn.read_ts, commit_ts), self.engine.write_seq()
-        )
-
-    async def _reply_durably(self, reply: Reply, seq: int) -> Reply:
-        if seq > self.group.synced_seq:
-            await self.group.join(seq).wait()
-        return reply
+        return self.group.reply(Reply([None] * len(batch.ops), batch.txn.read_ts, commit_ts), self.engine.write_seq())
 
     def _evaluate_general(self, batch: Batch) -> Eager[Reply]:
         """Evaluates anything else: intents, records, ends with a record."""
@@ -238,7 +231,7 @@ class Store(Kv):
         seq = self.apply(change)
         self.cleanup.note_write()
         if general.must_sync:
-            return self._reply_durably(reply, seq)
+            return self.group.reply(reply, seq)
         reply.unsynced = max(reply.unsynced, seq if change.batch.ops else 0)
         return reply
 
@@ -250,7 +243,7 @@ class Store(Kv):
         seq = self.apply(change.change)
         change.install(self.state)
         self.note_ranges()
-        return self._reply_durably(Reply([result], now), seq)
+        return self.group.reply(Reply([result], now), seq)
 
     # --- application ------------------------------------------------------------------
 
@@ -323,8 +316,8 @@ class Store(Kv):
                 conflict = next_conflict
                 continue
             if reply.__class__ is not Reply:
-                reply = await reply  # type: ignore[misc]  # an Eager that is not a Reply is awaitable
-            return reply  # type: ignore[return-value]  # narrowed above
+                reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
+            return reply
 
     async def _wait(self, txn: TxnMeta | None, conflict: Conflict) -> None:
         """Waits until a conflict may be over."""
@@ -373,8 +366,8 @@ class Store(Kv):
         push.now = self.now()
         reply = self.kv.send(Batch([push]))
         if reply.__class__ is not Reply:
-            reply = await reply  # type: ignore[misc]  # awaitable
-        outcome: PushResult = reply.results[0]  # type: ignore[union-attr]  # narrowed above
+            reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
+        outcome: PushResult = reply.results[0]
         if outcome.status == TxnStatus.STAGING:
             return False
         if outcome.status == TxnStatus.PENDING and not (

@@ -34,6 +34,10 @@ def group_of():
     return SimpleNamespace(loop=loop, disk=disk, fatal=fatal, group=CommitGroup(disk, loop, fatal.append))
 
 
+async def waiting(awaitable):
+    await awaitable
+
+
 def test_what_is_durable_is_answered_at_once():
     case = group_of()
     assert case.group.wait(0) is None
@@ -44,7 +48,7 @@ def test_commits_of_one_tick_share_a_sync():
     tasks = []
     for _ in range(8):
         case.disk.written += 1
-        tasks.append(case.loop.start(case.group.wait(case.disk.written)))
+        tasks.append(case.loop.start(waiting(case.group.wait(case.disk.written))))
     case.loop.run()
     assert all(task.done and task.error is None for task in tasks)
     assert case.disk.syncs == 1
@@ -54,10 +58,10 @@ def test_commits_of_one_tick_share_a_sync():
 def test_a_commit_during_a_sync_waits_for_the_next_one():
     case = group_of()
     case.disk.written = 1
-    first = case.loop.start(case.group.wait(1))
+    first = case.loop.start(waiting(case.group.wait(1)))
     case.loop.settle()
     case.disk.written = 2
-    second = case.loop.start(case.group.wait(2))
+    second = case.loop.start(waiting(case.group.wait(2)))
     case.loop.settle()
     case.loop.advance()
     case.loop.settle()
@@ -82,7 +86,7 @@ def test_a_failed_sync_is_ambiguous_for_all_and_fatal_once():
     case = group_of()
     case.disk.fails = True
     case.disk.written = 2
-    tasks = [case.loop.start(case.group.wait(seq)) for seq in (1, 2)]
+    tasks = [case.loop.start(waiting(case.group.wait(seq))) for seq in (1, 2)]
     case.loop.run()
     assert [task.error.__class__ for task in tasks] == [AmbiguousResult, AmbiguousResult]
     assert tasks[0].error.sqlstate == "40003"
@@ -96,8 +100,8 @@ def test_a_failed_sync_is_ambiguous_for_all_and_fatal_once():
 def test_a_cancelled_waiter_does_not_disturb_the_others():
     case = group_of()
     case.disk.written = 1
-    first = case.loop.start(case.group.wait(1))
-    second = case.loop.start(case.group.wait(1))
+    first = case.loop.start(waiting(case.group.wait(1)))
+    second = case.loop.start(waiting(case.group.wait(1)))
     case.loop.settle()
     first.cancel()
     case.loop.run()
