@@ -26,7 +26,7 @@ from typing import Any, Final
 from base.errors import error
 from base.types import BOOL, PgType
 from planner.exec.fold import contains_volatile, fold, is_constant
-from planner.exec.membership import MEMBERSHIP_NAMES, Key, flat, itself, make_members, membership_key
+from planner.exec.membership import MEMBERSHIP_NAMES, Key, flattener, itself, make_members, membership_key
 from planner.expr import (
     And,
     AnyAll,
@@ -505,11 +505,13 @@ class ExprCompiler:
     def _any_all(self, expr: AnyAll) -> str:
         key = None if expr.is_all else membership_key(expr.left.type, expr.operator)
         array = expr.array
+        assert array.type.elem is not None, f"ANY over {array.type}"
+        form = flattener(array.type.elem)
         if key is not None and isinstance(array, Const) and array.value:
-            return self._in_members(expr.left, *self._constant_members(flat(array.value), key))
-        left, items = self.source(expr.left), self.source(array)
+            return self._in_members(expr.left, *self._constant_members(form.flat(array.value), key))
+        left, items = self.source(expr.left), f"{self.name(form.flat_or_null, 'f')}({self.source(array)})"
         if key is not None and self.has_prologue and isinstance(array, Param):
-            members, unknown = self._members_of(f"flat({items})", key)
+            members, unknown = self._members_of(items, key)
             return f"in_members({left}, {members}, {unknown}, {self.name(key, 'f')})"
         operator = self.name(expr.operator.impl, "f")
         if expr.operator.needs_context:

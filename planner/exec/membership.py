@@ -57,22 +57,64 @@ def in_members(value: Any, members: frozenset[Any], unknown: bool | None, key: K
     return True if key(value) in members else unknown
 
 
-def flat(array: tuple[Any, ...] | None) -> Sequence[Any] | None:
-    """The elements of an array of any dimensions, in storage order."""
-    if not array or array[0].__class__ is not tuple:
-        return array
-    out: list[Any] = []
-    for inner in array:
-        out.extend(flat(inner) or ())
-    return out
+Flat = Callable[[tuple[Any, ...]], Sequence[Any]]
 
 
-def any_match(operator: Callable[..., Any], left: Any, array: tuple[Any, ...] | None) -> bool | None:
-    """``left op ANY (array)``."""
-    if array is None:
+class ArrayForm:
+    """How the datums of one element type lie in an array: what is a further dimension, what an element."""
+
+    __slots__ = ("is_nested",)
+
+    def __init__(self, is_nested: Callable[[Any], bool]) -> None:
+        self.is_nested = is_nested
+
+    def flat(self, array: tuple[Any, ...]) -> Sequence[Any]:
+        """The elements of an array of any dimensions, in storage order."""
+        if not array or not self.is_nested(array[0]):
+            return array
+        out: list[Any] = []
+        for inner in array:
+            out.extend(self.flat(inner))
+        return out
+
+    def flat_or_null(self, array: tuple[Any, ...] | None) -> Sequence[Any] | None:
+        return None if array is None else self.flat(array)
+
+
+def _tuple_is_dimension(item: Any) -> bool:
+    return item.__class__ is tuple
+
+
+def _deep_tuple_is_dimension(item: Any) -> bool:
+    """Elements are tuples of numbers: a dimension holds tuples (or NULLs)."""
+    return item.__class__ is tuple and bool(item) and (item[0] is None or item[0].__class__ is tuple)
+
+
+def _never_dimension(item: Any) -> bool:
+    """Rows hold anything: arrays of them have one dimension."""
+    return False
+
+
+_PLAIN: Final = ArrayForm(_tuple_is_dimension)
+_TUPLES: Final = ArrayForm(_deep_tuple_is_dimension)
+_ROWS: Final = ArrayForm(_never_dimension)
+
+
+def flattener(element: PgType) -> ArrayForm:
+    """The form of arrays of an element type."""
+    if element.kind == "c" or element.name == "record":
+        return _ROWS
+    if element.name in ("interval", "timetz", "int2vector", "oidvector"):
+        return _TUPLES
+    return _PLAIN
+
+
+def any_match(operator: Callable[..., Any], left: Any, items: Sequence[Any] | None) -> bool | None:
+    """``left op ANY (array)``, the array's elements given."""
+    if items is None:
         return None
     answer: bool | None = False
-    for item in flat(array) or ():
+    for item in items:
         verdict = None if left is None or item is None else operator(left, item)
         if verdict:
             return True
@@ -81,12 +123,12 @@ def any_match(operator: Callable[..., Any], left: Any, array: tuple[Any, ...] | 
     return answer
 
 
-def all_match(operator: Callable[..., Any], left: Any, array: tuple[Any, ...] | None) -> bool | None:
+def all_match(operator: Callable[..., Any], left: Any, items: Sequence[Any] | None) -> bool | None:
     """``left op ALL (array)``."""
-    if array is None:
+    if items is None:
         return None
     answer: bool | None = True
-    for item in flat(array) or ():
+    for item in items:
         verdict = None if left is None or item is None else operator(left, item)
         if verdict is False:
             return False
@@ -134,7 +176,7 @@ def row_not_null(row: tuple[Any, ...] | None) -> bool:
 
 
 MEMBERSHIP_NAMES: Final[dict[str, Any]] = {
-    "make_members": make_members, "in_members": in_members, "flat": flat, "any_match": any_match, "all_match": all_match,
+    "make_members": make_members, "in_members": in_members, "any_match": any_match, "all_match": all_match,
     "with_context": with_context, "stack_arrays": stack_arrays, "row_null": row_null, "row_not_null": row_not_null,
 }  # fmt: skip
 """What generated code may name."""

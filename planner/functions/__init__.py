@@ -7,9 +7,27 @@ from planner.functions.registry import Registry
 
 def builtin_registry() -> Registry:
     """Builds a registry of everything built in; whoever owns it may add more (``declare.define``)."""
-    from planner.functions import arithmetic, comparison, floats, like, numeric, regex
+    from planner.functions import (
+        aggregates,
+        arithmetic,
+        arrays,
+        binary,
+        casts,
+        comparison,
+        floats,
+        json,
+        jsonmodify,
+        like,
+        numeric,
+        regex,
+        srf,
+        strings,
+        windows,
+    )
 
     registry = Registry()
-    for family in (comparison, arithmetic, numeric, floats, like, regex):
+    for family in (
+        comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, arrays, aggregates, windows, srf,
+    ):  # fmt: skip
         family.register(registry)
     return registry

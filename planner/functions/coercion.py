@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from base.errors import error
+from base.typeio import type_name
 from base.types import (
     ANY,
     ANYARRAY,
@@ -29,7 +30,6 @@ from base.types import (
     UNKNOWN,
     PgType,
 )
-from planner.functions.naming import type_name
 from planner.functions.registry import Cast, Function, Registry
 
 _CONTEXT_RANK: Final = {"i": 0, "a": 1, "e": 2}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from base.errors import error
+from base.typeio import type_name
 from base.types import ANY, ANYARRAY, BY_NAME, RECORD, SQL_NAMES, TEXT, UNKNOWN, PgType
 from planner.functions.coercion import (
     ARRAY_POLYMORPHIC,
@@ -24,7 +25,6 @@ from planner.functions.coercion import (
     resolve_polymorphic,
     select_common_type,
 )
-from planner.functions.naming import type_name
 from planner.functions.registry import Aggregate, Function, Registry, WindowFunction
 
 __all__ = ["Resolved", "find_cast", "resolve_aggregate", "resolve_function", "resolve_operator", "resolve_window", "select_common_type"]  # fmt: skip
