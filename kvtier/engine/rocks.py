@@ -261,6 +261,8 @@ class RocksEngine(StoreEngine):
         if self._failure is not None:
             raise self._failure
         target = self._write_seq
+        if target == self._synced_seq:
+            return
         try:
             self._database.flush_wal(True)
         except Exception as error:

@@ -1,7 +1,7 @@
 """Reads of one key, and the check that a span still reads the same.
 
 Every read is one seek: to (key, ts) for what was at ``ts``, to the key for its newest
-version.  ``get_value`` is the hot path of the whole database: measured 1.1 us over RocksDB's
+version.  ``get_value`` is the hot path of the whole database: 1.3 us over RocksDB's
 memtable with everything in Python.
 
 ``tombstones`` are the store's range tombstones; see ``kvtier.mvcc`` for their rule.
@@ -16,7 +16,7 @@ from base.errors import Uncertain, WriteTooOld
 from base.hlc import TS_MAX
 from base.projection import projected_equal
 from base.seams import CF_DATA
-from kvtier.engine.contract import StoreEngine
+from kvtier.engine.contract import Cursor, StoreEngine
 from kvtier.mvcc.tombstones import NO_TOMBSTONES, RangeTombstones
 from kvtier.mvcc.versions import (
     AFTER_VERSIONS,
@@ -151,24 +151,43 @@ def find_conflict(
     cursor = engine.point_iterator(CF_DATA)
     cursor.seek(start)
     found = cursor.key()
+    decided = b""
     while found is not None:
         user = found[:-SUFFIX]
-        if end and user >= end:
+        if user == decided:
+            found = _past_versions(cursor, user)
+            continue
+        if user >= end and end:
             return None
         if user < start:
-            cursor.next()
-        elif found[-SUFFIX:] < upto:
+            found = _past_versions(cursor, user)
+            continue
+        if found[-SUFFIX:] < upto:
             cursor.seek(user + upto)
-        else:
-            # ``found`` is the newest version that a read at to_ts can see.
-            if found[-SUFFIX:] < since or (cuts and tombstones.covering(user, to_ts) > from_ts):
-                changed = _changed_at(engine, user, from_ts, to_ts, projection, tombstones)
-                if changed:
-                    return user, changed
-            cursor.seek(user + AFTER_VERSIONS)
+            found = cursor.key()
+            continue
+        # ``found`` is the newest version that a read at to_ts can see.
+        decided = user
+        if found[-SUFFIX:] < since or (cuts and tombstones.covering(user, to_ts) > from_ts):
+            changed = _changed_at(engine, user, from_ts, to_ts, projection, tombstones)
+            if changed:
+                return user, changed
+            cursor.seek(found)
+        cursor.next()
         found = cursor.key()
     cursor.status()
     return None
+
+
+def _past_versions(cursor: Cursor, user: bytes) -> bytes | None:
+    """Moves from a version of a key to the first version of the next key; returns it."""
+    for _ in range(OLDER_STEPS_MAX):
+        cursor.next()
+        found = cursor.key()
+        if found is None or found[:-SUFFIX] != user:
+            return found
+    cursor.seek(user + AFTER_VERSIONS)
+    return cursor.key()
 
 
 def find_newer(
@@ -193,8 +212,7 @@ def find_newer(
             return None
         if user >= start and found[-SUFFIX:] < since:
             return user, ts_of(found[-SUFFIX:])
-        cursor.seek(user + AFTER_VERSIONS)
-        found = cursor.key()
+        found = _past_versions(cursor, user)
     cursor.status()
     return None
 

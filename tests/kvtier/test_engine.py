@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -471,6 +472,29 @@ def test_a_corrupt_log_is_refused_not_shortened(tmp_path: Path) -> None:
     log.write_bytes(damaged)
     with pytest.raises(StorageFailure, match="could not open store directory"):
         RocksEngine(str(copy), 1 << 20)
+
+
+def test_syncing_in_a_thread_while_the_loop_writes(tmp_path: Path) -> None:
+    """What group commit does; everything written before a sync began is covered by it."""
+    engine = RocksEngine(str(tmp_path / "store"), 1 << 20)
+    covered: list[tuple[int, int]] = []
+
+    def sync_often() -> None:
+        for _ in range(20):
+            before = engine.write_seq()
+            engine.sync()
+            covered.append((before, engine.synced_seq()))
+
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(sync_often)
+        number = 0
+        while not running.done():
+            put(engine, CF_DATA, **{f"k{number}": "v"})
+            number += 1
+        running.result()
+    assert all(before <= synced for before, synced in covered)
+    assert engine.write_seq() == number
+    engine.close()
 
 
 WRITER = """
