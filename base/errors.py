@@ -173,12 +173,12 @@ class RangeMismatch(KvError):
 
 
 class NotLeaseholder(KvError):
-    """Another replica holds the lease; ``hint`` is its node id or None."""
+    """Another replica holds the lease; ``leaseholder`` is its node id or None."""
 
-    def __init__(self, range_id: int, hint: int | None = None) -> None:
+    def __init__(self, range_id: int, leaseholder: int | None = None) -> None:
         super().__init__(f"not leaseholder of range {range_id}")
         self.range_id = range_id
-        self.hint = hint
+        self.leaseholder = leaseholder
 
 
 class BelowGcThreshold(KvError):

@@ -86,6 +86,10 @@ class Sink(ABC):
         """The next CopyData body, None after CopyDone; raises QueryCanceled (57014) on CopyFail."""
 
     @abstractmethod
+    def end_copy(self) -> None:
+        """The session stops reading a COPY before its end; what still comes of it is dropped."""
+
+    @abstractmethod
     def copy_out(self, overall_format: int, column_formats: Sequence[int]) -> None:
         """CopyOutResponse."""
 
@@ -180,6 +184,14 @@ class SessionApi(ABC):
     @abstractmethod
     def cancel(self) -> None:
         """A CancelRequest with the right key: interrupts the running statement only."""
+
+    @abstractmethod
+    def suspended(self) -> None:
+        """Told by the connection when a call of this session has to wait: statement_timeout starts to count."""
+
+    @abstractmethod
+    def idle_timeout_seconds(self) -> float:
+        """How long the client may stay idle in the current state; 0 is for ever."""
 
     @abstractmethod
     def close(self) -> Eager[None]:

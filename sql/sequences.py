@@ -82,6 +82,11 @@ class Sequences:
         state = await self._load(id, desc)
         return state.last, state.is_called
 
+    def last_known(self, id: int) -> int | None:
+        """Returns the last value given out, if this node gave one (pg_sequences.last_value)."""
+        state = self._known.get(id)
+        return state.last if state is not None and state.is_called else None
+
     def forget(self, id: int) -> None:
         """After DROP or a rolled-back CREATE."""
         self._known.pop(id, None)

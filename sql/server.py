@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from base.eager import Eager
@@ -61,6 +62,8 @@ class SqlServer(Server):
         """Statements run since start, for metrics."""
         self.retries = 0
         """Transactions and statements run again after a 40001 without the client being told."""
+        self.stored_bytes: Callable[[], int] = lambda: 0
+        """Set by the node: size of the store."""
         self._last_pid = 0
 
     def scram_secret(self, user: str) -> Eager[str | None]:
@@ -97,6 +100,10 @@ class SqlServer(Server):
     def parameter_statuses(self, session: SessionApi) -> list[tuple[str, str]]:
         assert isinstance(session, Session)
         return session.settings.reported()
+
+    def kv_bytes(self) -> int:
+        """Bytes the store holds, for pg_database_size."""
+        return self.stored_bytes()
 
     def forget(self, session: Session) -> None:
         """Called by a session that closes."""

@@ -31,6 +31,7 @@ from sql.parse import ParsedStatement, lift_literals, parse
 from sql.parse import statements as ast
 from sql.plancache import PlanEntry
 from sql.portals import QueryPortal, PreparedStatement
+from sql.regnames import SessionRegs
 from sql.settings import Settings, into_bytes, into_ms, split_search_path
 from sql.transactions import TransactionBlock
 from sql.view import SessionView
@@ -69,6 +70,10 @@ class Session(SessionApi):
         self.statements: dict[str, PreparedStatement] = {}
         self.portals: dict[str, QueryPortal] = {}
         self.refilled: dict[int, int] = {}
+        self.regs = SessionRegs(self)
+        self.granted: dict[tuple[int, ...], bool] = {}
+        """Advisory locks that a running statement waited for and got."""
+        self.has_txn_advisory = False
         self.pending_notifications: list[tuple[str, str]] = []
         self.is_committing = False
         self.statements_done = 0
@@ -80,6 +85,10 @@ class Session(SessionApi):
         self._view: SessionView | None = None
         self._settings_applied: tuple[str, ...] = ()
         self.apply_settings()
+
+    def is_running(self) -> bool:
+        """True while a statement of this session waits or runs."""
+        return self.interrupt is not None
 
     # --- state -----------------------------------------------------------------
 
@@ -568,6 +577,9 @@ class Session(SessionApi):
                     del self.portals[name]
                 else:
                     portal.held_before = True
+        if self.has_txn_advisory:
+            self.has_txn_advisory = False
+            self.server.advisory_locks.release_txn(self)
         if self.pending_notifications:
             pending, self.pending_notifications = self.pending_notifications, []
             if committed:
@@ -581,6 +593,23 @@ class Session(SessionApi):
         if block.status == "T":
             block.fail()
         return None
+
+    def suspended(self) -> None:
+        context, clock = self.context, self.server.clock
+        if context.deadline_ns and not self.is_committing:
+            seconds = max(context.deadline_ns - clock.monotonic_ns(), 0) / 1e9
+            self.server.scheduler.call_later(seconds, lambda deadline=context.deadline_ns: self._time_out(deadline))  # type: ignore[misc]
+
+    def _time_out(self, deadline_ns: int) -> None:
+        """statement_timeout passed while the statement of that deadline waits."""
+        if self.context.deadline_ns == deadline_ns and self.interrupt is not None and not self.is_committing:
+            self.context.deadline_ns = 0
+            self.interrupt(QueryCanceled("canceling statement due to statement timeout"))
+
+    def idle_timeout_seconds(self) -> float:
+        name = "idle_session_timeout" if self.transaction_status == "I" else "idle_in_transaction_session_timeout"
+        value = self.settings[name]
+        return into_ms(value) / 1000 if value != "0" else 0.0
 
     def cancel(self) -> None:
         self.context.canceled = True

@@ -279,6 +279,17 @@ class Settings:
             if BY_NAME.get(key, Parameter(key, "")).kind != "internal" and not key.startswith("transaction_"):
                 self._put(key, self._defaults.get(key, ""))
 
+    def default(self, name: str) -> str:
+        """Returns what RESET would set."""
+        return self._defaults.get(canonical(name), "")
+
+    def set_default(self, name: str, value: str) -> None:
+        """Sets a parameter from outside SQL (startup packet, role, database); RESET goes back to it."""
+        value = self.set(name, value)
+        self._defaults = {**self._defaults, canonical(name): value}
+        self._saved = None
+        self._local = {}
+
     def reported(self) -> list[tuple[str, str]]:
         """Returns what is sent as ParameterStatus after authentication."""
         return [(p.name, self._values[key]) for key, p in BY_NAME.items() if p.report]

@@ -46,6 +46,13 @@ class SessionView:
     def schema_exists(self, name: str) -> bool:
         return name in SYSTEM_SCHEMAS or self.state.schema(self.database_id, name) is not None
 
+    def schema_oid(self, name: str) -> int | None:
+        """Returns a schema's OID, system schemas included."""
+        if name in SYSTEM_SCHEMAS:
+            return SYSTEM_SCHEMAS[name]
+        desc = self.state.schema(self.database_id, name)
+        return desc.id if desc is not None else None
+
     def creation_schema(self, name: Name | None = None) -> SchemaDesc:
         """Returns the schema a new object goes to; raises 3F000 where the path names none."""
         if name is not None and name.schema is not None:

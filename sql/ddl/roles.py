@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,16 +12,11 @@ from sql.catalog.state import RoleDesc
 from sql.commands import handles
 from sql.parse import statements as ast
 from sql.passwords import scram_secret_of
+from sql.privilegewords import ALL_LETTERS, LETTERS
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
     from sql.session import Session
-
-LETTERS: Final = {
-    "select": "r", "insert": "a", "update": "w", "delete": "d", "truncate": "D", "references": "x", "trigger": "t", "usage": "U",
-    "create": "C", "connect": "c", "temporary": "T", "temp": "T", "execute": "X",
-}  # fmt: skip
-ALL_LETTERS: Final = {"table": "arwdDxt", "sequence": "rwU", "schema": "UC", "database": "CTc"}
 
 
 def role_named(session: Session, name: str) -> RoleDesc:

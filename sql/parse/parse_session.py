@@ -27,6 +27,7 @@ from sql.parse.statements import (
     ShowObjects,
     ShowRanges,
     ShowVariable,
+    TransactionModes,
     Unlisten,
 )
 
@@ -61,7 +62,7 @@ def _set(cursor: Cursor) -> AnyStatement:
 def _set_transaction(cursor: Cursor) -> SetTransaction:
     cursor.advance()
     if cursor.accept("snapshot"):
-        return SetTransaction(parse_modes(cursor), snapshot=cursor.string())
+        return SetTransaction(TransactionModes(), snapshot=cursor.string())
     return SetTransaction(parse_modes(cursor))
 
 

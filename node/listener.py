@@ -1,0 +1,129 @@
+"""The client port: asyncio sockets around ``wire.Connection``."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Callable
+from typing import Final, cast
+
+from wire.connection import Connection
+from wire.io import ConnectionIo
+
+WRITE_HIGH_BYTES: Final = 1 << 20
+"""Output waiting for a slow reader above this pauses the statement that makes it."""
+BACKLOG: Final = 512
+SOCKETS_MAX: Final = 2_000
+"""Open client sockets, logged in or not; more are closed at once."""
+
+
+class _SocketIo(ConnectionIo):
+    def __init__(self, protocol: ClientProtocol, transport: asyncio.Transport, tls: ssl.SSLContext | None, certificate: bytes) -> None:
+        self._protocol = protocol
+        self._transport = transport
+        self._tls = tls
+        self._certificate = certificate
+        self.is_tls = False
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
+        self.is_loopback = not isinstance(peer, tuple) or ipaddress.ip_address(peer[0].split("%")[0]).is_loopback
+        self.certificate = b""
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def pause_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    async def start_tls(self) -> None:
+        assert self._tls is not None
+        loop = asyncio.get_running_loop()
+        upgraded = await loop.start_tls(self._transport, self._protocol, self._tls, server_side=True)
+        if upgraded is None:
+            raise ConnectionError("the client closed the connection during the TLS handshake")
+        self._transport = upgraded
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.is_tls = True
+        self.certificate = self._certificate
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+
+class ClientProtocol(asyncio.Protocol):
+    """Hands socket events to a Connection."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.connection: Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        listener = self._listener
+        socket_transport = cast(asyncio.Transport, transport)
+        if len(listener.protocols) >= SOCKETS_MAX:
+            socket_transport.abort()
+            return
+        socket_transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.connection = listener.connect(_SocketIo(self, socket_transport, listener.tls, listener.certificate))
+        listener.protocols[id(self)] = self
+
+    def data_received(self, data: bytes) -> None:
+        if self.connection is not None:
+            self.connection.data_received(data)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        if self.connection is not None:
+            self.connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.connection is not None:
+            self.connection.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener.protocols.pop(id(self), None)
+        if self.connection is not None:
+            self.connection.connection_lost()
+
+
+class Listener:
+    """One listening address."""
+
+    def __init__(self, connect: Callable[[ConnectionIo], Connection], tls: ssl.SSLContext | None, certificate: bytes) -> None:
+        self.connect = connect
+        self.tls = tls
+        self.certificate = certificate
+        self.protocols: dict[int, ClientProtocol] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; returns the port (useful with port 0).  Raises OSError if it is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: ClientProtocol(self), host, port, backlog=BACKLOG)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def drain(self, seconds: float) -> None:
+        """Takes no new clients, closes idle ones, waits for the others' transactions up to a limit, then closes all."""
+        if self._server is not None:
+            self._server.close()
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self.protocols and asyncio.get_running_loop().time() < deadline:
+            for protocol in list(self.protocols.values()):
+                if protocol.connection is not None:
+                    protocol.connection.shut_down()
+            await asyncio.sleep(0.05)
+        for protocol in list(self.protocols.values()):
+            if protocol.connection is not None:
+                protocol.connection.io.abort()
+        await asyncio.sleep(0)

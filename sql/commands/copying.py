@@ -1,0 +1,267 @@
+"""COPY FROM STDIN and COPY TO STDOUT.
+
+Rows from the client go, a batch at a time, through the plan of ``INSERT INTO t (columns) VALUES ($1, ..)`` whose parameters
+are replaced by the columns of a row source: constraints, indexes and foreign keys are those of any INSERT.
+COPY is atomic: it is one statement of its transaction (reliability 95).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from base.errors import FeatureNotSupported, MeridianError, SqlError
+from base.typeio import binary_decoder, binary_encoder, text_encoder, text_in
+from base.types import RECORD, PgType
+from planner.exec import plan
+from planner.expr import Call, Col, Expr, Param, transform
+from planner.functions.registry import VOLATILE, Function
+from planner.nodes import ColumnInfo, FunctionScan, Insert, Node, Project, Statement, Values
+from planner.schema import ColumnDesc, TableDesc
+from sql.analyze import Analyzer
+from sql.commands import handles
+from sql.copyformat import CopyOptions, reader, writer
+from sql.parse import ParsedStatement, parse
+from sql.parse import statements as ast
+
+if TYPE_CHECKING:
+    from sql.portals import QueryPortal
+    from sql.session import Session
+
+BATCH_ROWS: Final = 1000
+"""Rows given to the insert plan at a time."""
+
+
+@handles(ast.Copy)
+async def copy(session: Session, statement: ast.Copy, portal: QueryPortal) -> None:
+    if statement.target is not None:
+        what = "a program" if statement.is_program else "a file"
+        raise FeatureNotSupported(f"COPY to or from {what} on the server is not supported", hint="Use COPY .. STDIN or STDOUT (psql's \\copy).")
+    options = CopyOptions(statement.options, statement.is_from)
+    if statement.is_from:
+        count = await _copy_from(session, statement, options)
+    else:
+        count = await _copy_to(session, statement, options, portal)
+    session.sink.complete(f"COPY {count}")
+
+
+def _columns(table: TableDesc, names: tuple[str, ...]) -> list[ColumnDesc]:
+    visible = [c for c in table.columns if not c.hidden]
+    if not names:
+        return [c for c in visible if not c.generated]
+    result = []
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise SqlError(f'column "{name}" specified more than once', sqlstate="42701")
+        found = [c for c in visible if c.name == name]
+        if not found:
+            raise SqlError(f'column "{name}" of relation "{table.name}" does not exist', sqlstate="42703")
+        if found[0].generated:
+            raise SqlError(f'column "{name}" is a generated column', sqlstate="42P10", detail="Generated columns cannot be used in COPY.")
+        result.append(found[0])
+    return result
+
+
+def quoted(name: str) -> str:
+    """Returns an identifier in double quotes."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _insert_plan(session: Session, table: TableDesc, columns: list[ColumnDesc], types: list[PgType]) -> tuple[Any, Statement]:
+    """Plans the insert of rows handed in as parameter 1."""
+    schema = session.view().schema_name(table.schema_id)
+    names = ", ".join(quoted(c.name) for c in columns)
+    marks = ", ".join(f"${i}" for i in range(1, len(columns) + 1))
+    target = f"INSERT INTO {quoted(schema)}.{quoted(table.name)}"
+    text = f"{target} ({names}) VALUES ({marks})" if columns else f"{target} DEFAULT VALUES"
+    bound = Analyzer(session).bind(parse(text)[0], tuple(types))
+    source = Function("copy_rows", (RECORD,), RECORD, _rows_of, returns_set=True, volatility=VOLATILE, out_fields=tuple((c.name, t) for c, t in zip(columns, types)))
+    ids = tuple(bound.metadata.add(ColumnInfo(c.name, t, c.typmod)) for c, t in zip(columns, types))
+    scan = FunctionScan((Call(source, (Param(1, RECORD),), RECORD),), (len(ids),), ids, False)
+
+    def column_of(expr: Expr) -> Expr:
+        return Col(ids[expr.index - 1], expr.type, expr.typmod) if isinstance(expr, Param) else expr
+
+    def rewrite(node: Node) -> Node:
+        if isinstance(node, Values):
+            return Project(scan, node.columns, tuple(transform(e, column_of) for e in node.rows[0]))
+        if isinstance(node, Project):
+            return Project(rewrite(node.input), node.columns, tuple(transform(e, column_of) for e in node.exprs))
+        return node.with_inputs(tuple(rewrite(i) for i in node.inputs()))
+
+    assert isinstance(bound.root, Insert)
+    bound.root = bound.root.with_inputs((rewrite(bound.root.input),))
+    bound.params = (RECORD,)
+    return plan(bound, session.server.catalog.stats.get, session.plan_settings()), bound
+
+
+def _rows_of(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return rows
+
+
+async def _copy_from(session: Session, statement: ast.Copy, options: CopyOptions) -> int:
+    if session.settings["transaction_read_only"] == "on":
+        raise SqlError("cannot execute COPY FROM in a read-only transaction", sqlstate="25006")
+    if statement.where is not None:
+        raise FeatureNotSupported("COPY FROM .. WHERE is not supported yet")
+    assert statement.table is not None
+    table = session.view().table(statement.table)
+    session.view().require(table, "a")
+    columns = _columns(table, statement.columns)
+    types = [session.state().types.get(c.type_oid) or session.state().type_by_oid(c.type_oid) for c in columns]
+    known = [t for t in types if t is not None]
+    await session.block.lock_table(table.id, table.name)
+    physical, _ = _insert_plan(session, table, columns, known)
+    loader = _Loader(session, table, columns, known, options, physical)
+    code = 1 if options.format == "binary" else 0
+    session.sink.copy_in(code, [code] * len(columns))
+    try:
+        return await loader.run()
+    except MeridianError:
+        session.sink.end_copy()
+        raise
+
+
+class _Loader:
+    """Reads CopyData into rows and inserts them."""
+
+    def __init__(self, session: Session, table: TableDesc, columns: list[ColumnDesc], types: list[PgType], options: CopyOptions, physical: Any) -> None:
+        self.session = session
+        self.table = table
+        self.columns = columns
+        self.options = options
+        self.physical = physical
+        self.reader = reader(options)
+        self.count = 0
+        self.skip_header = bool(options.header)
+        self.width = len(columns)
+        if options.format == "binary":
+            self.decoders = [binary_decoder(t) for t in types]
+        else:
+            settings = session.io
+            now = session.context
+            self.decoders = [
+                (lambda text, t=t, m=c.typmod: text_in(t, m, text, settings, lambda: now.transaction_time)) for c, t in zip(columns, types)  # type: ignore[misc]
+            ]
+        self.not_null = [c.name in options.force_not_null or "*" in options.force_not_null for c in columns]
+        self.force_null = [c.name in options.force_null or "*" in options.force_null for c in columns]
+
+    async def run(self) -> int:
+        pending: list[tuple[Any, ...]] = []
+        sink = self.session.sink
+        while True:
+            chunk = await sink.read_copy()
+            raw = self.reader.finish() if chunk is None else self.reader.feed(chunk)
+            pending.extend(self._decode(raw))
+            while len(pending) >= BATCH_ROWS or (chunk is None and pending):
+                await self._insert(pending[:BATCH_ROWS])
+                pending = pending[BATCH_ROWS:]
+            if chunk is None:
+                return self.count
+
+    def _decode(self, raw: list[list[Any]]) -> list[tuple[Any, ...]]:
+        if self.skip_header and raw:
+            self._check_header(raw[0])
+            raw = raw[1:]
+            self.skip_header = False
+        decoders, width = self.decoders, self.width
+        forced = any(self.not_null) or any(self.force_null)
+        rows = []
+        line = self.reader.line - len(raw)
+        for fields in raw:
+            line += 1
+            if len(fields) != width:
+                self._wrong_width(fields, line)
+            if forced:
+                fields = self._forced(fields)
+            try:
+                rows.append(tuple([None if f is None else decode(f) for decode, f in zip(decoders, fields)]))
+            except MeridianError as error:
+                self._explain(error, fields, line)
+                raise
+        return rows
+
+    def _forced(self, fields: list[Any]) -> list[Any]:
+        null = self.options.null
+        fields = [null if f is None and keep else f for f, keep in zip(fields, self.not_null)]
+        return [None if f == null and force else f for f, force in zip(fields, self.force_null)]
+
+    def _check_header(self, fields: list[Any]) -> None:
+        if self.options.header == "match" and fields != [c.name for c in self.columns]:
+            raise SqlError("column name mismatch in header line", sqlstate="22P04")
+
+    def _wrong_width(self, fields: list[Any], line: int) -> None:
+        context = f"COPY {self.table.name}, line {line}"
+        if self.options.format == "binary":
+            raise SqlError(f"row field count is {len(fields)}, expected {self.width}", sqlstate="22P04", detail=context)
+        if len(fields) > self.width:
+            raise SqlError("extra data after last expected column", sqlstate="22P04", detail=context)
+        raise SqlError(f'missing data for column "{self.columns[len(fields)].name}"', sqlstate="22P04", detail=context)
+
+    def _explain(self, error: MeridianError, fields: list[Any], line: int) -> None:
+        for column, decode, field in zip(self.columns, self.decoders, fields):
+            if field is None:
+                continue
+            try:
+                decode(field)
+            except MeridianError:
+                shown = field if isinstance(field, str) else field.hex()
+                error.detail = error.detail or f'COPY {self.table.name}, line {line}, column {column.name}: "{shown[:100]}"'
+                return
+
+    async def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+        session = self.session
+        txn = session.block.ensure()
+        cursor = self.physical.open(txn, (rows,), session.context)
+        try:
+            fetched = cursor.fetch(0)
+            if not isinstance(fetched, list):
+                await fetched
+            self.count += cursor.affected
+        finally:
+            cursor.close()
+        if txn.needs_flush:
+            done = txn.flush()
+            if done is not None:
+                await done
+        session.context.check_interrupt()
+
+
+async def _copy_to(session: Session, statement: ast.Copy, options: CopyOptions, portal: QueryPortal) -> int:
+    if statement.query is not None:
+        parsed = ParsedStatement(statement.query, statement.query_text, statement.query_position)
+    else:
+        assert statement.table is not None
+        table = session.view().table(statement.table)
+        names = ", ".join(quoted(c.name) for c in _columns(table, statement.columns))
+        schema = session.view().schema_name(table.schema_id)
+        parsed = parse(f"SELECT {names} FROM {quoted(schema)}.{quoted(table.name)}")[0]
+    entry = await Analyzer(session).entry(parsed, ())
+    if entry.columns is None:
+        raise SqlError("COPY query must have a RETURNING clause", sqlstate="0A000")
+    from sql.portals import QueryPortal as Query
+
+    source = Query("", parsed, entry, portal.params, (), ())
+    is_binary = options.format == "binary"
+    encoders = [binary_encoder(c.type) if is_binary else text_encoder(c.type, session.io) for c in entry.columns]
+    await session.start_portal(source)
+    output = writer(options, [c.name for c in entry.columns])
+    sink = session.sink
+    sink.copy_out(1 if is_binary else 0, [1 if is_binary else 0] * len(encoders))
+    if output.header:
+        sink.copy_data(output.header)
+    count = 0
+    while True:
+        rows = await source.next_rows(0)
+        if not rows:
+            break
+        count += len(rows)
+        for row in rows:
+            sink.copy_data(output.row([None if v is None else encode(v) for encode, v in zip(encoders, row)]))
+        if sink.full:
+            await sink.drain()
+        session.context.check_interrupt()
+    if output.trailer:
+        sink.copy_data(output.trailer)
+    sink.copy_done()
+    source.finish()
+    return count

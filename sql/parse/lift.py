@@ -1,0 +1,111 @@
+"""Literals out of simple statements, so that statements which differ only in values share one plan.
+
+    UPDATE t SET a = a + 17 WHERE id = 4711   ->   UPDATE t SET a = a + $1 WHERE id = $2,  [17, 4711]
+
+One pass of a compiled pattern; anything unusual gives None and the statement is taken as it is.  A literal is
+left in place where a parameter would not mean the same: ordinals of ORDER BY, ``date '..'``, patterns of
+LIKE, a literal with a cast, everything behind ON CONFLICT.  GROUP BY, DISTINCT, windows and set operations
+compare expressions or unify types over the whole query: those statements are not touched.
+
+The lifted parameters' types are those the literals have (manual 4.1.2): int4, int8 or numeric by size,
+numeric, or unknown for strings.  If a lifted statement does not bind (an unknown parameter in a place that a
+literal may have), the caller binds the original.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+LIFTED_CHARS_MAX: Final = 8192
+LIFTED_VALUES_MAX: Final = 64
+"""Longer lists have too many shapes to be worth caching."""
+INT4_MAX: Final = 2**31 - 1
+INT8_MAX: Final = 2**63 - 1
+
+_START: Final = re.compile(r"\s*(?:select|insert|update|delete)(?=\s)", re.IGNORECASE)
+_TOKEN: Final = re.compile(
+    r"""
+      ([A-Za-z_][A-Za-z0-9_]*)
+    | ([0-9]+(?![0-9A-Za-z_.]))
+    | ('[^']*(?:''[^']*)*')
+    | ((?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.]))
+    | ("[^"]*")
+    | (::\s*[A-Za-z_][\w.]*(?:\s*\([0-9,\s]*\))?(?:\[[0-9]*\])*)
+    | ([;$\x00]|--|/\*|[^\x00-\x7f]|'|"|[0-9])
+    | ([-+*/<>=~!@\#%^&|`?(),.\[\]:])
+    """,
+    re.VERBOSE,
+)
+_WORD, _INTEGER, _STRING, _NUMERIC, _IDENT, _CAST, _BAD, _MARK = range(1, 9)
+_REFUSED: Final = frozenset(
+    "GROUP HAVING DISTINCT UNION INTERSECT EXCEPT OVER WINDOW WITH CAST FETCH GROUPING ROLLUP CUBE VALUES_ NEXTVAL CURRVAL SETVAL "
+    "SET_CONFIG OVERRIDING UESCAPE INTO_ FORMAT TREAT FILTER WITHIN TABLESAMPLE SYSTEM LOCALITY RECURSIVE ARRAY ROW".split()  # noqa: SIM905
+)
+_BEFORE_STRING: Final = frozenset("SELECT WHERE AND OR NOT THEN ELSE WHEN BETWEEN VALUES".split())  # noqa: SIM905
+_KEPT_AFTER: Final = frozenset(("ORDER", "CONFLICT"))
+_LIFTED_AGAIN: Final = frozenset(("LIMIT", "OFFSET"))
+
+Lifted = tuple[str, list[tuple[str, str]]]
+
+
+def lift_literals(sql: str) -> Lifted | None:
+    """Returns (statement with parameters, [(type name, text)]), or None where that is not certain to be the same."""
+    if len(sql) > LIFTED_CHARS_MAX or _START.match(sql) is None:
+        return None
+    parts: list[str] = []
+    values: list[tuple[str, str]] = []
+    copied = 0
+    before, before_kind, before_end = "", 0, 0
+    is_kept = False
+    for found in _TOKEN.finditer(sql):
+        kind = found.lastindex
+        start, end = found.span()
+        if kind == _WORD:
+            before = found.group().upper()
+            if before in _REFUSED:
+                return None
+            if before in _KEPT_AFTER:
+                is_kept = True
+            elif is_kept and before in _LIFTED_AGAIN:
+                is_kept = False
+        elif kind == _MARK:
+            before = ""
+        elif kind == _BAD:
+            if found.group() == ";" and not sql[end:].strip():
+                break
+            return None
+        elif kind in (_INTEGER, _NUMERIC, _STRING):
+            if before_kind in (_STRING, _INTEGER, _NUMERIC) or (before_end == start and before_kind not in (0, _MARK)):
+                return None
+            lift = not is_kept and not sql.startswith("::", end)
+            if lift and before_kind == _WORD:
+                # A word before a literal: a clause, or the name of a type.
+                lift = before in _BEFORE_STRING or (kind != _STRING and before in ("LIMIT", "OFFSET", "BY", "IN"))
+                if kind != _STRING and not lift:
+                    return None
+            if lift:
+                parts.append(sql[copied:start])
+                values.append(_value(kind, found.group()))
+                parts.append(f"${len(values)}")
+                copied = end
+            before = ""
+        else:
+            before = ""
+        before_kind, before_end = kind or 0, end
+    if not values or len(values) > LIFTED_VALUES_MAX:
+        return None
+    parts.append(sql[copied:])
+    return "".join(parts), values
+
+
+def _value(kind: int, text: str) -> tuple[str, str]:
+    if kind == _STRING:
+        body = text[1:-1]
+        return "unknown", body.replace("''", "'") if "'" in body else body
+    if kind == _NUMERIC:
+        return "numeric", text
+    if len(text) < 10:
+        return "int4", text
+    number = int(text)
+    return ("int4" if number <= INT4_MAX else "int8" if number <= INT8_MAX else "numeric"), text

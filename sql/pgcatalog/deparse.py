@@ -1,0 +1,146 @@
+"""Definitions as SQL text: pg_get_indexdef, pg_get_constraintdef, pg_get_expr..."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from base.typeio import type_name
+from planner.schema import CheckDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc
+from sql.pgcatalog import builtin
+
+if TYPE_CHECKING:
+    from sql.view import SessionView
+
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def quote_identifier(name: str) -> str:
+    """Quotes a name where PostgreSQL's quote_ident would."""
+    if name and name[0] in "abcdefghijklmnopqrstuvwxyz_" and all(char in _PLAIN for char in name) and name not in _reserved():
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+_reserved_words: frozenset[str] | None = None
+
+
+def _reserved() -> frozenset[str]:
+    global _reserved_words
+    if _reserved_words is None:
+        _reserved_words = frozenset(row[0] for row in builtin.keywords() if row[1] != "U")
+    return _reserved_words
+
+
+def column_name(table: TableDesc, id: int) -> str:
+    for column in table.columns:
+        if column.id == id:
+            return column.name
+    return "?"
+
+
+def relation_name(view: SessionView, table: TableDesc) -> str:
+    """Returns the name, qualified only where the search path does not find it."""
+    name = quote_identifier(table.name)
+    return name if view.is_visible(table) else f"{quote_identifier(view.schema_name(table.schema_id))}.{name}"
+
+
+def qualified_name(view: SessionView, table: TableDesc) -> str:
+    return f"{quote_identifier(view.schema_name(table.schema_id))}.{quote_identifier(table.name)}"
+
+
+def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
+    """One key of an index definition."""
+    text = quote_identifier(column_name(table, column.column_id)) if column.column_id else _expression(column.expression)
+    if not with_order:
+        return text
+    if column.descending:
+        return text + (" DESC" if column.nulls_first else " DESC NULLS LAST")
+    return text + (" NULLS FIRST" if column.nulls_first else "")
+
+
+def _expression(text: str) -> str:
+    """Function calls stand alone, everything else in parentheses."""
+    stripped = text.strip()
+    if stripped.endswith(")") and "(" in stripped and stripped.split("(", 1)[0].replace("_", "a").replace(".", "a").isalnum():
+        depth = 0
+        for i, char in enumerate(stripped):
+            depth += (char == "(") - (char == ")")
+            if depth == 0 and char == ")" and i < len(stripped) - 1:
+                return f"({stripped})"
+        return stripped
+    return f"({stripped})"
+
+
+def index_definition(view: SessionView, table: TableDesc, index: IndexDesc) -> str:
+    """CREATE INDEX, as pg_get_indexdef prints it."""
+    unique = "UNIQUE " if index.unique else ""
+    keys = ", ".join(index_key(table, column, True) for column in index.columns)
+    text = f"CREATE {unique}INDEX {quote_identifier(index.name)} ON {qualified_name(view, table)} USING btree ({keys})"
+    if index.include:
+        text += f" INCLUDE ({', '.join(quote_identifier(column_name(table, id)) for id in index.include)})"
+    if index.nulls_not_distinct:
+        text += " NULLS NOT DISTINCT"
+    if index.predicate:
+        text += f" WHERE {parenthesised(index.predicate)}"
+    return text
+
+
+def parenthesised(text: str) -> str:
+    """Returns the expression in one pair of parentheses."""
+    stripped = text.strip()
+    if stripped.startswith("(") and stripped.endswith(")"):
+        depth = 0
+        for i, char in enumerate(stripped):
+            depth += (char == "(") - (char == ")")
+            if depth == 0:
+                return stripped if i == len(stripped) - 1 else f"({stripped})"
+    return f"({stripped})"
+
+
+def _names(table: TableDesc, ids: tuple[int, ...]) -> str:
+    return ", ".join(quote_identifier(column_name(table, id)) for id in ids)
+
+
+def key_definition(table: TableDesc, index: IndexDesc) -> str:
+    """PRIMARY KEY (..) or UNIQUE (..)."""
+    word = "PRIMARY KEY" if index.id == 1 else "UNIQUE NULLS NOT DISTINCT" if index.nulls_not_distinct else "UNIQUE"
+    text = f"{word} ({_names(table, tuple(c.column_id for c in index.columns))})"
+    return text + (f" INCLUDE ({_names(table, index.include)})" if index.include else "")
+
+
+def check_definition(check: CheckDesc) -> str:
+    return f"CHECK ({parenthesised(check.expression)})" + ("" if check.validated else " NOT VALID")
+
+
+def foreign_key_definition(view: SessionView, table: TableDesc, key: ForeignKeyDesc) -> str:
+    target = view.table_by_id(key.target_table)
+    name = relation_name(view, target) if target is not None else "?"
+    columns = _names(target, key.target_columns) if target is not None else "?"
+    text = f"FOREIGN KEY ({_names(table, key.columns)}) REFERENCES {name}({columns})"
+    if key.match == "FULL":
+        text += " MATCH FULL"
+    if key.on_update != "NO ACTION":
+        text += f" ON UPDATE {key.on_update}"
+    if key.on_delete != "NO ACTION":
+        text += f" ON DELETE {key.on_delete}"
+    if key.deferrable:
+        text += " DEFERRABLE" + (" INITIALLY DEFERRED" if key.initially_deferred else "")
+    return text + ("" if key.validated else " NOT VALID")
+
+
+def default_text(view: SessionView, default: str) -> str:
+    """A column's default as \\d shows it: the sequence of a serial column by name."""
+    if default.startswith("nextval(") and default.endswith("::regclass)"):
+        id = default[len("nextval(") : -len("::regclass)")]
+        sequence = view.table_by_id(int(id)) if id.isdigit() else None
+        if sequence is not None:
+            return f"nextval('{relation_name(view, sequence)}'::regclass)"
+    return default
+
+
+def format_type(view: SessionView, oid: int, typmod: int) -> str:
+    """Returns a type's name as format_type prints it; ``???`` for an unknown OID."""
+    if oid == 0:
+        return "-"
+    pg_type = view.state.type_by_oid(oid)
+    return "???" if pg_type is None else type_name(pg_type, typmod)

@@ -1,0 +1,369 @@
+"""Builders of pg_catalog's tables, from descriptors.  Every one takes the session's view and yields dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from base.types import PgType
+from planner.schema import IndexDesc, TableDesc
+from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
+from sql.pgcatalog import builtin, deparse, oids
+
+if TYPE_CHECKING:
+    from sql.view import SessionView
+
+Row = dict[str, Any]
+_SCHEMA_OIDS = {"pg_catalog": PG_CATALOG_OID, "information_schema": INFORMATION_SCHEMA_OID}
+
+
+def role_oid(view: SessionView, name: str) -> int:
+    role = view.state.roles.get(name)
+    return role.oid if role is not None else 10
+
+
+def acl(owner: str, privileges: tuple[tuple[str, str], ...], everything: str) -> tuple[str, ...] | None:
+    """aclitem[] of an object; NULL while only the defaults hold."""
+    if not privileges:
+        return None
+    items = [f"{owner}={everything}/{owner}"]
+    items += [f"{'' if role == 'public' else role}={letters}/{owner}" for role, letters in privileges]
+    return tuple(items)
+
+
+# --- namespaces, databases, roles --------------------------------------------------
+
+
+def pg_namespace(view: SessionView) -> Iterator[Row]:
+    yield {"oid": PG_CATALOG_OID, "nspname": "pg_catalog", "nspowner": 10, "nspacl": ("root=UC/root", "=U/root")}
+    yield {"oid": INFORMATION_SCHEMA_OID, "nspname": "information_schema", "nspowner": 10, "nspacl": ("root=UC/root", "=U/root")}
+    yield {"oid": 99, "nspname": "pg_toast", "nspowner": 10}
+    for schema in view.state.schemas(view.database_id):
+        yield {
+            "oid": schema.id, "nspname": schema.name, "nspowner": role_oid(view, schema.owner),
+            "nspacl": acl(schema.owner, schema.privileges, "UC"),
+        }  # fmt: skip
+
+
+def pg_database(view: SessionView) -> Iterator[Row]:
+    for database in view.state.databases():
+        yield {
+            "oid": database.id, "datname": database.name, "datdba": role_oid(view, database.owner), "encoding": 6, "datlocprovider": "c",
+            "datallowconn": True, "datconnlimit": -1, "datfrozenxid": 0, "dattablespace": oids.DEFAULT_TABLESPACE, "datcollate": "C",
+            "datctype": "C", "datacl": acl(database.owner, database.privileges, "CTc"),
+        }  # fmt: skip
+
+
+def pg_authid(view: SessionView) -> Iterator[Row]:
+    for role in sorted(view.state.roles.values(), key=lambda r: r.oid):
+        yield {
+            "oid": role.oid, "rolname": role.name, "rolsuper": role.superuser, "rolinherit": role.inherit, "rolcreaterole": role.create_role,
+            "rolcreatedb": role.create_db, "rolcanlogin": role.can_login, "rolreplication": role.replication, "rolbypassrls": role.bypass_rls,
+            "rolconnlimit": role.connection_limit, "rolpassword": None, "rolvaliduntil": None,
+        }  # fmt: skip
+
+
+def pg_roles(view: SessionView) -> Iterator[Row]:
+    for row in pg_authid(view):
+        role = view.state.roles[row["rolname"]]
+        config = tuple(f"{name}={value}" for name, value in role.settings.items()) or None
+        yield {**row, "rolpassword": "********", "rolconfig": config}
+
+
+def pg_user(view: SessionView) -> Iterator[Row]:
+    for role in sorted(view.state.roles.values(), key=lambda r: r.oid):
+        if role.can_login:
+            yield {
+                "usename": role.name, "usesysid": role.oid, "usecreatedb": role.create_db, "usesuper": role.superuser,
+                "userepl": role.replication, "usebypassrls": role.bypass_rls, "passwd": "********",
+            }  # fmt: skip
+
+
+def pg_auth_members(view: SessionView) -> Iterator[Row]:
+    for role in sorted(view.state.roles.values(), key=lambda r: r.oid):
+        for granted in role.member_of:
+            yield {"roleid": role_oid(view, granted), "member": role.oid, "grantor": 10, "admin_option": False}
+
+
+def pg_db_role_setting(view: SessionView) -> Iterator[Row]:
+    for database in view.state.databases():
+        if database.settings:
+            yield {"setdatabase": database.id, "setrole": 0, "setconfig": tuple(f"{k}={v}" for k, v in database.settings.items())}
+    for role in sorted(view.state.roles.values(), key=lambda r: r.oid):
+        if role.settings:
+            yield {"setdatabase": 0, "setrole": role.oid, "setconfig": tuple(f"{k}={v}" for k, v in role.settings.items())}
+
+
+# --- relations ---------------------------------------------------------------------
+
+
+def user_tables(view: SessionView) -> list[TableDesc]:
+    return view.state.tables(view.database_id)
+
+
+def shown_indexes(table: TableDesc) -> list[IndexDesc]:
+    """Indexes with an OID: the hidden rowid key is not one."""
+    return [index for index in table.indexes if index.oid]
+
+
+def pg_class(view: SessionView) -> Iterator[Row]:
+    for qualified in builtin.relation_names():
+        schema, _, name = qualified.partition(".")
+        declared = builtin.shape(qualified)
+        yield {
+            "oid": declared.oid, "relname": name, "relnamespace": _SCHEMA_OIDS[schema], "reltype": declared.row_type, "relowner": 10,
+            "relam": oids.HEAP_AM if declared.kind == "r" else 0, "relkind": declared.kind, "relnatts": len(declared.columns),
+            "relpersistence": "p", "relispopulated": True, "relreplident": "n", "relhasrules": declared.kind == "v", "relacl": ("=r/root",),
+        }  # fmt: skip
+    stats = view.session.server.catalog.stats
+    for table in user_tables(view):
+        counted = stats.get(table.id)
+        yield {
+            "oid": table.id, "relname": table.name, "relnamespace": table.schema_id,
+            "reltype": 0 if table.kind == "S" else oids.ROW_TYPE_BASE + table.id, "relowner": role_oid(view, table.owner),
+            "relam": oids.HEAP_AM if table.kind == "r" else 0, "relfilenode": table.id if table.kind != "v" else 0,
+            "reltuples": float(counted.rows) if counted is not None else -1.0,
+            "relpages": max(1, int(counted.rows) // 60) if counted is not None else 0,
+            "relhasindex": bool(shown_indexes(table)), "relpersistence": "p", "relkind": table.kind,
+            "relnatts": len(visible_columns(table)) if table.kind != "S" else 3, "relchecks": len(table.checks),
+            "relhasrules": table.kind == "v", "relhastriggers": bool(table.foreign_keys or table.inbound), "relispopulated": True,
+            "relreplident": "d" if table.kind == "r" else "n", "relacl": acl(table.owner, table.privileges, "rwU" if table.kind == "S" else "arwdDxt"),
+            "reloptions": tuple(f"{k}={v}" for k, v in table.options.items() if k != "search_path") or None,
+        }  # fmt: skip
+        for index in shown_indexes(table):
+            yield {
+                "oid": index.oid, "relname": index.name, "relnamespace": table.schema_id, "relowner": role_oid(view, table.owner),
+                "relam": oids.BTREE_AM, "relfilenode": index.oid, "relpersistence": "p", "relkind": "i",
+                "relnatts": len(index.columns) + len(index.include), "relispopulated": True, "relreplident": "n",
+                "reltuples": float(counted.rows) if counted is not None else -1.0,
+            }  # fmt: skip
+
+
+def visible_columns(table: TableDesc) -> list[Any]:
+    return [column for column in table.columns if not column.hidden]
+
+
+def _attribute(relid: int, name: str, pg_type: PgType, typmod: int, number: int, not_null: bool) -> Row:
+    by_value = 0 < pg_type.length <= 8 and pg_type.name not in ("name", "tid")
+    return {
+        "attrelid": relid, "attname": name, "atttypid": pg_type.oid, "attstattarget": -1, "attlen": pg_type.length, "attnum": number,
+        "attndims": 1 if pg_type.is_array else 0, "attcacheoff": -1, "atttypmod": typmod, "attbyval": by_value,
+        "attalign": {1: "c", 2: "s", 4: "i", 8: "d"}.get(pg_type.length, "i"), "attstorage": "p" if pg_type.length > 0 else "x",
+        "attnotnull": not_null, "attislocal": True, "attcollation": oids.DEFAULT_COLLATION if pg_type.category == "S" else 0,
+    }  # fmt: skip
+
+
+def pg_attribute(view: SessionView) -> Iterator[Row]:
+    for qualified in builtin.relation_names():
+        declared = builtin.shape(qualified)
+        for number, (name, pg_type, typmod, not_null) in enumerate(declared.columns, 1):
+            yield _attribute(declared.oid, name, pg_type, typmod, number, not_null)
+    for table in user_tables(view):
+        for column in visible_columns(table):
+            pg_type = view.state.type_by_oid(column.type_oid)
+            assert pg_type is not None
+            yield {
+                **_attribute(table.id, column.name, pg_type, column.typmod, column.id, not column.nullable),
+                "atthasdef": bool((column.default and not column.identity) or column.generated), "attidentity": column.identity,
+                "attgenerated": "s" if column.generated else "", "atthasmissing": bool(column.missing),
+            }  # fmt: skip
+        yield from _index_attributes(view, table)
+
+
+def _index_attributes(view: SessionView, table: TableDesc) -> Iterator[Row]:
+    by_id = {column.id: column for column in table.columns}
+    for index in shown_indexes(table):
+        keys = [(c.column_id, c.expression) for c in index.columns] + [(id, "") for id in index.include]
+        for number, (column_id, _) in enumerate(keys, 1):
+            column = by_id.get(column_id)
+            pg_type = view.state.type_by_oid(column.type_oid if column is not None else 25)
+            assert pg_type is not None
+            name = column.name if column is not None else "expr" if number == 1 else f"expr{number - 1}"
+            yield _attribute(index.oid, name, pg_type, column.typmod if column is not None else -1, number, False)
+
+
+def pg_attrdef(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        for column in visible_columns(table):
+            if (column.default and not column.identity) or column.generated:
+                text = column.generated or deparse.default_text(view, column.default)
+                yield {"oid": oids.attrdef_oid(table.id, column.id), "adrelid": table.id, "adnum": column.id, "adbin": text}
+
+
+def pg_index(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        for index in shown_indexes(table):
+            ids = [c.column_id for c in index.columns] + list(index.include)
+            expressions = [c.expression for c in index.columns if not c.column_id]
+            yield {
+                "indexrelid": index.oid, "indrelid": table.id, "indnatts": len(ids), "indnkeyatts": len(index.columns),
+                "indisunique": index.unique, "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": index.id == 1,
+                "indimmediate": True, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
+                "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": (1978,) * len(index.columns),
+                "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.columns),
+                "indexprs": ", ".join(expressions) or None, "indpred": index.predicate or None,
+            }  # fmt: skip
+
+
+def pg_constraint(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        base: Row = {"connamespace": table.schema_id, "conrelid": table.id, "convalidated": True, "conislocal": True, "connoinherit": True}
+        for index in table.indexes:
+            if index.constraint:
+                yield {
+                    **base, "oid": constraint_oid(index.oid), "conname": index.constraint, "contype": "p" if index.id == 1 else "u",
+                    "conindid": index.oid, "conkey": tuple(c.column_id for c in index.columns),
+                }  # fmt: skip
+        for number, check in enumerate(table.checks):
+            yield {
+                **base, "oid": oids.check_oid(check.oid, table.id, number), "conname": check.name, "contype": "c", "conbin": check.expression,
+                "convalidated": check.validated, "conkey": _check_columns(view, table, check.expression), "connoinherit": False,
+            }  # fmt: skip
+        for number, key in enumerate(table.foreign_keys):
+            target = view.table_by_id(key.target_table)
+            index_oid = next((i.oid for i in target.indexes if i.id == key.target_index), 0) if target is not None else 0
+            actions = {"NO ACTION": "a", "RESTRICT": "r", "CASCADE": "c", "SET NULL": "n", "SET DEFAULT": "d"}
+            yield {
+                **base, "oid": oids.check_oid(key.oid, table.id, 800 + number), "conname": key.name, "contype": "f",
+                "condeferrable": key.deferrable, "condeferred": key.initially_deferred, "convalidated": key.validated, "conindid": index_oid,
+                "confrelid": key.target_table, "confupdtype": actions[key.on_update], "confdeltype": actions[key.on_delete],
+                "confmatchtype": "f" if key.match == "FULL" else "s", "conkey": key.columns, "confkey": key.target_columns,
+                "conpfeqop": (96,) * len(key.columns), "conppeqop": (96,) * len(key.columns), "conffeqop": (96,) * len(key.columns),
+            }  # fmt: skip
+
+
+def constraint_oid(index_oid: int) -> int:
+    """OID of the constraint an index implements."""
+    return index_oid + oids.ROW_TYPE_BASE
+
+
+def _check_columns(view: SessionView, table: TableDesc, expression: str) -> tuple[int, ...] | None:
+    from sql.analyze import Analyzer
+
+    names = Analyzer(view.session).names_in(table, expression)
+    return tuple(column.id for column in table.columns if column.name in names) or None
+
+
+# --- types -------------------------------------------------------------------------
+
+
+def pg_type(view: SessionView) -> Iterator[Row]:
+    for enum in view.state.enums(view.database_id):
+        common = {"typnamespace": enum.schema_id, "typowner": role_oid(view, enum.owner), "typisdefined": True, "typdelim": ",", "typtypmod": -1}
+        yield {
+            **common, "oid": enum.id, "typname": enum.name, "typlen": 4, "typbyval": True, "typtype": "e", "typcategory": "E",
+            "typarray": enum.array_oid, "typinput": 3504, "typoutput": 3505, "typreceive": 3532, "typsend": 3533, "typalign": "i", "typstorage": "p",
+        }  # fmt: skip
+        yield {
+            **common, "oid": enum.array_oid, "typname": "_" + enum.name, "typlen": -1, "typtype": "b", "typcategory": "A",
+            "typelem": enum.id, "typsubscript": 6179, "typinput": 750, "typoutput": 751, "typreceive": 2400, "typsend": 2401, "typalign": "i", "typstorage": "x",
+        }  # fmt: skip
+    for qualified in builtin.relation_names():
+        schema, _, name = qualified.partition(".")
+        declared = builtin.shape(qualified)
+        if declared.row_type:
+            yield {
+                "oid": declared.row_type, "typname": name, "typnamespace": _SCHEMA_OIDS[schema], "typowner": 10, "typlen": -1, "typtype": "c",
+                "typcategory": "C", "typisdefined": True, "typdelim": ",", "typrelid": declared.oid, "typtypmod": -1, "typinput": 2290,
+                "typoutput": 2291, "typalign": "d", "typstorage": "x",
+            }  # fmt: skip
+    for table in user_tables(view):
+        if table.kind in ("r", "v"):
+            yield {
+                "oid": oids.ROW_TYPE_BASE + table.id, "typname": table.name, "typnamespace": table.schema_id,
+                "typowner": role_oid(view, table.owner), "typlen": -1, "typtype": "c", "typcategory": "C", "typisdefined": True, "typdelim": ",",
+                "typrelid": table.id, "typtypmod": -1, "typarray": oids.ROW_ARRAY_BASE + table.id, "typinput": 2290, "typoutput": 2291,
+                "typreceive": 2402, "typsend": 2403, "typalign": "d", "typstorage": "x",
+            }  # fmt: skip
+            yield {
+                "oid": oids.ROW_ARRAY_BASE + table.id, "typname": "_" + table.name, "typnamespace": table.schema_id,
+                "typowner": role_oid(view, table.owner), "typlen": -1, "typtype": "b", "typcategory": "A", "typisdefined": True,
+                "typdelim": ",", "typelem": oids.ROW_TYPE_BASE + table.id, "typtypmod": -1, "typinput": 750, "typoutput": 751, "typalign": "d",
+                "typstorage": "x", "typsubscript": 6179,
+            }  # fmt: skip
+
+
+def pg_enum(view: SessionView) -> Iterator[Row]:
+    for enum in view.state.enums(view.database_id):
+        for number, (label, _) in enumerate(enum.labels, 1):
+            yield {"oid": oids.attrdef_oid(enum.id, number), "enumtypid": enum.id, "enumsortorder": float(number), "enumlabel": label}
+
+
+# --- sequences, dependencies, comments ---------------------------------------------
+
+
+def pg_sequence(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        if table.sequence is not None:
+            s = table.sequence
+            yield {
+                "seqrelid": table.id, "seqtypid": s.type_oid, "seqstart": s.start, "seqincrement": s.increment, "seqmax": s.maximum,
+                "seqmin": s.minimum, "seqcache": s.cache, "seqcycle": s.cycle,
+            }  # fmt: skip
+
+
+def pg_depend(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        if table.sequence is not None and table.sequence.owner_table:
+            owner = view.table_by_id(table.sequence.owner_table)
+            column = next((c for c in owner.columns if c.id == table.sequence.owner_column), None) if owner is not None else None
+            yield {
+                "classid": oids.PG_CLASS, "objid": table.id, "refclassid": oids.PG_CLASS, "refobjid": table.sequence.owner_table,
+                "refobjsubid": table.sequence.owner_column, "deptype": "i" if column is not None and column.identity else "a",
+            }  # fmt: skip
+        for column in table.columns:
+            if column.default.startswith("nextval(") and column.sequence_id and not column.identity:
+                yield {
+                    "classid": oids.PG_ATTRDEF, "objid": oids.attrdef_oid(table.id, column.id), "refclassid": oids.PG_CLASS,
+                    "refobjid": column.sequence_id, "deptype": "n",
+                }  # fmt: skip
+        for index in table.indexes:
+            if index.constraint:
+                yield {
+                    "classid": oids.PG_CLASS, "objid": index.oid, "refclassid": oids.PG_CONSTRAINT, "refobjid": constraint_oid(index.oid), "deptype": "i",
+                }  # fmt: skip
+
+
+def pg_description(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        if table.comment:
+            yield {"objoid": table.id, "classoid": oids.PG_CLASS, "objsubid": 0, "description": table.comment}
+        for column in table.columns:
+            if column.comment:
+                yield {"objoid": table.id, "classoid": oids.PG_CLASS, "objsubid": column.id, "description": column.comment}
+        for index in table.indexes:
+            if index.comment:
+                yield {"objoid": index.oid, "classoid": oids.PG_CLASS, "objsubid": 0, "description": index.comment}
+        comments = dict(table.constraint_comments)
+        if comments:
+            for row in pg_constraint(view):
+                if row["conrelid"] == table.id and row["conname"] in comments:
+                    yield {"objoid": row["oid"], "classoid": oids.PG_CONSTRAINT, "objsubid": 0, "description": comments[row["conname"]]}
+    for schema in view.state.schemas(view.database_id):
+        if schema.comment:
+            yield {"objoid": schema.id, "classoid": oids.PG_NAMESPACE, "objsubid": 0, "description": schema.comment}
+    for enum in view.state.enums(view.database_id):
+        if enum.comment:
+            yield {"objoid": enum.id, "classoid": oids.PG_TYPE, "objsubid": 0, "description": enum.comment}
+
+
+def pg_shdescription(view: SessionView) -> Iterator[Row]:
+    for database in view.state.databases():
+        if database.comment:
+            yield {"objoid": database.id, "classoid": oids.PG_DATABASE, "description": database.comment}
+    for role in sorted(view.state.roles.values(), key=lambda r: r.oid):
+        if role.comment:
+            yield {"objoid": role.oid, "classoid": oids.PG_AUTHID, "description": role.comment}
+
+
+def pg_rewrite(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        if table.kind == "v":
+            yield {
+                "oid": oids.attrdef_oid(table.id, 0), "rulename": "_RETURN", "ev_class": table.id, "ev_type": "1", "ev_enabled": "O",
+                "is_instead": True, "ev_qual": "<>", "ev_action": table.view_query,
+            }  # fmt: skip
+
+
+def pg_extension(view: SessionView) -> Iterator[Row]:
+    yield from ()

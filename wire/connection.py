@@ -1,0 +1,690 @@
+"""One client's connection: bytes in, messages to the session, bytes out.
+
+    startup --SSLRequest--> startup (TLS) --StartupMessage--> auth --ok--> ready <--> busy, copy --> closed
+
+The connection does no I/O itself (``wire.io``) and knows no plan (``sql.api``).  ``data_received`` handles every whole
+message it has at once; a session call that ends without suspending is answered in the same tick.  While one is
+suspended, further messages wait in the input buffer, and reading pauses above INPUT_BYTES_MAX.
+
+Output collects in a buffer and goes to the socket when the client must see it: after ReadyForQuery, on Flush, when COPY
+waits for data, or above OUTPUT_FLUSH_BYTES.  Until then ``rewind`` can take it back, which is how a statement is run again
+after a conflict without the client noticing.
+
+After an error in the extended protocol everything up to Sync is skipped (chapter 55.2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from base.eager import Done, Suspended, run_eagerly
+from base.errors import InternalError, MeridianError, QueryCanceled, SqlError
+from base.seams import Rng, Scheduler, Waiter
+from base.typeio import IoSettings
+from sql.api import ResultColumn, RowEncoder, Server, SessionApi, Sink
+from wire import encode, frontend, startup
+from wire.auth import ScramExchange
+from wire.io import ConnectionIo
+from wire.rows import row_encoder
+
+MESSAGE_BYTES_MAX: Final = 64 << 20
+"""Largest message of a logged-in client; a larger one is refused before it is read."""
+AUTH_MESSAGE_BYTES_MAX: Final = 8192
+INPUT_BYTES_MAX: Final = 1 << 20
+"""Reading pauses while this much waits to be handled."""
+OUTPUT_FLUSH_BYTES: Final = 128 << 10
+"""Output is handed to the socket at least this often."""
+COPY_QUEUE_BYTES_MAX: Final = 4 << 20
+AUTHENTICATION_SECONDS: Final = 15.0
+COPY_IN_KINDS: Final = b"dcfHS"
+
+
+class ConnectionSettings:
+    """What the node decides for all connections."""
+
+    def __init__(self, trust_loopback: bool, has_tls: bool, require_tls: bool, server_secret: bytes) -> None:
+        self.trust_loopback = trust_loopback
+        """--insecure: no password from loopback addresses."""
+        self.has_tls = has_tls
+        self.require_tls = require_tls
+        self.server_secret = server_secret
+        """Salts the mock exchange of unknown roles."""
+
+
+class Connection(Sink):
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        server: Server,
+        io: ConnectionIo,
+        scheduler: Scheduler,
+        rng: Rng,
+        settings: ConnectionSettings,
+        on_bug: Callable[[BaseException], str],
+    ) -> None:
+        self.server = server
+        self.io = io
+        self.scheduler = scheduler
+        self.rng = rng
+        self.settings = settings
+        self.on_bug = on_bug
+        """Logs an unexpected exception and returns the id that the client is told."""
+        self.state = "startup"
+        self.session: SessionApi | None = None
+        self.full = False
+        self._input = bytearray()
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._sent = 0
+        self._busy = False
+        self._skipping = False
+        self._startup: startup.Startup | None = None
+        self._exchange: ScramExchange | None = None
+        self._exchange_step = ""
+        self._asked_tls = self._asked_gss = False
+        self._reading_paused = False
+        self._drain_waiter: Waiter | None = None
+        self._copy: list[bytes | None | MeridianError] | None = None
+        self._copy_bytes = 0
+        self._copy_waiter: Waiter | None = None
+        self._descriptions: dict[int, tuple[Any, tuple[int, ...], bytes]] = {}
+        self._cancel_timer = scheduler.call_later(AUTHENTICATION_SECONDS, self._authentication_timeout)
+        self._idle_timer: Callable[[], None] | None = None
+        self._closing: SessionApi | None = None
+        """Session of a lost client, to close when its running statement has ended."""
+
+    # --- events from the socket ------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes of any size, down to one."""
+        if self.state == "closed":
+            return
+        self._input += data
+        if not self._busy or self._copy is not None:
+            self._process()
+        if len(self._input) > INPUT_BYTES_MAX and not self._reading_paused and (self._busy or self._copy is not None):
+            self._reading_paused = True
+            self.io.pause_reading()
+
+    def connection_lost(self) -> None:
+        """The client is gone: whatever runs is interrupted, the session closes."""
+        if self.state == "closed" and self.session is None:
+            return
+        self.state = "closed"
+        self._cancel_timers()
+        session, self.session = self.session, None
+        if self._drain_waiter is not None:
+            self._drain_waiter.fail(QueryCanceled("client connection lost"))
+        if self._copy_waiter is not None:
+            self._copy_waiter.fail(QueryCanceled("client connection lost"))
+        if session is not None:
+            if self._busy:
+                self._closing = session
+                if session.interrupt is not None:
+                    session.cancel()
+            else:
+                self._close_session(session)
+
+    def pause_writing(self) -> None:
+        """The socket's buffer is above its high-water mark."""
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self._drain_waiter is not None:
+            waiter, self._drain_waiter = self._drain_waiter, None
+            waiter.wake()
+
+    def shut_down(self) -> None:
+        """The node drains: idle clients are told and closed, busy ones after their transaction."""
+        if self.state == "ready" and not self._busy and self.session is not None and self.session.transaction_status == "I":
+            self._fatal(SqlError("terminating connection due to administrator command", sqlstate="57P01"))
+
+    # --- the loop over messages ------------------------------------------------
+
+    def _process(self) -> None:
+        try:
+            while self.state != "closed" and (not self._busy or self._copy is not None):
+                if not (self._startup_packet() if self.state == "startup" else self._next_message()):
+                    break
+        except MeridianError as error:
+            self._fatal(error)
+        except Exception as bug:
+            self._fatal(self._internal(bug))
+        if self._reading_paused and len(self._input) <= INPUT_BYTES_MAX // 2 and self._copy_bytes <= COPY_QUEUE_BYTES_MAX // 2:
+            self._reading_paused = False
+            self.io.resume_reading()
+
+    def _next_message(self) -> bool:
+        """Handles one whole message; False if there is none."""
+        buffer = self._input
+        if len(buffer) < 5:
+            return False
+        length = int.from_bytes(buffer[1:5], "big")
+        limit = MESSAGE_BYTES_MAX if self.state == "ready" else AUTH_MESSAGE_BYTES_MAX
+        if length < 4 or length > limit:
+            raise frontend.violation(f"invalid message length {length}" if length < 4 else "message is too long")
+        if len(buffer) < length + 1:
+            return False
+        kind = buffer[0]
+        body = bytes(buffer[5 : length + 1])
+        del buffer[: length + 1]
+        if self.state == "auth":
+            self._auth_message(kind, body)
+        elif self._copy is not None:
+            self._copy_message(kind, body)
+        else:
+            self._dispatch(kind, body)
+        return True
+
+    def _dispatch(self, kind: int, body: bytes) -> None:
+        if self._skipping and kind not in b"SX":
+            return
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            raise frontend.violation(f"invalid frontend message type {kind}")
+        session = self.session
+        assert session is not None
+        if self._idle_timer is not None:
+            self._idle_timer()
+            self._idle_timer = None
+        try:
+            pending = handler(self, session, body)
+        except MeridianError as error:
+            self._statement_failed(kind, error)
+            return
+        except RecursionError:
+            self._statement_failed(kind, SqlError("statement is too complex", sqlstate="54001", hint="stack depth limit exceeded"))
+            return
+        except Exception as bug:
+            self._statement_failed(kind, self._internal(bug))
+            return
+        if pending is not None:
+            self._drive(kind, pending)
+
+    def _drive(self, kind: int, pending: Awaitable[Any]) -> None:
+        """Runs a handler's coroutine as far as it goes now; the rest goes on as a task."""
+        coroutine = _finish(self, kind, pending)
+        waiting = run_eagerly(coroutine)
+        if isinstance(waiting, Done):
+            return
+        suspended = Suspended(coroutine, waiting)
+        self._busy = True
+        session = self.session
+        if session is not None:
+            session.interrupt = suspended.interrupt
+            session.suspended()
+        self.scheduler.spawn(self._resume(suspended), "statement")
+
+    async def _resume(self, suspended: Suspended) -> None:
+        try:
+            await suspended
+        finally:
+            self._busy = False
+        session = self.session
+        if session is None:
+            closing, self._closing = self._closing, None
+            if closing is not None:
+                closing.interrupt = None
+                self._close_session(closing)
+            return
+        session.interrupt = None
+        self._process()
+
+    def _close_session(self, session: SessionApi) -> None:
+        pending = session.close()
+        if pending is not None:
+            self.scheduler.spawn(_awaited(pending), "close session")
+
+    # --- startup and authentication --------------------------------------------
+
+    def _startup_packet(self) -> bool:
+        buffer = self._input
+        if len(buffer) < 4:
+            return False
+        length = int.from_bytes(buffer[:4], "big")
+        startup.check_length(length)
+        if len(buffer) < length:
+            return False
+        code = int.from_bytes(buffer[4:8], "big")
+        body = bytes(buffer[8:length])
+        del buffer[:length]
+        if code == startup.CANCEL_REQUEST:
+            self.server.cancel(*startup.parse_cancel(body))
+            self._close()
+            return False
+        if code == startup.SSL_REQUEST:
+            return self._ssl_request()
+        if code == startup.GSS_REQUEST:
+            if self._asked_gss:
+                raise frontend.violation("duplicate GSSENCRequest")
+            self._asked_gss = True
+            self.io.write(b"N")
+            return True
+        self._startup = startup.parse_startup(code, body)
+        self._begin_authentication(self._startup)
+        return True
+
+    def _ssl_request(self) -> bool:
+        if self._asked_tls or self.io.is_tls:
+            raise frontend.violation("duplicate SSLRequest")
+        self._asked_tls = True
+        if not self.settings.has_tls:
+            self.io.write(b"N")
+            return True
+        if self._input:
+            # CVE-2021-23214: bytes sent before the handshake would pass as if they had been encrypted.
+            raise SqlError("received unencrypted data after SSL request", sqlstate="08P01")
+        self.io.write(b"S")
+        self._busy = True
+        self.scheduler.spawn(self._upgrade(), "tls handshake")
+        return False
+
+    async def _upgrade(self) -> None:
+        try:
+            await self.io.start_tls()
+        except OSError:
+            self.io.abort()
+            self.connection_lost()
+            return
+        finally:
+            self._busy = False
+        self._process()
+
+    def _begin_authentication(self, packet: startup.Startup) -> None:
+        self.state = "auth"
+        if packet.minor > 0 or packet.unknown:
+            self._put(encode.negotiate_protocol(0, packet.unknown))
+        if self.settings.require_tls and not self.io.is_tls and not self.io.is_loopback:
+            raise SqlError("connection requires TLS", sqlstate="28000", hint="Connect with sslmode=require.")
+        if self.settings.trust_loopback and self.io.is_loopback:
+            self._authenticated()
+            return
+        secret = self.server.scram_secret(packet.user)
+        assert secret is None or isinstance(secret, str)
+        self._exchange = ScramExchange(packet.user, secret, self.settings.server_secret, self.rng, self.io.certificate)
+        self._exchange_step = "first"
+        self._put(encode.authentication(10, self._exchange.mechanisms()))
+        self._flush()
+
+    def _auth_message(self, kind: int, body: bytes) -> None:
+        if kind == 88:  # Terminate
+            self._close()
+            return
+        if kind != 112 or self._exchange is None:
+            raise frontend.violation(f"expected SASL response, got message type {kind}")
+        if self._exchange_step == "first":
+            self._put(encode.authentication(11, self._exchange.first(body)))
+            self._exchange_step = "final"
+            self._flush()
+            return
+        answer = self._exchange.final(body)
+        self._exchange = None
+        self._put(encode.authentication(12, answer))
+        self._authenticated()
+
+    def _authenticated(self) -> None:
+        packet = self._startup
+        assert packet is not None
+        session = self.server.open_session(packet.user, packet.database, packet.options, self)
+        assert isinstance(session, SessionApi)
+        self._cancel_timer()
+        self.session = session
+        self.state = "ready"
+        self._put(encode.AUTHENTICATION_OK)
+        for name, value in self.server.parameter_statuses(session):
+            self._put(encode.parameter_status(name, value))
+        self._put(encode.backend_key_data(session.pid, session.cancel_key))
+        self._ready(session)
+
+    def _authentication_timeout(self) -> None:
+        if self.state in ("startup", "auth"):
+            self.io.abort()
+            self.connection_lost()
+
+    # --- handlers of the ready state -------------------------------------------
+
+    def _on_query(self, session: SessionApi, body: bytes) -> Any:
+        pending = session.simple_query(frontend.parse_query(body), self)
+        if pending is None:
+            self._ready(session)
+        return pending
+
+    def _on_parse(self, session: SessionApi, body: bytes) -> Any:
+        parsed = frontend.parse_parse(body)
+        pending = session.parse(parsed.name, parsed.sql, parsed.param_oids)
+        if pending is None:
+            self._put(encode.PARSE_COMPLETE)
+        return pending
+
+    def _on_bind(self, session: SessionApi, body: bytes) -> Any:
+        bound = frontend.parse_bind(body)
+        pending = session.bind(bound.portal, bound.statement, bound.param_formats, bound.params, bound.result_formats)
+        if pending is None:
+            self._put(encode.BIND_COMPLETE)
+        return pending
+
+    def _on_describe(self, session: SessionApi, body: bytes) -> Any:
+        kind, name = frontend.parse_target(body)
+        if kind == "S":
+            prepared: Any = session.describe_statement(name)
+            self._put(encode.parameter_description([t.oid for t in prepared.param_types]))
+            self.describe(prepared.columns)
+        else:
+            portal: Any = session.describe_portal(name)
+            self.describe(portal.columns, portal.formats)
+        return None
+
+    def _on_execute(self, session: SessionApi, body: bytes) -> Any:
+        name, max_rows = frontend.parse_execute(body)
+        return session.execute(name, max_rows, self)
+
+    def _on_close(self, session: SessionApi, body: bytes) -> Any:
+        kind, name = frontend.parse_target(body)
+        if kind == "S":
+            session.close_statement(name)
+        else:
+            session.close_portal(name)
+        self._put(encode.CLOSE_COMPLETE)
+        return None
+
+    def _on_sync(self, session: SessionApi, body: bytes) -> Any:
+        self._skipping = False
+        pending = session.sync()
+        if pending is None:
+            self._ready(session)
+        return pending
+
+    def _on_flush(self, session: SessionApi, body: bytes) -> Any:
+        self._flush()
+        return None
+
+    def _on_terminate(self, session: SessionApi, body: bytes) -> Any:
+        self._close()
+        return None
+
+    def _on_function_call(self, session: SessionApi, body: bytes) -> Any:
+        raise SqlError("the function call protocol is not supported", sqlstate="0A000", hint="Use SELECT function(...).")
+
+    def _on_late_copy(self, session: SessionApi, body: bytes) -> Any:
+        """CopyData, CopyDone and CopyFail of a COPY that already failed are dropped (chapter 55.2.6)."""
+        return
+
+    def _finished(self, kind: int, session: SessionApi) -> None:
+        """A suspended or coroutine handler ended well: what its message owes the client."""
+        if kind == 66:
+            self._put(encode.BIND_COMPLETE)
+        elif kind == 80:
+            self._put(encode.PARSE_COMPLETE)
+        elif kind in (81, 83):
+            self._ready(session)
+
+    def _ready(self, session: SessionApi) -> None:
+        status = session.transaction_status
+        self._put(encode.READY[status])
+        self._flush()
+        seconds = session.idle_timeout_seconds()
+        if seconds:
+            self._idle_timer = self.scheduler.call_later(seconds, self._idle_timeout)
+
+    def _idle_timeout(self) -> None:
+        self._idle_timer = None
+        if self._busy or self.session is None:
+            return
+        if self.session.transaction_status == "I":
+            self._fatal(SqlError("terminating connection due to idle-session timeout", sqlstate="57P05"))
+        else:
+            self._fatal(SqlError("terminating connection due to idle-in-transaction timeout", sqlstate="25P03"))
+
+    # --- errors ----------------------------------------------------------------
+
+    def _internal(self, bug: BaseException) -> MeridianError:
+        return InternalError(f"internal error (reference {self.on_bug(bug)})", hint="The server's log has the details under this reference.")
+
+    def _statement_failed(self, kind: int, error: MeridianError) -> None:
+        """Tells the client, lets the session abort what it must, and skips to Sync in the extended protocol."""
+        self._put(encode.error_response(error))
+        session = self.session
+        if session is None:
+            return
+        is_simple = kind == 81
+        if not is_simple and kind != 83:
+            self._skipping = True
+        pending = session.fail(error)
+        if pending is not None:
+            self._drive_failure(pending, kind)
+        elif is_simple or kind == 83:
+            self._ready(session)
+
+    def _drive_failure(self, pending: Awaitable[Any], kind: int) -> None:
+        self._drive(kind if kind in (81, 83) else 0, pending)
+
+    def _fatal(self, error: MeridianError) -> None:
+        """Ends the connection with an error message."""
+        if self.state == "closed":
+            return
+        self._put(encode.error_response(error, "FATAL"))
+        self._close()
+
+    def _close(self) -> None:
+        self._flush()
+        self._input.clear()
+        self.io.close()
+        self.connection_lost()
+
+    def _cancel_timers(self) -> None:
+        self._cancel_timer()
+        if self._idle_timer is not None:
+            self._idle_timer()
+            self._idle_timer = None
+
+    # --- output: the Sink ------------------------------------------------------
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _flush(self) -> None:
+        if self._out:
+            self.io.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
+            self._sent += self._out_bytes
+            self._out.clear()
+            self._out_bytes = 0
+
+    def position(self) -> int:
+        return self._sent + self._out_bytes
+
+    def rewind(self, position: int) -> bool:
+        if position < self._sent:
+            return False
+        excess = self._sent + self._out_bytes - position
+        while excess > 0:
+            last = self._out.pop()
+            if len(last) > excess:
+                last = last[: len(last) - excess]
+                self._out.append(last)
+                self._out_bytes -= excess
+                return True
+            excess -= len(last)
+            self._out_bytes -= len(last)
+        return True
+
+    def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings) -> RowEncoder:
+        return row_encoder([column.type for column in columns], formats, settings)
+
+    def describe(self, columns: Sequence[ResultColumn] | None, formats: Sequence[int] = ()) -> None:
+        if columns is None:
+            self._put(encode.NO_DATA)
+            return
+        kept = self._descriptions.get(id(columns))
+        if kept is not None and kept[0] is columns and kept[1] == formats:
+            self._put(kept[2])
+            return
+        data = encode.row_description(columns, formats)
+        if len(self._descriptions) > 1000:
+            self._descriptions.clear()
+        self._descriptions[id(columns)] = (columns, tuple(formats), data)
+        self._put(data)
+
+    def rows(self, encoded: bytes, count: int) -> None:
+        self._out.append(encoded)
+        self._out_bytes += len(encoded)
+        if self._out_bytes >= OUTPUT_FLUSH_BYTES:
+            self._flush()
+
+    def complete(self, tag: str) -> None:
+        self._put(encode.command_complete(tag))
+
+    def empty(self) -> None:
+        self._put(encode.EMPTY_QUERY)
+
+    def suspended(self) -> None:
+        self._put(encode.PORTAL_SUSPENDED)
+
+    def notice(self, severity: str, error: MeridianError) -> None:
+        self._put(encode.notice_response(error, severity))
+
+    def parameter_status(self, name: str, value: str) -> None:
+        if self.session is not None:
+            self._put(encode.parameter_status(name, value))
+
+    def notification(self, pid: int, channel: str, payload: str) -> None:
+        self._put(encode.notification(pid, channel, payload))
+        if not self._busy and self.session is not None and self.session.transaction_status == "I":
+            self._flush()
+
+    async def drain(self) -> None:
+        self._flush()
+        if self.state == "closed":
+            raise QueryCanceled("client connection lost")
+        if self.full:
+            self._drain_waiter = self.scheduler.waiter()
+            await self._drain_waiter.wait()
+
+    # --- COPY ------------------------------------------------------------------
+
+    def copy_in(self, overall_format: int, column_formats: Sequence[int]) -> None:
+        self._put(encode.copy_response(b"G", overall_format, column_formats))
+        self._copy = []
+        self._copy_bytes = 0
+        self._flush()
+
+    async def read_copy(self) -> bytes | None:
+        assert self._copy is not None
+        if not self._copy:
+            self._process_copy_input()
+        while not self._copy:
+            self._copy_waiter = self.scheduler.waiter()
+            await self._copy_waiter.wait()
+            self._copy_waiter = None
+        item = self._copy.pop(0)
+        if isinstance(item, MeridianError):
+            self._copy = None
+            raise item
+        if item is None:
+            self._copy = None
+            return None
+        self._copy_bytes -= len(item)
+        if self._reading_paused and self._copy_bytes <= COPY_QUEUE_BYTES_MAX // 2:
+            self._reading_paused = False
+            self.io.resume_reading()
+        return item
+
+    def _process_copy_input(self) -> None:
+        """Takes what already waits in the input buffer, up to the queue's bound."""
+        while self._copy is not None and self._copy_bytes < COPY_QUEUE_BYTES_MAX and self._next_message():
+            if self._copy and (self._copy[-1] is None or isinstance(self._copy[-1], MeridianError)):
+                return
+
+    def end_copy(self) -> None:
+        """The session gave up on a COPY: what the client still sends of it is dropped."""
+        self._copy = None
+
+    def _copy_message(self, kind: int, body: bytes) -> None:
+        assert self._copy is not None
+        if kind == 100:
+            self._copy.append(body)
+            self._copy_bytes += len(body)
+            if self._copy_bytes > COPY_QUEUE_BYTES_MAX and not self._reading_paused:
+                self._reading_paused = True
+                self.io.pause_reading()
+        elif kind == 99:
+            self._copy.append(None)
+        elif kind == 102:
+            reason, _ = frontend.text_at(body, 0)
+            self._copy.append(QueryCanceled(f"COPY from stdin failed: {reason}"))
+        elif kind not in COPY_IN_KINDS:
+            self._copy.append(SqlError(f"unexpected message type 0x{kind:02X} during COPY from stdin", sqlstate="08P01"))
+        if self._copy_waiter is not None and self._copy:
+            self._copy_waiter.wake()
+
+    def copy_out(self, overall_format: int, column_formats: Sequence[int]) -> None:
+        self._put(encode.copy_response(b"H", overall_format, column_formats))
+
+    def copy_data(self, chunk: bytes) -> None:
+        self._put(encode.copy_data(chunk))
+        if self._out_bytes >= OUTPUT_FLUSH_BYTES:
+            self._flush()
+
+    def copy_done(self) -> None:
+        self._put(encode.COPY_DONE)
+
+
+async def _finish(connection: Connection, kind: int, pending: Awaitable[Any]) -> None:
+    """Awaits a handler's work and answers for it, whatever happens."""
+    try:
+        await pending
+    except MeridianError as error:
+        failure: MeridianError = error
+    except RecursionError:
+        failure = SqlError("statement is too complex", sqlstate="54001", hint="stack depth limit exceeded")
+    except Exception as bug:
+        failure = connection._internal(bug)
+    else:
+        if connection.session is not None:
+            connection._finished(kind, connection.session)
+        return
+    connection.end_copy()
+    await _fail(connection, kind, failure)
+
+
+async def _fail(connection: Connection, kind: int, error: MeridianError) -> None:
+    connection._put(encode.error_response(error))
+    session = connection.session
+    if session is None:
+        return
+    if kind not in (81, 83):
+        connection._skipping = True
+    try:
+        pending = session.fail(error)
+        if pending is not None:
+            await pending
+    except Exception as bug:
+        connection._fatal(connection._internal(bug))
+        return
+    if kind in (81, 83):
+        connection._ready(session)
+
+
+async def _awaited(pending: Awaitable[Any]) -> None:
+    await pending
+
+
+Handler = Callable[[Connection, SessionApi, bytes], "Coroutine[Any, Any, Any] | None"]
+_HANDLERS: Final[dict[int, Handler]] = {
+    ord("Q"): Connection._on_query,
+    ord("P"): Connection._on_parse,
+    ord("B"): Connection._on_bind,
+    ord("D"): Connection._on_describe,
+    ord("E"): Connection._on_execute,
+    ord("C"): Connection._on_close,
+    ord("S"): Connection._on_sync,
+    ord("H"): Connection._on_flush,
+    ord("X"): Connection._on_terminate,
+    ord("F"): Connection._on_function_call,
+    ord("d"): Connection._on_late_copy,
+    ord("c"): Connection._on_late_copy,
+    ord("f"): Connection._on_late_copy,
+}
