@@ -1,0 +1,34 @@
+"""Compiled point plans: a statement on one row, or a short range, as one generated function.
+
+    run(txn, params, ctx) -> rows            usual case: no cursor, no stream, no coroutine
+                          -> awaitable       where the transaction must wait
+
+``planner.optimize.fast_plan`` writes the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from base.eager import Eager
+from planner.context import ExecContext
+from planner.exec.runtime import Row
+from txn.transaction import Txn
+
+FastRun = Callable[[Txn, tuple[Any, ...], ExecContext], Eager[list[Row]]]
+
+
+class FastPlan:
+    """A compiled statement; ``affected`` rows are the length of the result if there is no RETURNING."""
+
+    __slots__ = ("kind", "returns_rows", "run", "source")
+
+    def __init__(self, kind: str, run: FastRun, returns_rows: bool, source: str) -> None:
+        self.kind = kind
+        """point, range, insert, update, delete."""
+        self.run = run
+        """Rows of the result; for writes without RETURNING one empty tuple per row written."""
+        self.returns_rows = returns_rows
+        self.source = source
+        """The generated source, for tests and for reading."""

@@ -1,0 +1,208 @@
+"""INSERT, UPDATE and DELETE as operators: run to the end at the first ``next``, then give RETURNING rows.
+
+UPDATE, DELETE and INSERT from a query first read their whole input, so that no row is
+found twice because it was moved (the Halloween problem); VALUES stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.access import TableAccess
+from planner.exec.relational import UnaryOperator
+from planner.exec.runtime import BATCH_ROWS, Buffered, Operator, Row, Rows, RowsFunction, Run, Stream, account, drain, evaluate
+from planner.exec.upsert import Upsert
+from planner.exec.write import TableWriter
+
+
+class ModifyOp(UnaryOperator):
+    """Base: the writer, RETURNING, and whether rows count for the command tag (not in CTEs)."""
+
+    verb = ""
+
+    def __init__(self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None) -> None:
+        self.input = input
+        self.writer = writer
+        self.columns = columns
+        self.returning = returning
+        self.counts = True
+
+    def title(self) -> str:
+        return f"{self.verb} on {self.writer.access.desc.name}"
+
+
+class ModifyStream(Buffered):
+    """Shared by the three: counts, gathers RETURNING, ends the statement."""
+
+    def __init__(self, operator: ModifyOp, run: Run) -> None:
+        super().__init__()
+        self.operator = operator
+        self.run = run
+        self.returned: Rows = []
+
+    async def give(self, rows: Rows, count: int) -> None:
+        """Counts written rows; ``rows`` are what RETURNING expressions see."""
+        if self.operator.counts:
+            self.run.affected += count
+        if self.operator.returning is not None and rows:
+            out = await evaluate(self.operator.returning, rows, self.run)
+            account(self.run.ctx, out)
+            self.returned += out
+
+    async def end(self) -> Rows:
+        await self.run.finish_statement()
+        return self.returned
+
+
+class InsertOp(ModifyOp):
+    """``arrange`` makes complete rows (attnum order, None for generated columns) of input rows."""
+
+    verb = "Insert"
+
+    def __init__(
+        self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None,
+        arrange: RowsFunction, streams: bool, upsert: Upsert | None,
+    ) -> None:  # fmt: skip
+        super().__init__(input, writer, columns, returning)
+        self.arrange = arrange
+        self.streams = streams
+        self.upsert = upsert
+
+    def open(self, run: Run) -> Stream:
+        return InsertStream(self, run)
+
+    def details(self) -> list[tuple[str, Any]]:
+        if self.upsert is None:
+            return []
+        return [("Conflict Resolution", "UPDATE" if self.upsert.update is not None else "NOTHING")]
+
+
+class InsertStream(ModifyStream):
+    operator: InsertOp
+
+    async def fill(self) -> Rows:
+        operator, run = self.operator, self.run
+        input = run.open(operator.input)
+        if operator.streams:
+            while batch := await input.next():
+                await self._write(batch)
+        else:
+            rows = await drain(input, run)
+            for at in range(0, len(rows), BATCH_ROWS):
+                await self._write(rows[at : at + BATCH_ROWS])
+        input.close()
+        return await self.end()
+
+    async def _write(self, batch: Rows) -> None:
+        operator, run = self.operator, self.run
+        rows = operator.arrange(batch, run.frame, run.ctx)
+        rows = await operator.writer.complete(rows, run)
+        if operator.upsert is not None:
+            rows = await operator.upsert.apply(rows, run)
+        else:
+            await operator.writer.insert(rows, run)
+        await self.give(rows, len(rows))
+        run.ctx.check_interrupt()
+
+
+class UpdateOp(ModifyOp):
+    """``old_of`` picks the old row out of the input, ``new_of`` computes the new one."""
+
+    verb = "Update"
+
+    def __init__(
+        self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None,
+        old_of: RowsFunction, new_of: RowsFunction,
+    ) -> None:  # fmt: skip
+        super().__init__(input, writer, columns, returning)
+        self.old_of = old_of
+        self.new_of = new_of
+
+    def open(self, run: Run) -> Stream:
+        return UpdateStream(self, run)
+
+
+class UpdateStream(ModifyStream):
+    operator: UpdateOp
+
+    async def fill(self) -> Rows:
+        operator, run = self.operator, self.run
+        rows = await drain(run.open(operator.input), run)
+        seen: set[bytes] = set()
+        for at in range(0, len(rows), BATCH_ROWS):
+            await self._write(rows[at : at + BATCH_ROWS], seen)
+        return await self.end()
+
+    async def _write(self, batch: Rows, seen: set[bytes]) -> None:
+        operator, run = self.operator, self.run
+        old = operator.old_of(batch, run.frame, run.ctx)
+        batch, old = first_of_each(batch, old, operator.writer.access, seen)
+        if not batch:
+            return
+        new = await evaluate(operator.new_of, batch, run)
+        new = await operator.writer.complete(new, run)
+        await operator.writer.update(old, new, run)
+        await self.give([after + row for after, row in zip(new, batch)] if operator.returning is not None else [], len(new))
+        run.ctx.check_interrupt()
+
+
+def first_of_each(batch: Rows, old: Rows, access: TableAccess, seen: set[bytes]) -> tuple[Rows, Rows]:
+    """Drops rows already written by this statement (the first match wins) and rows made of NULLs by outer joins."""
+    at = access.position[access.key_attnums[0]]
+    kept_batch: Rows = []
+    kept_old: Rows = []
+    for row, before in zip(batch, old):
+        if before[at] is None:
+            continue
+        key = access.key_of_row(before)
+        if key not in seen:
+            seen.add(key)
+            kept_batch.append(row)
+            kept_old.append(before)
+    return kept_batch, kept_old
+
+
+class DeleteOp(ModifyOp):
+    """``old_of`` picks the old row out of the input."""
+
+    verb = "Delete"
+
+    def __init__(self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None, old_of: RowsFunction) -> None:
+        super().__init__(input, writer, columns, returning)
+        self.old_of = old_of
+
+    def open(self, run: Run) -> Stream:
+        return DeleteStream(self, run)
+
+
+class DeleteStream(ModifyStream):
+    operator: DeleteOp
+
+    async def fill(self) -> Rows:
+        operator, run = self.operator, self.run
+        rows = await drain(run.open(operator.input), run)
+        seen: set[bytes] = set()
+        for at in range(0, len(rows), BATCH_ROWS):
+            batch = rows[at : at + BATCH_ROWS]
+            old = operator.old_of(batch, run.frame, run.ctx)
+            batch, old = first_of_each(batch, old, operator.writer.access, seen)
+            if batch:
+                await operator.writer.delete(old, run)
+                await self.give(batch, len(batch))
+            run.ctx.check_interrupt()
+        return await self.end()
+
+
+def arrange_rows(positions: list[int | None]) -> RowsFunction:
+    """Reorders input rows to table order; None marks a column computed later."""
+
+    def arrange(rows: Rows, frame: Any, ctx: Any) -> Rows:
+        return [tuple([None if at is None else row[at] for at in positions]) for row in rows]
+
+    if positions == list(range(len(positions))):
+        return lambda rows, frame, ctx: rows
+    return arrange
+
+
+Pair = tuple[Row, Row]
+

@@ -1,0 +1,271 @@
+"""Writing rows of one table: constraints, unique checks, index entries, then foreign keys.
+
+    rows -> generated columns -> NOT NULL -> CHECK -> keys and entries
+         -> one locking get of every unique key of the batch -> 23505 or puts and deletes -> foreign keys
+
+Old and new index entries of a row are always computed from the same two row versions
+(reliability 89), the old one being the version that was read under the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from base.errors import MeridianError, error
+from kvtier.messages import Lock, Wait
+from planner.access import IndexAccess, TableAccess, check_key
+from planner.context import ExecContext
+from planner.exec.datums import datum_text
+from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
+from planner.exec.scan import get_many
+from planner.nodes import TableExprs
+
+Entry = tuple[bytes, bytes, bool]
+"""Key, value, and whether the key must be the only one of its kind."""
+GETS_MAX: Final = 4096
+"""Keys per batch of unique checks."""
+
+
+def failing_row(row: Row, access: TableAccess, ctx: ExecContext) -> str:
+    """PostgreSQL's detail of a row that breaks a constraint; long values are cut at 64 characters as there."""
+    shown = []
+    for attnum, value in zip(access.attnums, row):
+        if access.columns[attnum].hidden:
+            continue
+        text = "null" if value is None else datum_text(value, access.types[attnum], ctx)
+        shown.append(text if len(text) <= 64 else text[:64] + "...")
+    return f"Failing row contains ({', '.join(shown)})."
+
+
+class IndexWriter:
+    """Makes the entries of one secondary index."""
+
+    def __init__(self, index: IndexAccess, predicate: RowsFunction | None, computed: RowsFunction | None, names: list[str]) -> None:
+        self.index = index
+        self.predicate = predicate
+        """Partial index: rows for which the predicate is true, as one-column rows of booleans."""
+        self.computed = computed
+        """Values of expression columns."""
+        self.names = names
+        """Column names, or expression texts, for error details."""
+
+    async def entries(self, rows: Rows, run: Run) -> list[Entry | None]:
+        """One entry per row; None for rows outside a partial index."""
+        index = self.index
+        computed = await evaluate(self.computed, rows, run) if self.computed is not None else [()] * len(rows)
+        members = await evaluate(self.predicate, rows, run) if self.predicate is not None else None
+        out: list[Entry | None] = []
+        for i, row in enumerate(rows):
+            if members is not None and members[i][0] is not True:
+                out.append(None)
+                continue
+            key, value = index.entry(row, computed[i])
+            check_key(key, index)
+            out.append((key, value, index.is_unique and index.is_checked(index.values(row, computed[i]))))
+        return out
+
+
+class TableWriter:
+    """Writes complete rows (every column, attnum order) of one table."""
+
+    def __init__(self, access: TableAccess, exprs: TableExprs) -> None:
+        self.access = access
+        self.exprs = exprs
+        self.generated: list[tuple[int, RowsFunction]] = []
+        """(position, function giving one-column rows)."""
+        self.required = [(access.position[c.id], c.name) for c in access.desc.columns if not c.nullable]
+        self.checks: list[tuple[str, RowsFunction]] = []
+        """(name, function giving one-column rows): FALSE breaks the constraint."""
+        self.indexes: list[IndexWriter] = []
+        self.outbound: list[Any] = []
+        """foreign.OutboundKey of this table's foreign keys."""
+        self.inbound: list[Any] = []
+        """foreign.InboundKey of keys that reference this table."""
+        self.presence = access.projection(())
+
+    # --- rows
+
+    async def complete(self, rows: Rows, run: Run) -> Rows:
+        """Computes generated columns, then tests NOT NULL and CHECK."""
+        for position, function in self.generated:
+            values = await evaluate(function, rows, run)
+            rows = [(*row[:position], value[0], *row[position + 1 :]) for row, value in zip(rows, values)]
+        for position, name in self.required:
+            for row in rows:
+                if row[position] is None:
+                    raise self._null_error(row, name, run.ctx)
+        for name, function in self.checks:
+            for row, verdict in zip(rows, await evaluate(function, rows, run)):
+                if verdict[0] is False:
+                    raise self._check_error(row, name, run.ctx)
+        return rows
+
+    def _null_error(self, row: Row, column: str, ctx: ExecContext) -> MeridianError:
+        table = self.access.desc.name
+        message = f'null value in column "{column}" of relation "{table}" violates not-null constraint'
+        return error("23502", message, detail=failing_row(row, self.access, ctx), table=table, column=column)
+
+    def _check_error(self, row: Row, name: str, ctx: ExecContext) -> MeridianError:
+        table = self.access.desc.name
+        message = f'new row for relation "{table}" violates check constraint "{name}"'
+        return error("23514", message, detail=failing_row(row, self.access, ctx), table=table, constraint=name)
+
+    async def entries(self, rows: Rows, run: Run) -> list[list[Entry | None]]:
+        """Entries by index, then by row."""
+        return [await index.entries(rows, run) for index in self.indexes]
+
+    # --- unique keys
+
+    async def present(self, keys: Sequence[bytes], run: Run) -> dict[bytes, Any]:
+        """Locks the keys; the values of those that exist, writes held back included."""
+        found: dict[bytes, Any] = {}
+        distinct = list(dict.fromkeys(keys))
+        for at in range(0, len(distinct), GETS_MAX):
+            part = distinct[at : at + GETS_MAX]
+            for key, value in zip(part, await get_many(run, part, Lock.EXCLUSIVE, Wait.BLOCK, b"")):
+                if value is not None:
+                    found[key] = value
+        if run.held:
+            for key in distinct:
+                if key in run.held:
+                    value = run.held[key]
+                    found.pop(key, None)
+                    if value is not None:
+                        found[key] = value
+        return found
+
+    def duplicate(self, row: Row, index: IndexAccess, computed: Row, names: list[str], ctx: ExecContext) -> MeridianError:
+        """The 23505 of a row."""
+        values = index.values(row, computed)
+        types = [index.columns[i].type for i in range(index.width)]
+        texts = ["null" if v is None else datum_text(v, t, ctx) for v, t in zip(values, types)]
+        table = self.access.desc.name
+        return error(
+            "23505",
+            f'duplicate key value violates unique constraint "{index.desc.name}"',
+            detail=f"Key ({', '.join(names)})=({', '.join(texts)}) already exists.",
+            table=table,
+            constraint=index.desc.name,
+        )
+
+    def key_names(self) -> list[str]:
+        return [self.access.columns[attnum].name for attnum in self.access.key_attnums]
+
+    async def duplicate_of(self, row: Row, at: int, run: Run) -> MeridianError:
+        """The 23505 of a row at index number ``at`` of ``indexes``; -1 is the primary key."""
+        if at < 0:
+            return self.duplicate(row, self.access.primary, (), self.key_names(), run.ctx)
+        writer = self.indexes[at]
+        computed = (await evaluate(writer.computed, [row], run))[0] if writer.computed is not None else ()
+        return self.duplicate(row, writer.index, computed, writer.names, run.ctx)
+
+    # --- changes
+
+    async def insert(self, rows: Rows, run: Run) -> None:
+        """Inserts completed rows; 23505 if a unique key exists already."""
+        access = self.access
+        keys = [access.key_of_row(row) for row in rows]
+        for key in keys:
+            check_key(key, access.primary)
+        entries = await self.entries(rows, run)
+        wanted = list(keys)
+        for part in entries:
+            wanted += [entry[0] for entry in part if entry is not None and entry[2]]
+        taken: Any = await self.present(wanted, run)
+        for i, row in enumerate(rows):
+            if keys[i] in taken:
+                raise await self.duplicate_of(row, -1, run)
+            taken[keys[i]] = b""
+            for at, part in enumerate(entries):
+                entry = part[i]
+                if entry is not None and entry[2]:
+                    if entry[0] in taken:
+                        raise await self.duplicate_of(row, at, run)
+                    taken[entry[0]] = b""
+        self.put_rows(rows, keys, entries, run)
+        await run.flush()
+        for foreign in self.outbound:
+            await foreign.check(rows, run)
+
+    def put_rows(self, rows: Rows, keys: list[bytes], entries: list[list[Entry | None]], run: Run) -> None:
+        """Puts rows and their entries."""
+        value_of_row = self.access.value_of_row
+        for key, row in zip(keys, rows):
+            run.put(key, value_of_row(row))
+        for writer, part in zip(self.indexes, entries):
+            if writer.index.takes_puts:
+                for entry in part:
+                    if entry is not None:
+                        run.put(entry[0], entry[1])
+
+    async def delete(self, rows: Rows, run: Run) -> None:
+        """Deletes rows that were read under a lock."""
+        access = self.access
+        entries = await self.entries(rows, run)
+        for row in rows:
+            run.delete(access.key_of_row(row))
+        for part in entries:
+            for entry in part:
+                if entry is not None:
+                    run.delete(entry[0])
+        await run.flush()
+        for inbound in self.inbound:
+            await inbound.deleted(rows, run)
+
+    async def update(self, old: Rows, new: Rows, run: Run) -> None:
+        """Replaces rows, read under a lock, by completed new versions."""
+        access = self.access
+        old_keys = [access.key_of_row(row) for row in old]
+        new_keys = [access.key_of_row(row) for row in new]
+        before = await self.entries(old, run)
+        after = await self.entries(new, run)
+        self._delete_old(old_keys, new_keys, before, after, run)
+        await self._check_new(old_keys, new_keys, before, after, new, run)
+        self._put_new(new, new_keys, before, after, run)
+        await run.flush()
+        for foreign in self.outbound:
+            await foreign.check_changed(old, new, run)
+        for inbound in self.inbound:
+            await inbound.updated(old, new, run)
+
+    def _delete_old(self, old_keys: list[bytes], new_keys: list[bytes], before: list[list[Entry | None]], after: list[list[Entry | None]], run: Run) -> None:
+        for old_key, new_key in zip(old_keys, new_keys):
+            if old_key != new_key:
+                run.delete(old_key)
+        for old_part, new_part in zip(before, after):
+            for old_entry, new_entry in zip(old_part, new_part):
+                if old_entry is not None and (new_entry is None or new_entry[0] != old_entry[0]):
+                    run.delete(old_entry[0])
+
+    async def _check_new(
+        self, old_keys: list[bytes], new_keys: list[bytes], before: list[list[Entry | None]], after: list[list[Entry | None]], new: Rows, run: Run
+    ) -> None:
+        claims: list[tuple[bytes, int, int]] = []
+        """(key, row number, index number) of every key a row did not have before."""
+        for i in range(len(new)):
+            if old_keys[i] != new_keys[i]:
+                check_key(new_keys[i], self.access.primary)
+                claims.append((new_keys[i], i, -1))
+            for at, part in enumerate(after):
+                entry, was = part[i], before[at][i]
+                if entry is not None and entry[2] and (was is None or was[0] != entry[0]):
+                    claims.append((entry[0], i, at))
+        if not claims:
+            return
+        taken = await self.present([key for key, _, _ in claims], run)
+        for key, i, at in claims:
+            if key in taken:
+                raise await self.duplicate_of(new[i], at, run)
+            taken[key] = b""
+
+    def _put_new(self, new: Rows, new_keys: list[bytes], before: list[list[Entry | None]], after: list[list[Entry | None]], run: Run) -> None:
+        value_of_row = self.access.value_of_row
+        for key, row in zip(new_keys, new):
+            run.put(key, value_of_row(row))
+        for at, writer in enumerate(self.indexes):
+            if not writer.index.takes_puts:
+                continue
+            for old_entry, new_entry in zip(before[at], after[at]):
+                if new_entry is not None and (old_entry is None or old_entry[:2] != new_entry[:2]):
+                    run.put(new_entry[0], new_entry[1])
