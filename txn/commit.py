@@ -130,6 +130,8 @@ class Committer(Reader):
             if buffer.spans:
                 return False
             keys += buffer.entries
+        if self._meta is not None and self._meta.anchor:
+            keys.append(self._meta.anchor)  # EndTxn goes there.
         return self._coordinator.kv.is_local(keys + self._commit_key_row())
 
     def _commit_reads(self) -> Eager[int]:
@@ -207,6 +209,9 @@ class Committer(Reader):
         self._commit_attempts += 1
         if isinstance(error, WriteTooOld) and self._commit_attempts < self._coordinator.settings.commit_attempts_max:
             return self._commit_one_phase_again(error)
+        if self._state == AMBIGUOUS:
+            # Without a record there is nothing an abort could undo: it only frees the locks.
+            self._release(TxnStatus.ABORTED)
         raise failure
 
     async def _commit_one_phase_again(self, error: WriteTooOld) -> int:

@@ -215,6 +215,8 @@ class Transaction(Committer):
             self._lock_spans = []
         elif meta is not None:
             meta.epoch += 1
+            if not self._is_locked:
+                meta.anchor = b""
             meta.priority = self._priority
 
 

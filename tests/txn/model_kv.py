@@ -244,6 +244,7 @@ class ModelKv(Kv):
                     if again.key != request.key:  # to the end of the other key's queue
                         self.waiting.remove(request)
                         self.waiting.append(request)
+                        self._wake(request.key)
                     blocked = again
         finally:
             self.waiting.remove(request)

@@ -17,13 +17,13 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import Any
 
+from model_kv import ModelKv
+
 from base.errors import MeridianError, Retryable
 from kvtier.messages import SKIPPED, Isolation, Lock, Wait
 from sim.loop import Loop
 from txn.coordinator import Coordinator, Transaction
 from txn.settings import TxnSettings
-
-from model_kv import ModelKv
 
 RC, RR, SER = Isolation.READ_COMMITTED, Isolation.REPEATABLE_READ, Isolation.SERIALIZABLE
 
