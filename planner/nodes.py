@@ -392,7 +392,7 @@ class TableExprs:
     index id -> one Expr or None per key column; ``generated``: attnum -> Expr.
     """
 
-    __slots__ = ("checks", "generated", "index_exprs", "index_predicates", "row")
+    __slots__ = ("checks", "defaults", "generated", "index_exprs", "index_predicates", "row")
 
     def __init__(self, row: tuple[int, ...]) -> None:
         self.row = row
@@ -400,6 +400,8 @@ class TableExprs:
         self.index_predicates: dict[int, Expr] = {}
         self.index_exprs: dict[int, tuple[Expr | None, ...]] = {}
         self.generated: dict[int, Expr] = {}
+        self.defaults: dict[int, Expr] = {}
+        """attnum -> default, of tables reached by ON .. SET DEFAULT."""
 
 
 class Insert(_Unary):
