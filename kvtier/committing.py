@@ -53,6 +53,7 @@ class OnePhase:
         "_commit_ts",
         "_end",
         "_is_first_committer",
+        "_lock_states",
         "_owner",
         "_read_ts",
         "_reader",
@@ -65,6 +66,7 @@ class OnePhase:
     def __init__(self, state: StoreState, batch: Batch, end: EndTxn | None) -> None:
         txn = batch.txn
         self._state = state
+        self._lock_states = state.locks.states
         self._batch = batch
         self._txn = txn
         self._end = end
@@ -84,15 +86,16 @@ class OnePhase:
 
     def evaluate(self) -> tuple[list[Any], Change]:
         """Returns the results and what is to be done."""
-        results: list[Any] = []
+        ops = self._batch.ops
+        results: list[Any] = [None] * len(ops)
         must_refresh = False
-        for op in self._batch.ops:
+        write = self._write
+        for index, op in enumerate(ops):
             cls = op.__class__
-            result: Any = None
             if cls is Put:
-                self._write(op.key, op.value)  # type: ignore[union-attr]  # the class was tested
+                write(op.key, op.value)  # type: ignore[union-attr]  # the class was tested
             elif cls is Delete:
-                self._write(op.key, None)  # type: ignore[union-attr]  # the class was tested
+                write(op.key, None)  # type: ignore[union-attr]  # the class was tested
             elif cls is Refresh:
                 must_refresh = True
             elif cls is ConditionalPut:
@@ -100,10 +103,9 @@ class OnePhase:
             elif cls is DeleteSpan:
                 self._delete_span(op)  # type: ignore[arg-type]  # the class was tested
             elif cls is Get or cls is Scan:
-                result = self._read(op)  # type: ignore[arg-type]  # the class was tested
+                results[index] = self._read(op)  # type: ignore[arg-type]  # the class was tested
             else:
                 assert cls is EndTxn, op
-            results.append(result)
         self._decide(must_refresh)
         return results, self._build()
 
@@ -111,17 +113,12 @@ class OnePhase:
 
     def _write(self, key: bytes, value: bytes | None) -> None:
         """Decides one key's write; moves the commit timestamp above what is in its way."""
-        state = self._state
-        lock = state.locks.states.get(key)
+        lock = self._lock_states.get(key)
         if lock is not None and lock.newest_ts >= 0 and lock.exclusive == self._owner:
             newest_ts = lock.newest_ts
             newest_size = lock.newest_size
         else:
-            newest_ts, newest_size = newest_for_write(state, key, self._owner)
-        self._move_above(key, newest_ts)
-        self._writes[key] = (value, newest_size)
-
-    def _move_above(self, key: bytes, newest_ts: int) -> None:
+            newest_ts, newest_size = newest_for_write(self._state, key, self._owner)
         if newest_ts > self._read_ts and self._is_first_committer:
             raise WriteTooOld(key, newest_ts)
         if newest_ts >= self._commit_ts:
@@ -129,6 +126,7 @@ class OnePhase:
         read_ts, reader = self._state.tscache.get_max(key)
         if read_ts >= self._commit_ts:
             self._commit_ts = read_ts if reader and reader == self._owner else read_ts + 1
+        self._writes[key] = (value, newest_size)
 
     def _write_conditionally(self, op: ConditionalPut) -> None:
         """WriteTooOld goes before ConditionFailed (reliability 20)."""
@@ -212,11 +210,12 @@ class OnePhase:
         change = Change(state.engine.batch())
         change.commit_ts = commit_ts
         batch = change.batch
-        for start, end in self._spans:
-            mvcc.put_range_tombstone(batch, start, end, commit_ts)
-            change.spans.append((start, end))
         tally = Tally(state)
-        tally.add_spans(self._spans)
+        if self._spans:
+            for start, end in self._spans:
+                mvcc.put_range_tombstone(batch, start, end, commit_ts)
+            change.spans = self._spans
+            tally.add_spans(self._spans)
         put_committed(batch, self._writes, commit_ts, tally)
         change.keys = list(self._writes)
         tally.finish(change)

@@ -71,6 +71,27 @@ def read_batch(state: StoreState, batch: Batch) -> Reply:
     return Reply(results, ts, 0, reader.unsynced)
 
 
+def get_locked(state: StoreState, batch: Batch, txn: TxnMeta, op: Get) -> Reply:
+    """Evaluates a batch of one locking Get: the fast path, for a store without intents and a free lock."""
+    key = op.key
+    if state.intents or state.poisoned or not state.locks.acquire(key, txn.id, op.lock):
+        return read_batch(state, batch)
+    value, version_ts = mvcc.newest(state.engine, key, state.tombstones)
+    if op.lock == Lock.EXCLUSIVE:
+        lock = state.locks.states[key]
+        lock.newest_ts = version_ts
+        lock.newest_size = stored_size(value)
+    ts = txn.read_ts
+    if version_ts > ts:
+        if txn.isolation != Isolation.READ_COMMITTED:
+            raise WriteTooOld(key, version_ts)
+        state.tscache.add(key, version_ts, txn.id)
+    else:
+        state.tscache.add(key, ts, txn.id)
+    unsynced = state.unsynced_of(key) if state.unsynced or state.unsynced_span_seq else 0
+    return Reply([value], ts, 0, unsynced)
+
+
 class Reader:
     """One batch's reads: where they read, for whom, and what is left of the limits."""
 

@@ -24,8 +24,8 @@ class StoreSettings(Struct):
     """A transaction without heartbeat for this long is abandoned; anyone may finish it."""
     record_retention_seconds: float = 30.0
     """How long an aborted transaction's record is kept after its last intent is gone."""
-    hlc_bound_seconds: float = 5.0
-    """How far ahead the persisted upper bound of the clock is set (reliability 28)."""
+    hlc_bound_seconds: float = 1.0
+    """The persisted upper bound of the clock is kept between this and twice this ahead (reliability 28)."""
     locks_max: int = 1_000_000
     cache_points_max: int = 200_000
     cache_spans_max: int = 8_192

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from base.eager import Eager
-from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, StorageFailure
+from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, Overloaded, StorageFailure
 from base.hlc import LOGICAL_BITS, Hlc
 from base.seams import CF_LOCAL, Clock, Rng, Scheduler
 from kvtier import administration, mvcc
@@ -51,7 +51,7 @@ from kvtier.messages import (
     TxnStatus,
 )
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
-from kvtier.reading import read_batch
+from kvtier.reading import get_locked, read_batch
 from kvtier.settings import StoreSettings
 from kvtier.state import StoreState
 from kvtier.transactions import commit_key_key
@@ -110,8 +110,13 @@ class Store(Kv):
             self._check_address(batch)
         try:
             ops = batch.ops
-            if len(ops) == 1 and ops[0].__class__ is Get and not ops[0].lock:
-                return self._get(batch, ops[0].key)
+            if len(ops) == 1:
+                op = ops[0]
+                if op.__class__ is Get:
+                    if not op.lock:
+                        return self._get(batch, op.key)
+                    if batch.txn is not None:
+                        return get_locked(self.state, batch, batch.txn, op)
             return self._evaluate(batch)
         except Conflict as conflict:
             return self._wait_and_retry(batch, conflict)
@@ -412,10 +417,16 @@ class Store(Kv):
         It is done while half of the old bound is still ahead, so it is durable before it is
         needed: with the next commit's sync at the latest, which orders before that commit.
         """
-        self._hlc_bound = ts + 2 * self._hlc_step
+        bound = ts + 2 * self._hlc_step
         batch = self.engine.batch()
-        batch.put(CF_LOCAL, HLC_BOUND_KEY, self._hlc_bound.to_bytes(8, "big"))
-        self.engine.write(batch)
+        batch.put(CF_LOCAL, HLC_BOUND_KEY, bound.to_bytes(8, "big"))
+        try:
+            self.engine.write(batch)
+        except Overloaded:
+            if ts >= self._hlc_bound:
+                raise
+            return
+        self._hlc_bound = bound
 
     def close(self) -> None:
         """Persists the clock and closes the engine; nobody may be waiting."""

@@ -8,6 +8,7 @@ from kvtier.change import Change, Conflict
 from kvtier.engine.batch import PUT, OpBatch
 from kvtier.locks import EXCLUSIVE
 from kvtier.mvcc.versions import PLAIN_ABOVE, into_stored, suffix_of
+from kvtier.replica import Replica
 from kvtier.state import StoreState
 
 
@@ -50,42 +51,55 @@ def conflict_over_span(state: StoreState, start: bytes, end: bytes, owner: bytes
 class Tally:
     """The change of the statistics of the ranges a batch writes to."""
 
-    __slots__ = ("_deltas", "_state")
+    __slots__ = ("_delta", "_deltas", "_end", "_start", "_state")
 
     def __init__(self, state: StoreState) -> None:
         self._state = state
-        self._deltas: dict[int, list[int]] = {}
+        self._deltas: dict[int, tuple[Replica, list[int]]] = {}
+        # The range of the last key: the next one is usually in it.
+        self._start = b""
+        self._end = b""
+        self._delta: list[int] = []
+
+    def _find(self, key: bytes) -> list[int]:
+        """Returns the delta of a key's range, and remembers it."""
+        replica = self._state.ranges.find(key)
+        assert replica is not None, key
+        self._start = replica.start
+        self._end = replica.end
+        self._delta = self._of(replica)
+        return self._delta
+
+    def _of(self, replica: Replica) -> list[int]:
+        found = self._deltas.get(replica.range_id)
+        if found is None:
+            found = self._deltas[replica.range_id] = (replica, [0, 0, 0, 0, replica.is_estimate])
+        return found[1]
 
     def add(self, key: bytes, old_size: int, new_size: int) -> None:
         """Counts one new version; a size of -1 is "absent"."""
-        replica = self._state.ranges.find(key)
-        assert replica is not None, key
-        delta = self._deltas.get(replica.range_id)
-        if delta is None:
-            delta = self._deltas[replica.range_id] = [0, 0, 0, 0, replica.is_estimate]
+        delta = self._delta if self._start <= key < self._end else self._find(key)
         size = len(key)
         delta[2] += 1
-        delta[3] += size + 8
         if old_size >= 0:
             delta[0] -= 1
             delta[1] -= size + old_size
         if new_size >= 0:
             delta[0] += 1
             delta[1] += size + new_size
-            delta[3] += new_size
+            delta[3] += size + 8 + new_size
+        else:
+            delta[3] += size + 8
 
     def add_spans(self, spans: list[tuple[bytes, bytes]]) -> None:
         """Notes range tombstones: how much was alive under them nobody counts."""
         for start, end in spans:
             for replica in self._state.ranges.over(start, end):
-                delta = self._deltas.setdefault(replica.range_id, [0, 0, 0, 0, 1])
-                delta[4] = 1
+                self._of(replica)[4] = 1
 
     def finish(self, change: Change) -> None:
         """Adds the new statistics to the change and its batch."""
-        for range_id, delta in self._deltas.items():
-            replica = self._state.ranges.get(range_id)
-            assert replica is not None, range_id
+        for replica, delta in self._deltas.values():
             change.deltas.append((replica, delta))
             change.batch.ops.append((PUT, CF_LOCAL, replica.stats_key, replica.encode_sum(delta)))
 
@@ -96,6 +110,10 @@ def put_committed(batch: OpBatch, writes: dict[bytes, tuple[bytes | None, int]],
     append = batch.ops.append
     add = tally.add
     for key, (value, old_size) in writes.items():
-        stored = into_stored(value)
-        append((PUT, CF_DATA, key + suffix, stored))
-        add(key, old_size, -1 if value is None else len(stored))
+        if value is None:
+            append((PUT, CF_DATA, key + suffix, b""))
+            add(key, old_size, -1)
+        else:
+            stored = value if value > PLAIN_ABOVE else into_stored(value)
+            append((PUT, CF_DATA, key + suffix, stored))
+            add(key, old_size, len(stored))

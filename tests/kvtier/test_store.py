@@ -344,7 +344,9 @@ def test_skip_locked_fills_its_limit_from_later_rows():
     """Job queues: ten workers, each takes one job nobody has."""
     case = Case()
     case.put(**{f"job{n:02}": b"%d" % n for n in range(40)})
-    taken = [list(case.scan("job", "joc", case.txn(), limit=1, lock=EXCLUSIVE, wait=Wait.SKIP))[0] for _ in range(30)]
+    taken = [
+        next(iter(case.scan("job", "joc", case.txn(), limit=1, lock=EXCLUSIVE, wait=Wait.SKIP))) for _ in range(30)
+    ]
     assert taken == [f"job{n:02}" for n in range(30)]
     last = list(case.scan("job", "joc", case.txn(), limit=2, reverse=True, lock=EXCLUSIVE, wait=Wait.SKIP))
     assert last == ["job39", "job38"]
