@@ -26,7 +26,9 @@ _ESCAPED: Final = re.compile(r'(["\\])')
 _LENGTH: Final = struct.Struct(">i")
 _HEADER: Final = struct.Struct(">iiI")
 _DIMENSION: Final = struct.Struct(">ii")
-_DIMENSION_TEXT: Final = re.compile(r"[ \t\n\v\f\r]*\[([^\]:]*)(?::([^\]]*))?\]")
+_VECTOR_ITEM: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")
+_BOUND: Final = re.compile(r"[-+0-9]*")
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,12}")
 
 
 def _malformed(text: str, detail: str) -> MeridianError:
@@ -83,16 +85,13 @@ class ArrayReader:
         """``[1:2][3]=``."""
         bounds: list[tuple[int, int]] = []
         while True:
-            match = _DIMENSION_TEXT.match(self.text, self.at)
-            if match is None:
+            self._skip()
+            if self._peek() != "[":
                 break
             if len(bounds) >= DIMENSIONS_MAX:
                 raise _too_many_dimensions(DIMENSIONS_MAX + 1)
-            bounds.append(self._bound(match))
-            self.at = match.end()
-        self._skip()
-        if self._peek() == "[":
-            raise _malformed(self.text, '"[" must introduce explicitly-specified array dimensions.')
+            self.at += 1
+            bounds.append(self._bound())
         if not bounds:
             return None
         if self._peek() != "=":
@@ -100,16 +99,27 @@ class ArrayReader:
         self.at += 1
         return bounds
 
-    def _bound(self, match: re.Match[str]) -> tuple[int, int]:
-        numbers = [part for part in match.groups() if part is not None]
-        for part in numbers:
-            if not re.fullmatch(r"[+-]?[0-9]{1,12}", part):
-                detail = "Missing array dimension value." if not part else 'Missing "]" after array dimensions.'
-                raise _malformed(self.text, detail)
-        lower, upper = (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else (1, int(numbers[0]))
+    def _bound(self) -> tuple[int, int]:
+        first = self._bound_number('"[" must introduce explicitly-specified array dimensions.')
+        lower, upper = 1, first
+        if self._peek() == ":":
+            self.at += 1
+            lower, upper = first, self._bound_number("Missing array dimension value.")
+        if self._peek() != "]":
+            raise _malformed(self.text, 'Missing "]" after array dimensions.')
+        self.at += 1
         if upper < lower:
             raise error("2202E", "upper bound cannot be less than lower bound")
         return lower, upper
+
+    def _bound_number(self, missing: str) -> int:
+        match = _BOUND.match(self.text, self.at)
+        assert match is not None, self.at
+        if not match.group():
+            raise _malformed(self.text, missing)
+        self.at = match.end()
+        number = _INTEGER.match(match.group())
+        return int(number.group()) if number is not None else 0
 
     def _skip(self) -> None:
         text = self.text
@@ -133,9 +143,18 @@ class ArrayReader:
         self._skip()
         if self._peek() == "}":
             self.at += 1
-            return self._empty(depth)
+            if depth > 1:
+                raise self._unexpected("}")
+            self.counts[0] = 0
+            return ()
         items: list[Any] = []
+        holds_arrays = self._peek() == "{"
         while True:
+            c = self._peek()
+            if c == "{" and not holds_arrays:
+                raise self._unexpected(c)
+            if c != "{" and holds_arrays and c not in ("", "}", self.delimiter):
+                raise self._unexpected("x")
             items.append(self._item(depth))
             self._skip()
             c = self._peek()
@@ -143,17 +162,10 @@ class ArrayReader:
             if c == "}":
                 break
             if c != self.delimiter:
-                raise self._unexpected(c)
+                raise self._unexpected("x" if c == '"' else c)
             self._skip()
         self._count(depth, len(items))
         return tuple(items)
-
-    def _empty(self, depth: int) -> tuple[Any, ...]:
-        """``{}``, which nested is allowed only among its like."""
-        if self.depth_of_items or self.counts[depth - 1] > 0:
-            raise self._ragged()
-        self._count(depth, 0)
-        return ()
 
     def _count(self, depth: int, length: int) -> None:
         if self.counts[depth - 1] < 0:
@@ -391,18 +403,21 @@ def vector_parser(is_oid: bool) -> Callable[[str], tuple[int, ...]]:
     """``1 2 3``."""
 
     def parse(text: str) -> tuple[int, ...]:
-        words = text.split()
-        if is_oid:
-            return tuple([_vector_item(word, "oid", True) for word in words])
-        return tuple([_vector_item(word, "smallint", False) for word in words])
+        if not is_oid:
+            return tuple([parse_int2(word) for word in text.split()])
+        items: list[int] = []
+        at = 0
+        while True:
+            match = _VECTOR_ITEM.match(text, at)
+            if match is None:
+                rest = text[at:].lstrip(_BLANKS)
+                if rest:
+                    raise invalid_syntax("oid", rest)
+                return tuple(items)
+            items.append(parse_oid(match.group(1)))
+            at = match.end()
 
     return parse
-
-
-def _vector_item(word: str, name: str, is_oid: bool) -> int:
-    if not word.isascii():
-        raise invalid_syntax(name, word)
-    return parse_oid(word) if is_oid else parse_int2(word)
 
 
 def render_vector(value: tuple[int, ...]) -> str:

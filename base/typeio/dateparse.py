@@ -19,6 +19,7 @@ from base.typeio.datefields import (
     HAS_HOUR,
     HAS_MINUTE,
     HAS_MONTH,
+    HAS_RESERVED,
     HAS_SECOND,
     HAS_SECONDS,
     HAS_TIME,
@@ -76,12 +77,12 @@ class DateTimeReader:
     """One reading: the fields, and what they mean together."""
 
     __slots__ = ("abbreviation", "abbreviation_zone", "fields", "is_bc", "meridian", "named_zone", "now_us", "outcome", "session_zone", "unit",
-                 "with_zone")  # fmt: skip
+                 "wants_zone")  # fmt: skip
 
-    def __init__(self, order: str, with_zone: bool, session_zone: Zone, now_us: NowUs) -> None:
+    def __init__(self, order: str, wants_zone: bool, session_zone: Zone, now_us: NowUs) -> None:
         self.fields = Fields(order)
-        self.with_zone = with_zone
-        """False for types that cannot have a zone at all (time without time zone)."""
+        self.wants_zone = wants_zone
+        """False for types without zone: one that is written is read and dropped, the session's is not asked for."""
         self.session_zone = session_zone
         self.now_us = now_us
         self.outcome = ""
@@ -115,10 +116,10 @@ class DateTimeReader:
             else:
                 mask = self._word(i, field, tokens)
             fields.add(mask)
-        if self.outcome:
-            return
         validate_date(fields, self.is_bc)
         self._apply_meridian()
+        if self.outcome:
+            return
         if fields.found & HAS_DATE != HAS_DATE:
             raise Reject(BAD_FORMAT)
         self._settle_zone(HAS_DATE)
@@ -251,8 +252,6 @@ class DateTimeReader:
         return HAS_ZONE
 
     def _daylight(self) -> int:
-        if not self.with_zone:
-            raise Reject(BAD_FORMAT)
         self.fields.zone -= 3600
         return HAS_DST
 
@@ -260,15 +259,11 @@ class DateTimeReader:
         """An abbreviation; returns 0 if the word is none."""
         fixed = zoneabbreviations.FIXED.get(field)
         if fixed is not None:
-            if not self.with_zone:
-                raise Reject(BAD_FORMAT)
             self.fields.zone = -fixed[0]
             return HAS_ZONE
         name = zoneabbreviations.BY_ZONE.get(field)
         if name is None:
             return 0
-        if not self.with_zone:
-            raise Reject(BAD_FORMAT)
         self.abbreviation = field.upper()
         self.abbreviation_zone = zone_or_error(name)
         return HAS_ZONE
@@ -277,7 +272,8 @@ class DateTimeReader:
         fields = self.fields
         if word in ("epoch", "late", "early"):
             self.outcome = word
-            return HAS_DATE | HAS_TIME | HAS_ZONE
+            return HAS_RESERVED
+        self.outcome = ""
         if word == "zulu":
             fields.set_time(0)
             fields.zone = 0
@@ -326,9 +322,16 @@ class DateTimeReader:
             if has_dst:
                 raise Reject(BAD_FORMAT)
             fields.zone = -self._abbreviated(self.abbreviation_zone)
-        elif not fields.found & HAS_ZONE and self.with_zone:
+        elif not fields.found & HAS_ZONE:
             if has_dst:
                 raise Reject(BAD_FORMAT)
+            if fields.found & HAS_DATE not in (0, HAS_DATE):
+                raise Reject(BAD_FORMAT)
+            if not self.wants_zone:
+                return
+            if self.session_zone.is_fixed:
+                fields.zone = -self.session_zone.at(0)[0]
+                return
             fields.zone = -self.session_zone.offset_of_local(self._local_seconds())
 
     def _abbreviated(self, zone: Zone) -> int:
@@ -361,8 +364,6 @@ class DateTimeReader:
                 self._expect_time()
                 mask = decode_time(fields, field)
             elif kind == TZ:
-                if not self.with_zone:
-                    raise Reject(BAD_FORMAT)
                 fields.zone = decode_offset(field)
                 mask = HAS_ZONE
             elif kind == NUMBER:
@@ -379,8 +380,6 @@ class DateTimeReader:
 
     def _time_date_field(self, i: int, field: str, tokens: list[tuple[int, str]]) -> int:
         fields = self.fields
-        if not self.with_zone:
-            raise Reject(BAD_FORMAT)
         if i == 0 and len(tokens) >= 2 and (tokens[-1][0] == DATE or tokens[1][0] == TIME):
             return decode_date(fields, field, fields.found)
         if field[0].isdecimal():
@@ -394,8 +393,6 @@ class DateTimeReader:
         fields = self.fields
         found = fields.found
         if self.unit:
-            if self.unit in ("julian", "year", "month", "day") and not self.with_zone:
-                raise Reject(BAD_FORMAT)
             return self._labelled_number(field, found)
         point = field.find(".")
         if point >= 0:

@@ -68,7 +68,7 @@ def date_parser(settings: IoSettings, now_us: NowUs) -> Callable[[str], int]:
             year, month, day = int(match.group(1)), int(match.group(2)), int(match.group(3))
             if 1 <= month <= 12 and 1 <= day <= month_length(year, month):
                 return days_from_civil(year, month, day)
-        return _parse_date(text, DateTimeReader(order, True, zone, now_us))
+        return _parse_date(text, DateTimeReader(order, False, zone, now_us))
 
     return parse
 
@@ -99,7 +99,7 @@ def timestamp_parser(settings: IoSettings, now_us: NowUs, with_zone: bool) -> Ca
             value = _fast_timestamp(match, zone if with_zone else None)
             if value is not None:
                 return value
-        return _parse_timestamp(text, DateTimeReader(order, True, zone, now_us), with_zone)
+        return _parse_timestamp(text, DateTimeReader(order, with_zone, zone, now_us), with_zone)
 
     return parse
 
@@ -157,7 +157,7 @@ def time_parser(settings: IoSettings, now_us: NowUs) -> Callable[[str], int]:
     zone = zone_or_error(settings.timezone)
 
     def parse(text: str) -> int:
-        reader = DateTimeReader(order, True, zone, now_us)
+        reader = DateTimeReader(order, False, zone, now_us)
         try:
             reader.read_time(text)
         except Reject as reject:

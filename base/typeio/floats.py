@@ -18,7 +18,6 @@ from typing import Final
 from base.errors import error
 from base.typeio.rejection import invalid_syntax, wrong_length
 
-_BLANKS: Final = " \t\n\v\f\r"
 _FLOAT: Final = re.compile(
     r"[ \t\n\v\f\r]*([+-]?(?:(?P<decimal>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<hex>0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP][+-]?[0-9]+)?)"
@@ -27,6 +26,10 @@ _FLOAT: Final = re.compile(
 _HEX_PREFIX: Final = re.compile(r"[ \t\n\v\f\r]*[+-]?0[xX]")
 _DIGITS_MAX: Final = 2000
 """More significant digits than this cannot change a double; they are cut, keeping one non-zero."""
+_EXACT_INTEGER_MAX: Final = 2.0**53
+_TIE_MAX: Final = 1e41
+"""No larger double has a tie beside it that 17 digits can write: 5**24 does not fit its 54 bits."""
+_SINGLE_NORMAL_MIN: Final = 2.0**-126
 _FLOAT8: Final = struct.Struct(">d")
 _FLOAT4: Final = struct.Struct(">f")
 
@@ -94,49 +97,55 @@ def _nearest_single(double: float, decimal: str) -> float:
     Two roundings differ only where the double lies exactly between two singles while the text does not.
     """
     single = round_to_single(double)
-    if not decimal or single == double or double == 0:
+    if not decimal or single == double or len(decimal) > _DIGITS_MAX:
         return single
-    other = math.nextafter(double, math.inf if single < double else -math.inf)
-    del other
-    step = single - double
-    neighbour = double - step
-    try:
-        if round_to_single(neighbour) != neighbour or len(decimal) > _DIGITS_MAX:
-            return single
-    except OverflowError:
+    other = double - (single - double)
+    if not _is_single(other):
         return single
     exact = Fraction(Decimal(decimal))
     middle = Fraction(double)
     if exact == middle:
         return single
-    return max(single, neighbour) if exact > middle else min(single, neighbour)
+    return max(single, other) if exact > middle else min(single, other)
+
+
+def _is_single(value: float) -> bool:
+    try:
+        return round_to_single(value) == value
+    except OverflowError:
+        return False
 
 
 def render_float8(value: float) -> str:
     """Shortest text; repr is the same digits, with its own idea of when to use an exponent."""
     text = repr(value)
+    if value >= _EXACT_INTEGER_MAX or value <= -_EXACT_INTEGER_MAX:
+        return _render_large(value, text)
     if text.endswith(".0"):
         text = text[:-2]
-        # Python prints 16 digits before the point, PostgreSQL 15.
-        if len(text) > 15 and len(text.lstrip("-")) > 15:
-            return _exponent_form(text)
-        return text
-    if text == "inf":
-        return "Infinity"
-    if text == "-inf":
-        return "-Infinity"
-    if text == "nan":
-        return "NaN"
-    if 1e15 <= abs(value) < 1e16:
+    if value >= 1e15 or value <= -1e15:
         return _exponent_form(text)
-    return text
+    return "NaN" if text == "nan" else text
+
+
+def _render_large(value: float, text: str) -> str:
+    """From 2**53 on: repr may be the middle between two doubles, which reads back only by the rule of
+    ties; PostgreSQL then writes one digit more."""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    if abs(value) < _TIE_MAX:
+        exact, written = int(value), int(Decimal(text))
+        if written != exact and abs(written - exact) * 2 == int(math.ulp(value)):
+            digits = len(text.split("e")[0].replace(".", "").lstrip("-").rstrip("0"))
+            text = format(value, f".{digits}e")
+    return _exponent_form(text) if "e" not in text else text
 
 
 def _exponent_form(text: str) -> str:
     """``1234567890123456`` or ``1234567890123456.5`` as ``1.234567890123456e+15``."""
     sign = "-" if text[0] == "-" else ""
-    whole, _, fraction = text.lstrip("-").partition(".")
-    digits = (whole + fraction).rstrip("0")
+    whole, _, part = text.lstrip("-").partition(".")
+    digits = (whole + part).rstrip("0")
     mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
     return f"{sign}{mantissa}e+{len(whole) - 1:02d}"
 
@@ -147,34 +156,40 @@ def render_float4(value: float) -> str:
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    for digits in range(6, 10):
+    text = ""
+    # Below the normal numbers there is less precision: 1e-45 says all there is.
+    first = 6 if abs(value) >= _SINGLE_NORMAL_MIN else 1
+    for digits in range(first, 10):
         text = format(value, f".{digits}g")
         if _reads_back(text, value):
             break
-    if digits > 6:
-        return _place_single(_closest_shorter(value, text, digits))
-    return text
+        shorter = _lopsided(value, digits)
+        if shorter:
+            text = shorter
+            break
+    return _place_single(text) if value else text
 
 
 def _reads_back(text: str, value: float) -> bool:
+    """True if the nearest single is the value, and not by the rule of ties only."""
+    double = float(text)
     try:
-        return round_to_single(float(text)) == value
+        if round_to_single(double) != value:
+            return False
     except OverflowError:
         return False
+    return double == value or not _is_single(double - (value - double))
 
 
-def _closest_shorter(value: float, text: str, digits: int) -> str:
-    """At powers of two the interval that reads back is lopsided: a shorter neighbour may be inside it."""
-    mantissa, exponent = math.frexp(abs(value))
-    del exponent
-    if mantissa != 0.5:
-        return text
-    shorter = Decimal(format(value, f".{digits - 2}e"))
-    unit = Decimal(1).scaleb(shorter.adjusted() - (digits - 2))
-    for candidate in (shorter + unit.copy_sign(shorter), shorter - unit.copy_sign(shorter)):
-        if _reads_back(str(candidate), value):
-            return str(float(candidate))
-    return text
+def _lopsided(value: float, digits: int) -> str:
+    """At powers of two the numbers that read back reach twice as far up as down: a neighbour of the nearest
+    text of so many digits may be among them."""
+    if math.frexp(abs(value))[0] != 0.5:
+        return ""
+    nearest = Decimal(format(value, f".{digits - 1}e"))
+    unit = Decimal(1).scaleb(nearest.adjusted() - (digits - 1))
+    away = nearest + unit.copy_sign(nearest)
+    return str(away) if _reads_back(str(away), value) else ""
 
 
 def _place_single(text: str) -> str:

@@ -94,6 +94,8 @@ def apply_interval_typmod(value: Interval, typmod: int) -> Interval:
             raise error("22023", f"interval({precision}) precision must be between 0 and 6")
         step = _STEPS[precision]
         us = (us + step // 2) // step * step if us >= 0 else -((-us + step // 2) // step * step)
+        if not -(2**63) <= us < 2**63:
+            raise error("22008", "interval out of range")
     return months, days, us
 
 

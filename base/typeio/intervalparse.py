@@ -162,6 +162,8 @@ def _read_words(text: str, field_range: int, is_sql_standard: bool) -> IntervalF
         if not mask:
             if kind in (TZ, DATE, NUMBER):
                 unit, mask = _number_field(fields, field, unit or _default_unit(field_range), negative)
+                # '1 2' of hours, or '3 4 hours', are days and hours.
+                unit = "day" if unit == "hour" else unit
             else:
                 word, value = UNIT_WORDS.get(field[:TOKEN_LENGTH], (-1, ""))
                 if word == IGNORE:

@@ -17,7 +17,9 @@ DEPTH_MAX: Final = 600
 """Nesting of arrays and objects; every level is a few Python frames."""
 _BLANKS: Final = " \t\n\r"
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_WORD: Final = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff.+-]*")
+_NUMBER_BEGIN: Final = re.compile(r"-?(?:0|[1-9][0-9]*)?(?:(?<=[0-9])\.[0-9]*)?(?:(?<=[0-9])[eE][+-]?[0-9]*)?")
+"""As much as a number goes on, complete or not."""
+_WORD: Final = re.compile(r"[0-9A-Za-z_\x80-\U0010ffff]*")
 _PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]*')
 _HEX4: Final = re.compile(r"[0-9a-fA-F]{4}")
 _ESCAPES: Final = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -139,16 +141,31 @@ class JsonScanner:
     def _scalar(self) -> Any:
         """A number, true, false or null; anything else is an invalid token up to its end."""
         start = self.at
-        match = _WORD.match(self.text, start)
+        text = self.text
+        c = text[start]
+        if c == "-" or "0" <= c <= "9":
+            return self._number()
+        match = _WORD.match(text, start)
         assert match is not None, start
         word = match.group()
-        if word in _WORDS:
-            self.at = match.end()
-            return _WORDS[word]
-        if _NUMBER.fullmatch(word):
-            self.at = match.end()
-            return parse_numeric(word) if self.for_jsonb else 0
-        raise _invalid(f'Token "{word or self.text[start]}" is invalid.')
+        if word not in _WORDS:
+            raise _invalid(f'Token "{word or c}" is invalid.')
+        self.at = match.end()
+        return _WORDS[word]
+
+    def _number(self) -> Any:
+        """An invalid number goes as far as it could be one, and on to the end of the word."""
+        start = self.at
+        match = _NUMBER_BEGIN.match(self.text, start)
+        assert match is not None, start
+        end = match.end()
+        rest = _WORD.match(self.text, end)
+        assert rest is not None, end
+        written = match.group()
+        if rest.group() or _NUMBER.fullmatch(written) is None:
+            raise _invalid(f'Token "{written}{rest.group()}" is invalid.')
+        self.at = end
+        return parse_numeric(written) if self.for_jsonb else 0
 
     # --- strings -------------------------------------------------------------------------
 

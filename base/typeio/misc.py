@@ -51,7 +51,7 @@ _MONEY_DIGITS_MAX: Final = 25
 def parse_money(text: str) -> int:
     """``-$1,234.56``, in the C locale; a third decimal rounds."""
     match = _MONEY.match(text)
-    if match is None or (match.group(4) is None and not match.group(5)):
+    if match is None:
         raise invalid_syntax("money", text)
     opening, minus, inner_minus, whole, part, last_minus, closing = match.groups()
     digits = (whole or "").replace(",", "").lstrip("0")

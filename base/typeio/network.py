@@ -54,7 +54,7 @@ def _parse(text: str, is_cidr: bool) -> Address:
     name = "cidr" if is_cidr else "inet"
     written, slash, prefix_text = text.partition("/")
     data = _ipv6(written) if ":" in written else _ipv4_prefix(written, is_cidr and not slash, is_cidr or bool(slash))
-    if data is None or (slash and not _PREFIX.match(prefix_text)):
+    if data is None or (is_cidr and written.endswith(".")) or (slash and not _PREFIX.match(prefix_text)):
         raise invalid_syntax(name, text)
     address, implied = (data, len(data) * 8) if isinstance(data, bytes) else data
     prefix = int(prefix_text) if slash else implied
@@ -82,10 +82,10 @@ def _ipv4_prefix(text: str, is_classful: bool, may_be_short: bool) -> tuple[byte
     if match is not None and may_be_short:
         digits = match.group(1)
         octets = list(bytes.fromhex(digits + "0" * (len(digits) % 2)))
-    elif _OCTETS.match(text) is None or text.endswith("."):
+    elif _OCTETS.match(text) is None:
         return None
     else:
-        octets = [int(part) for part in text.split(".")]
+        octets = [int(part) for part in text.split(".") if part]
     if max(octets) > 255 or (len(octets) < 4 and not may_be_short):
         return None
     prefix = 32

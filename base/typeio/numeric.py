@@ -27,7 +27,9 @@ _EXPONENT_LIMIT: Final = (2**31 - 1) // 2
 EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_HALF_UP, traps=[])
 """Never rounds but where told to (quantize), half away from zero."""
 
-_NUMERIC: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:[eE]([+-]?[0-9]+))?[ \t\n\v\f\r]*\Z")
+_NUMERIC: Final = re.compile(
+    r"[ \t\n\v\f\r]*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:[eE][ \t\n\v\f\r]*([+-]?[0-9]+))?[ \t\n\v\f\r]*\Z"
+)
 _SPECIAL: Final = re.compile(r"[ \t\n\v\f\r]*(?:(nan)|([+-]?)inf(?:inity)?)[ \t\n\v\f\r]*\Z", re.IGNORECASE)
 NAN: Final = Decimal("NaN")
 INFINITY: Final = Decimal("Infinity")
@@ -58,10 +60,7 @@ def parse_numeric(text: str, typmod: int = -1) -> Decimal:
         value = Decimal(digits)
     else:
         value = _scale(digits, exponent_text)
-    if typmod >= 0:
-        # Rounds first: 1e-20000 fits numeric(5,2) though it fits no numeric.
-        value = apply_typmod(value, typmod)
-    return checked(value)
+    return apply_typmod(checked(value), typmod)
 
 
 def _scale(digits: str, exponent_text: str) -> Decimal:
