@@ -15,19 +15,23 @@ def builtin_registry() -> Registry:
         casts,
         comparison,
         floats,
+        formatting,
         json,
+        jsonbuild,
         jsonmodify,
         like,
         numeric,
         regex,
         srf,
         strings,
+        system,
         windows,
     )
 
     registry = Registry()
     for family in (
-        comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, arrays, aggregates, windows, srf,
+        comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
+        aggregates, windows, srf, system,
     ):  # fmt: skip
         family.register(registry)
     return registry

@@ -145,7 +145,7 @@ def is_consistent(registry: Registry, sources: Sequence[PgType], targets: Sequen
     try:
         resolve_polymorphic(registry, sources, targets, None, allow_unknown=True)
     except Exception as failure:
-        if getattr(failure, "sqlstate", "") in ("42804", "42883"):
+        if getattr(failure, "sqlstate", "") in ("42804", "42883", "42704"):
             return False
         raise
     return True

@@ -65,6 +65,18 @@ class Printer:
         return render(value)
 
 
+def cast_printer(pg_type: PgType) -> Printer:
+    """Prints as ``::text`` does, which differs from output for booleans."""
+    printer = Printer(pg_type)
+    if pg_type.name == "bool":
+        printer.render = _bool_text
+    return printer
+
+
+def _bool_text(value: bool) -> str:
+    return "true" if value else "false"
+
+
 class Reader:
     """text_in of one type; 'now' is the start of the transaction."""
 

@@ -23,6 +23,9 @@ from planner.functions.registry import IMMUTABLE, Function, Registry, Specialize
 INLINE_NAMES: Final[dict[str, Any]] = {}
 """What inline templates may name besides Python's builtins; families add to it when imported."""
 
+OPERATOR_SYMBOLS: Final[dict[str, str]] = {}
+"""Function name -> operator symbol, of functions that stand behind an operator."""
+
 _SIGNATURE: Final = re.compile(r"^(\w+)\((.*?)\) (setof )?(.+)$")
 
 
@@ -151,6 +154,7 @@ def define_operator(
 ) -> Function:
     """Adds an operator and, under its function name, the function behind it."""
     function = define(registry, signature, impl, inline=inline, volatility=volatility, needs_context=needs_context, strict=strict, specialize=specialize, cost=cost)  # fmt: skip
+    OPERATOR_SYMBOLS[function.name] = symbol
     return registry.add_operator(symbol, function)
 
 

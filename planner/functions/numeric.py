@@ -349,7 +349,7 @@ def power(base: Decimal, exponent: Decimal) -> Decimal:
     if base < 0 and not integral:
         raise error("2201F", "a negative number raised to a non-integer power yields a complex result")
     if integral and -(2**31) <= exponent < 2**31:
-        return _integer_power(base, int(exponent), scale_of(exponent))
+        return _integer_power(base, int(exponent))
     if not base:
         return rounded(ZERO, SIGNIFICANT_MIN)
     negative = base < 0 and int(exponent) % 2 != 0
@@ -384,18 +384,16 @@ def _estimate_log10(value: Decimal) -> float:
     return math.log10(float(value.scaleb(-adjusted, EXACT))) + adjusted
 
 
-def _integer_power(base: Decimal, exponent: int, exponent_scale: int) -> Decimal:
-    """numeric.c's power_var_int."""
+def _integer_power(base: Decimal, exponent: int) -> Decimal:
+    """numeric.c's power_var_int: sixteen digits after the point, or the base's scale."""
+    scale = min(max(SIGNIFICANT_MIN, scale_of(base)), RESULT_SCALE_MAX)
     weight = exponent * _estimate_log10(base.copy_abs()) if base else 0.0
     if weight > NUMERIC_DIGITS_MAX:
         overflow()
-    if weight + 1 < -RESULT_SCALE_MAX:
-        return rounded(ZERO, RESULT_SCALE_MAX)
-    scale = min(max(SIGNIFICANT_MIN - int(weight), scale_of(base), exponent_scale, 0), RESULT_SCALE_MAX)
+    if weight + 1 < -scale or (not base and exponent):
+        return rounded(ZERO, scale)
     if exponent == 0:
         return rounded(ONE, scale)
-    if not base:
-        return rounded(ZERO, scale)
     if exponent == -1:
         return quotient(ONE, base, scale)
     digits = max(0, int(weight)) + scale + GUARD_DIGITS

@@ -22,6 +22,25 @@ from base.types import PgType
 Specializer = Callable[[tuple[PgType, ...], PgType], tuple[Callable[..., Any], str]]
 """(actual argument types, actual result type) -> (impl, inline template or "")."""
 
+
+class SpreadType(PgType):
+    """What a VARIADIC "any" function is specialized with where the call says ``VARIADIC array``."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: PgType) -> None:
+        super().__init__(
+            array.oid,
+            array.name,
+            array.length,
+            array.category,
+            array.array_oid,
+            elem=array.elem,
+            namespace=array.namespace,
+        )
+        self.array = array
+
+
 IMMUTABLE = "i"
 STABLE = "s"
 VOLATILE = "v"

@@ -25,7 +25,7 @@ from planner.functions.coercion import (
     resolve_polymorphic,
     select_common_type,
 )
-from planner.functions.registry import Aggregate, Function, Registry, WindowFunction
+from planner.functions.registry import Aggregate, Function, Registry, SpreadType, WindowFunction
 
 __all__ = ["Resolved", "find_cast", "resolve_aggregate", "resolve_function", "resolve_operator", "resolve_window", "select_common_type"]  # fmt: skip
 
@@ -292,12 +292,37 @@ def _no_function(name: str, types: Sequence[PgType]) -> Exception:
 
 def _resolve_spread(registry: Registry, entries: Sequence[Function], name: str, types: Sequence[PgType]) -> Resolved:
     """``f(a, VARIADIC array)``: the array stands for the variadic parameter as a whole."""
-    found = _resolve_named(registry, [e for e in entries if e.variadic], name, types, True)
+    if array_element(types[-1]) is None:
+        raise error("42804", "VARIADIC argument must be an array")
+    of_any = [entry for entry in entries if entry.variadic and entry.arg_types[-1].oid == ANY.oid]
+    if of_any:
+        return _spread_any(registry, of_any, name, types)
+    found = _resolve_named(registry, [entry for entry in entries if entry.variadic], name, types, True)
     if found is None:
         raise _no_function(name, types)
-    if array_element(found.arg_types[-1]) is None:
-        raise error("42804", "VARIADIC argument must be an array")
     return found
+
+
+def _spread_any(registry: Registry, entries: Sequence[Function], name: str, types: Sequence[PgType]) -> Resolved:
+    """VARIADIC "any": specialized with a SpreadType in place of the array's."""
+    for entry in entries:
+        fixed = entry.arg_types[:-1]
+        if len(types) == len(fixed) + 1 and can_coerce_all(registry, types[:-1], fixed):
+            assert entry.specialize is not None
+            actual = (*fixed, types[-1])
+            impl, inline = entry.specialize((*fixed, SpreadType(types[-1])), entry.result)
+            function = Function(
+                entry.name,
+                actual,
+                entry.result,
+                impl,
+                strict=entry.strict,
+                volatility=entry.volatility,
+                needs_context=entry.needs_context,
+                inline=inline,
+            )
+            return Resolved(function, actual, entry.result)
+    raise _no_function(name, types)
 
 
 def _type_conversion(registry: Registry, name: str, source: PgType) -> Resolved | None:
