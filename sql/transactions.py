@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from base.errors import MeridianError, Retryable, SqlError, TxnRetry
-from kvtier.messages import Isolation
+from kvtier.messages import Batch, DeleteSpan, Isolation, Reply
 from sql.catalog.draft import Draft, Snapshot
 from txn.transaction import Txn
 
@@ -50,6 +50,8 @@ class TransactionBlock:
         self.was_told = False
         """True once the client was told a result of this transaction: it can no longer be run again here."""
         self.commit_ts = 0
+        self.scrapped: list[tuple[bytes, bytes]] = []
+        """Key spans written outside the transaction, to be cleared if it rolls back."""
 
     @property
     def is_open(self) -> bool:
@@ -139,6 +141,10 @@ class TransactionBlock:
             done = txn.rollback()
             if done is not None:
                 await done
+        for start, end in self.scrapped:
+            cleared = self.session.server.kv.send(Batch([DeleteSpan(start, end)]))
+            if not isinstance(cleared, Reply):
+                await cleared
         self._finish(committed=False)
 
     def _finish(self, committed: bool) -> None:
@@ -149,6 +155,8 @@ class TransactionBlock:
         self.is_implicit = True
         self.as_of_ts = None
         self.was_told = False
+        if self.scrapped:
+            self.scrapped = []
         if self.savepoints:
             self.savepoints.clear()
         if self.locked_tables:
@@ -208,6 +216,10 @@ class TransactionBlock:
         if self.draft is None:
             self.draft = Draft(self.session.server.catalog, txn)
         return self.draft
+
+    def scrap(self, start: bytes, end: bytes) -> None:
+        """Remembers a span that DDL fills directly: rubbish unless this transaction commits."""
+        self.scrapped.append((start, end))
 
     async def lock_table(self, table_id: int, name: str, exclusive: bool = False, nowait: bool = False) -> None:
         """Takes a table lock until the transaction ends."""

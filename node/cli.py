@@ -1,0 +1,112 @@
+"""The command ``meridian``.  Heavy modules are imported inside the commands that need them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="MeridianDB: a SQL database that any PostgreSQL client can talk to.")
+
+Dsn = Annotated[str, typer.Option("--dsn", "--url", help="Connection string of the node.")]
+LOCAL_DSN = "postgresql://root@127.0.0.1:26257/defaultdb?sslmode=prefer"
+
+
+@app.command()
+def start(
+    store: Annotated[Optional[str], typer.Option(help="Directory of the store.  [default: meridian-data]")] = None,
+    listen: Annotated[Optional[str], typer.Option(help="host:port for SQL clients.  [default: 127.0.0.1:26257]")] = None,
+    http: Annotated[Optional[str], typer.Option(help="host:port of /healthz and /metrics; '' for none.  [default: 127.0.0.1:8080]")] = None,
+    insecure: Annotated[Optional[bool], typer.Option("--insecure", help="No TLS, no passwords; loopback only.")] = None,
+    locality: Annotated[Optional[str], typer.Option(help="Where the node is: region=..,zone=..")] = None,
+    config: Annotated[Optional[str], typer.Option(help="TOML file; flags and MERIDIAN_* variables win over it.")] = None,
+    cache_mb: Annotated[Optional[int], typer.Option(help="Block cache in MiB.")] = None,
+    log_format: Annotated[Optional[str], typer.Option(help="console or json.")] = None,
+) -> None:
+    """Start a node."""
+    from node.config import ConfigError, from_environment
+
+    flags = {
+        "store": store, "listen": listen, "http": http, "insecure": insecure, "locality": locality, "cache_mb": cache_mb,
+        "log_format": log_format,
+    }  # fmt: skip
+    try:
+        settings = from_environment(config, flags)
+    except ConfigError as problem:
+        typer.echo(f"meridian: {problem}", err=True)
+        raise typer.Exit(2) from None
+    from node.start import run
+
+    raise typer.Exit(run(settings))
+
+
+@app.command()
+def sql(
+    dsn: Dsn = LOCAL_DSN,
+    execute: Annotated[Optional[list[str]], typer.Option("--execute", "-e", help="Run this statement and exit.")] = None,
+) -> None:
+    """Open a SQL prompt (a small one: psql works fully)."""
+    from node.shell import run
+
+    raise typer.Exit(run(dsn, execute or []))
+
+
+@app.command()
+def status(http: Annotated[str, typer.Option(help="host:port of the node's HTTP address.")] = "127.0.0.1:8080") -> None:
+    """Show whether a node is up, and its main figures."""
+    from node.status import show
+
+    raise typer.Exit(show(http))
+
+
+@app.command()
+def doctor(store: Annotated[str, typer.Option(help="Directory of the store.")] = "meridian-data") -> None:
+    """Check this machine and a store: disk, limits, clock, free space."""
+    from node.doctor import examine
+
+    raise typer.Exit(examine(store))
+
+
+@app.command()
+def demo(
+    warehouses: Annotated[int, typer.Option(help="TPC-C warehouses to load.")] = 1,
+    seconds: Annotated[int, typer.Option(help="How long to run TPC-C.")] = 60,
+    keep: Annotated[Optional[str], typer.Option(help="Keep the store in this directory.")] = None,
+) -> None:
+    """Start a node, load TPC-C, run it, check its consistency, print the report."""
+    from node.demo import run
+
+    raise typer.Exit(run(warehouses, seconds, keep))
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"meridian {version('meridiandb')} on Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """MeridianDB."""
+
+
+def _mount_tpcc() -> None:
+    from tpcc.cli import app as tpcc_app
+
+    app.add_typer(tpcc_app, name="tpcc", help="Load, run and check TPC-C on any PostgreSQL-compatible database.")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if len(sys.argv) > 1 and sys.argv[1] in ("tpcc", "--help"):
+        _mount_tpcc()
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    app()
+
+
+if __name__ == "__main__":
+    main()

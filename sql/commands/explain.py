@@ -1,0 +1,73 @@
+"""EXPLAIN [ANALYZE]: the plan as text or JSON, as PostgreSQL prints it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from base.errors import FeatureNotSupported, SqlError
+from base.types import JSON, TEXT
+from planner.explain_plan import explain, explain_json
+from sql import commands
+from sql.analyze import Analyzer
+from sql.api import ResultColumn
+from sql.commands import handles, send_rows
+from sql.parse import ParsedStatement
+from sql.parse import statements as ast
+from sql.portals import QueryPortal
+
+if TYPE_CHECKING:
+    from sql.plancache import PlanEntry
+    from sql.session import Session
+
+
+def _columns(session: Session, statement: ast.Explain) -> tuple[ResultColumn, ...]:
+    is_json = statement.options.get("format", "text") == "json"
+    return (ResultColumn("QUERY PLAN", JSON if is_json else TEXT),)
+
+
+def _on(statement: ast.Explain, option: str, default: str = "false") -> bool:
+    return statement.options.get(option, default).lower() in ("true", "on", "1")
+
+
+@handles(ast.Explain, _columns)
+async def explain_statement(session: Session, statement: ast.Explain, portal: QueryPortal) -> None:
+    style = statement.options.get("format", "text")
+    if style not in ("text", "json"):
+        raise FeatureNotSupported(f"EXPLAIN (FORMAT {style.upper()}) is not supported")
+    inner = statement.statement
+    if isinstance(inner, ast.CreateTableAs) and isinstance(inner.query, ast.Query):
+        inner = inner.query
+    if isinstance(inner, ast.DeclareCursor):
+        inner = inner.query
+    if commands.find(inner) is not None:
+        raise SqlError("EXPLAIN takes a query or a statement that changes rows", sqlstate="42601")
+    entry = await Analyzer(session).entry(ParsedStatement(inner, statement.text, statement.position), ())
+    cursor, elapsed = None, 0
+    if _on(statement, "analyze"):
+        cursor, elapsed = await _run(session, entry)
+    costs = _on(statement, "costs", "true")
+    if style == "json":
+        plan = explain_json(entry.plan, cursor)
+        rows: list[tuple[Any, ...]] = [(json.dumps([{"Plan": plan}], indent=2),)]
+    else:
+        lines = explain(entry.plan, cursor, costs=costs)
+        if cursor is not None and _on(statement, "summary", "true"):
+            lines.append(f"Execution Time: {elapsed / 1e6:.3f} ms")
+        rows = [(line,) for line in lines]
+    send_rows(session, portal, _columns(session, statement), rows)
+    session.sink.complete("EXPLAIN")
+
+
+async def _run(session: Session, entry: PlanEntry) -> tuple[Any, int]:
+    """Runs the plan to its end with counters."""
+    clock = session.server.clock
+    probe = QueryPortal("", None, entry, (), (), ())
+    begun = clock.monotonic_ns()
+    await session.start_counted(probe, clock.monotonic_ns)
+    while True:
+        fetched = probe.cursor.fetch(0)
+        rows = fetched if fetched.__class__ is list else await fetched
+        if not rows:
+            break
+    return probe.cursor, clock.monotonic_ns() - begun
