@@ -183,7 +183,7 @@ class IndexAccess:
             self.include_codec = self._include_codec()
             self.entry = self._define_entry()
         self.available = self._available()
-        self.suffix_width = sum([column.width for column in table.key_columns]) if all([c.form.is_fixed for c in table.key_columns]) else 0
+        self.suffix_width = sum([column.width for column in table.key_columns]) if all(c.form.is_fixed for c in table.key_columns) else 0
         self._decoders: dict[tuple[int, ...], Decode] = {}
         self.primary_key: Callable[[bytes, bytes], bytes] = self._primary_key()
 
@@ -354,9 +354,9 @@ def table_access(desc: TableDesc, types: TypeResolver = builtin_type, exprs: Tab
 
 def _is_current(found: TableAccess, types: TypeResolver, exprs: TableExprs | None) -> bool:
     """False if a user-defined type was replaced, or expressions are known now that were not."""
-    if exprs is not None and any([not index.is_known for index in found.indexes]):
+    if exprs is not None and any(not index.is_known for index in found.indexes):
         return False
-    return all([types(pg_type.oid) is pg_type for pg_type in found.types.values() if pg_type.oid not in BY_OID])
+    return all(types(pg_type.oid) is pg_type for pg_type in found.types.values() if pg_type.oid not in BY_OID)
 
 
 def key_detail(names: Sequence[str], values: Sequence[str]) -> str:

@@ -215,7 +215,7 @@ class AggregateStream(Buffered):
     async def _take(self, rows: Rows, tables: list[dict[Any, list[Any]]]) -> None:
         operator, run = self.operator, self.run
         arguments = await evaluate(operator.arguments, rows, run)
-        if any([plan.is_gathered for plan in operator.plans]):
+        if any(plan.is_gathered for plan in operator.plans):
             account(run.ctx, arguments)
         group_rows = operator.group_rows(rows, run.frame, run.ctx)
         for grouping, table in zip(operator.sets, tables):

@@ -95,7 +95,7 @@ class OutboundKey:
         for row in rows:
             values = [row[position] for position in self.positions]
             if None in values:
-                if self.key.match == "FULL" and any([value is not None for value in values]):
+                if self.key.match == "FULL" and any(value is not None for value in values):
                     raise self._mixed()
                 continue
             wanted.setdefault(encode(values), row)
@@ -125,14 +125,14 @@ class OutboundKey:
         rows = await get_many(run, [self.child.key_of_row(missing[key]) for key in keys], Lock.NONE, Wait.BLOCK, b"")
         for key, value in zip(keys, rows):
             if value is not None and self._still(missing[key], value):
-                raise self._absent(missing[key], run.ctx)
+                raise self.absent(missing[key], run.ctx)
 
     def _still(self, row: Row, value: bytes) -> bool:
         """True if the stored row still has the reference."""
         stored = self.child.decode_row(self.child.key_of_row(row), value)
-        return all([stored[position] == row[position] for position in self.positions])
+        return all(stored[position] == row[position] for position in self.positions)
 
-    def _absent(self, row: Row, ctx: ExecContext) -> MeridianError:
+    def absent(self, row: Row, ctx: ExecContext) -> MeridianError:
         table = self.child.desc.name
         return error(
             "23503",
@@ -155,7 +155,7 @@ class OutboundKey:
     async def check_changed(self, old: Rows, new: Rows, run: Run) -> None:
         """Looks only for parents of rows whose reference changed."""
         positions = self.positions
-        changed = [b for a, b in zip(old, new) if any([a[p] != b[p] for p in positions])]
+        changed = [b for a, b in zip(old, new) if any(a[p] != b[p] for p in positions)]
         if changed:
             await self.check(changed, run)
 

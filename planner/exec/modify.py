@@ -10,7 +10,19 @@ from typing import Any
 
 from planner.access import TableAccess
 from planner.exec.relational import UnaryOperator
-from planner.exec.runtime import BATCH_ROWS, Buffered, Operator, Row, Rows, RowsFunction, Run, Stream, account, drain, evaluate
+from planner.exec.runtime import (
+    BATCH_ROWS,
+    Buffered,
+    Operator,
+    Row,
+    Rows,
+    RowsFunction,
+    Run,
+    Stream,
+    account,
+    drain,
+    evaluate,
+)
 from planner.exec.upsert import Upsert
 from planner.exec.write import TableWriter
 
@@ -55,16 +67,18 @@ class ModifyStream(Buffered):
 
 
 class InsertOp(ModifyOp):
-    """``arrange`` makes complete rows (attnum order, None for generated columns) of input rows."""
+    """``streams``: the input does not read tables, so rows are written as they come."""
 
     verb = "Insert"
 
     def __init__(
         self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None,
-        arrange: RowsFunction, streams: bool, upsert: Upsert | None,
+        positions: list[int | None], streams: bool, upsert: Upsert | None,
     ) -> None:  # fmt: skip
         super().__init__(input, writer, columns, returning)
-        self.arrange = arrange
+        self.positions = positions
+        """Per table column its place in the input; None if it is computed later."""
+        self.arrange = arrange_rows(positions)
         self.streams = streams
         self.upsert = upsert
 

@@ -29,11 +29,11 @@ NAN_KEY: Final = (1, 0)
 
 
 def _float_order(value: float) -> tuple[int, float]:
-    return (0, value) if value == value else NAN_KEY  # noqa: PLR0124  # NaN differs from itself
+    return (0, value) if value == value else NAN_KEY  # NaN differs from itself
 
 
 def _float_equal(value: float) -> Any:
-    return value if value == value else "NaN"  # noqa: PLR0124
+    return value if value == value else "NaN"
 
 
 def _numeric_order(value: Decimal) -> tuple[int, Any]:

@@ -148,6 +148,8 @@ class LimitOp(UnaryOperator):
         self.limit = limit
         self.offset = offset
         self.ties = ties
+        self.exprs: tuple[Expr | None, Expr | None] = (None, None)
+        """The bound LIMIT and OFFSET."""
 
     def title(self) -> str:
         return "Limit"

@@ -137,6 +137,8 @@ class Operator(ABC):
     cost: float = 0.0
     order: tuple[tuple[int, bool, bool], ...] = ()
     """Known output order: (column id, descending, nulls first)."""
+    is_single: bool = False
+    """Gives at most one row."""
 
     def children(self) -> tuple[Operator, ...]:
         return ()

@@ -16,10 +16,19 @@ from typing import Any, Final
 from base.arrays import flatten_array
 from base.errors import error
 from base.keys import RANGE_ERRORS, prefix_end
-from kvtier.messages import ScanResult
-from kvtier.messages import Lock, Wait
+from kvtier.messages import Lock, ScanResult, Wait
 from planner.access import IndexAccess
-from planner.exec.runtime import BATCH_ROWS, Operator, Rows, RowsFunction, Run, ScalarFunction, Stream, evaluate, evaluate_scalar
+from planner.exec.runtime import (
+    BATCH_ROWS,
+    Operator,
+    Rows,
+    RowsFunction,
+    Run,
+    ScalarFunction,
+    Stream,
+    evaluate,
+    evaluate_scalar,
+)
 from planner.expr import Expr
 from txn.transaction import SKIPPED
 
@@ -200,6 +209,8 @@ class ScanOp(Operator):
         self.wait = wait
         self.limit_hint: int | None = None
         """Rows after which the reader may stop; 0: unknown but few."""
+        self.path: Any = None
+        """The optimize.paths.Path it was made of; compiled point plans start from it."""
 
     def title(self) -> str:
         desc = self.index.table.desc

@@ -8,7 +8,21 @@ from typing import Any, Final
 
 from base.errors import error
 from planner.exec.relational import UnaryOperator
-from planner.exec.runtime import BATCH_ROWS, Buffered, Operator, Row, Rows, RowsFunction, Run, ScalarFunction, Stream, account, drain, evaluate, evaluate_scalar
+from planner.exec.runtime import (
+    BATCH_ROWS,
+    Buffered,
+    Operator,
+    Row,
+    Rows,
+    RowsFunction,
+    Run,
+    ScalarFunction,
+    Stream,
+    account,
+    drain,
+    evaluate,
+    evaluate_scalar,
+)
 from planner.exec.scalar import KeyMaker
 from planner.expr import Expr
 
@@ -62,7 +76,7 @@ def zip_rows(parts: list[Iterator[Row]], widths: tuple[int, ...], ordinality: bo
     number = 0
     while True:
         found = [next(part, None) for part in parts]
-        if all([row is None for row in found]):
+        if all(row is None for row in found):
             return
         number += 1
         row: Row = ()
@@ -225,7 +239,7 @@ class WithStream(Stream):
         self.run = run
         self.input: Stream | None = None
         self.rows: Rows | None = None
-        self.is_writer = any([is_writer for _, _, is_writer in operator.ctes])
+        self.is_writer = any(is_writer for _, _, is_writer in operator.ctes)
 
     async def next(self) -> Rows:
         if self.input is None:

@@ -7,7 +7,20 @@ from typing import Any
 
 from planner.exec.order import equality_key
 from planner.exec.relational import UnaryOperator
-from planner.exec.runtime import Buffered, Operator, Row, Rows, RowsFunction, Run, ScalarFunction, Stream, account, drain, evaluate, evaluate_scalar
+from planner.exec.runtime import (
+    Buffered,
+    Operator,
+    Row,
+    Rows,
+    RowsFunction,
+    Run,
+    ScalarFunction,
+    Stream,
+    account,
+    drain,
+    evaluate,
+    evaluate_scalar,
+)
 from planner.exec.scalar import Sorter
 from planner.exec.window import FrameSpec, Partition, window_column
 from planner.expr import AggCall, SortKey

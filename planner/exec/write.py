@@ -94,19 +94,19 @@ class TableWriter:
         for position, name in self.required:
             for row in rows:
                 if row[position] is None:
-                    raise self._null_error(row, name, run.ctx)
+                    raise self.null_error(row, name, run.ctx)
         for name, function in self.checks:
             for row, verdict in zip(rows, await evaluate(function, rows, run)):
                 if verdict[0] is False:
-                    raise self._check_error(row, name, run.ctx)
+                    raise self.check_error(row, name, run.ctx)
         return rows
 
-    def _null_error(self, row: Row, column: str, ctx: ExecContext) -> MeridianError:
+    def null_error(self, row: Row, column: str, ctx: ExecContext) -> MeridianError:
         table = self.access.desc.name
         message = f'null value in column "{column}" of relation "{table}" violates not-null constraint'
         return error("23502", message, detail=failing_row(row, self.access, ctx), table=table, column=column)
 
-    def _check_error(self, row: Row, name: str, ctx: ExecContext) -> MeridianError:
+    def check_error(self, row: Row, name: str, ctx: ExecContext) -> MeridianError:
         table = self.access.desc.name
         message = f'new row for relation "{table}" violates check constraint "{name}"'
         return error("23514", message, detail=failing_row(row, self.access, ctx), table=table, constraint=name)

@@ -36,7 +36,7 @@ class JoinBuilder:
 
     def build(self, join: Join, order: Sequence[SortKey]) -> Operator:
         terms = conjuncts(join.on)
-        left_order = order if all([expr_columns(key.expr) <= set(join.left.columns) for key in order]) else ()
+        left_order = order if all(expr_columns(key.expr) <= set(join.left.columns) for key in order) else ()
         left = self.builder.build(join.left, left_order)
         if free_columns(join.right) & set(join.left.columns):
             return self._apply(join, left, terms)
@@ -131,14 +131,14 @@ class JoinBuilder:
 
     def _lookup(self, join: Join, left: Operator, terms: list[Expr]) -> JoinOp | None:
         """The cheapest lookup join into an index of the right table, if there is one."""
-        if join.kind not in ("inner", "left", "semi", "anti") or any([is_volatile(term) for term in terms]):
+        if join.kind not in ("inner", "left", "semi", "anti") or any(is_volatile(term) for term in terms):
             return None
         inner: Node = join.right
         own: list[Expr] = []
         while isinstance(inner, Filter):
             own += conjuncts(inner.condition)
             inner = inner.input
-        if not isinstance(inner, Scan) or inner.lock or any([has_subquery(term) for term in own]):
+        if not isinstance(inner, Scan) or inner.lock or any(has_subquery(term) for term in own):
             return None
         best: tuple[float, Path, int] | None = None
         for path in self._lookup_paths(inner, own, terms):

@@ -59,6 +59,8 @@ class ScanBuilder:
         lock, wait = (Lock(scan.lock), Wait(scan.wait)) if lock_terms is not None else (Lock.NONE, Wait.BLOCK)
         operator = ScanOp(scan.columns, path.index, fetcher, spans, keep, scan.alias, (path.matched, residual), path.reverse, lock, wait)
         operator.order = self._order_of(path, order)
+        operator.path = path
+        operator.is_single = path.is_unique and all(position.kind == "value" for position in path.positions)
         startup = COST_REQUEST + COST_SEEK
         operator.estimate(path.rows, path.cost, min(startup, path.cost))
         return operator
@@ -68,7 +70,7 @@ class ScanBuilder:
             from planner.optimize.operators import strip_relabel
 
             wanted = [(strip_relabel(key.expr), key) for key in order]
-            if all([isinstance(expr, Col) for expr, _ in wanted]):
+            if all(isinstance(expr, Col) for expr, _ in wanted):
                 return tuple([(expr.id, key.descending, key.nulls_first) for expr, key in wanted if isinstance(expr, Col)])
         return ()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from base.errors import FeatureNotSupported
 from kvtier.messages import Lock, Wait
 from planner.exec.foreign import InboundKey, OutboundKey, unsupported_default
-from planner.exec.modify import DeleteOp, InsertOp, UpdateOp, arrange_rows
+from planner.exec.modify import DeleteOp, InsertOp, UpdateOp
 from planner.exec.runtime import Operator, RowsFunction
 from planner.exec.scalar import pick_rows
 from planner.exec.upsert import Upsert
@@ -90,7 +90,7 @@ class WriteBuilder:
         builder = self.builder
         for key in desc.foreign_keys:
             writer.outbound.append(OutboundKey(key, writer.access, builder.access(key.target_table) if key.target_table != desc.id else writer.access))
-        for child_id in dict.fromkeys((*desc.inbound, *((desc.id,) if any([k.target_table == desc.id for k in desc.foreign_keys]) else ()))):
+        for child_id in dict.fromkeys((*desc.inbound, *((desc.id,) if any(k.target_table == desc.id for k in desc.foreign_keys) else ()))):
             child_desc = self.desc(child_id)
             child = self.writer(child_desc)
             for key in child_desc.foreign_keys:
@@ -102,7 +102,7 @@ class WriteBuilder:
         if "SET DEFAULT" not in (key.on_delete, key.on_update):
             return None
         columns = {column.id: column for column in child.columns}
-        if not any([columns[attnum].default for attnum in key.columns]):
+        if not any(columns[attnum].default for attnum in key.columns):
             return None
         exprs = self.builder.statement.table_exprs.get(child.id)
         defaults: dict[int, Expr] = getattr(exprs, "defaults", {}) if exprs is not None else {}
@@ -124,10 +124,10 @@ class WriteBuilder:
         writer = self.writer(node.table, node.exprs)
         input = builder.aligned(builder.build(node.input), node.input.columns)
         places = {attnum: i for i, attnum in enumerate(node.attnums)}
-        arrange = arrange_rows([places.get(attnum) for attnum in writer.access.attnums])
-        streams = all([isinstance(part, (Values, Project)) for part in walk_nodes(node.input)])
+        positions = [places.get(attnum) for attnum in writer.access.attnums]
+        streams = all(isinstance(part, (Values, Project)) for part in walk_nodes(node.input))
         upsert = None if node.on_conflict is None else self._upsert(node.on_conflict, writer)
-        operator = InsertOp(input, writer, node.columns, self._returning(node.returning, node.exprs.row), arrange, streams, upsert)
+        operator = InsertOp(input, writer, node.columns, self._returning(node.returning, node.exprs.row), positions, streams, upsert)
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)
         return operator

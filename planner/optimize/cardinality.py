@@ -5,7 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.expr import Const, Expr
-from planner.nodes import Aggregate, CteScan, Distinct, Filter, FunctionScan, Join, Limit, Node, ProjectSet, Scan, SetOp, Values, VirtualScan, With
+from planner.nodes import (
+    Aggregate,
+    CteScan,
+    Distinct,
+    Filter,
+    FunctionScan,
+    Join,
+    Limit,
+    Node,
+    ProjectSet,
+    Scan,
+    SetOp,
+    Values,
+    VirtualScan,
+    With,
+)
 from planner.optimize.paths import IndexView
 from planner.optimize.selectivity import ROWS_DEFAULT
 from planner.optimize.tree import conjuncts, expr_columns, has_subquery

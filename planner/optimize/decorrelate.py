@@ -23,7 +23,18 @@ from planner.expr import Coalesce, Col, Const, Expr, IsNull, Not, Subquery, tran
 from planner.nodes import Aggregate, Distinct, Filter, Join, Limit, Node, Project, Sort
 from planner.optimize.operators import strip_relabel
 from planner.optimize.tree import (
-    any_part, conjoin, conjuncts, expr_columns, filtered, free_columns, has_effects, has_subquery, is_volatile, map_exprs, map_tree, substitute,
+    any_part,
+    conjoin,
+    conjuncts,
+    expr_columns,
+    filtered,
+    free_columns,
+    has_effects,
+    has_subquery,
+    is_volatile,
+    map_exprs,
+    map_tree,
+    substitute,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -60,7 +71,7 @@ class Decorrelator:
 
     def _filter(self, node: Filter) -> Node:
         terms = conjuncts(node.condition)
-        if not any([has_subquery(term) for term in terms]):
+        if not any(has_subquery(term) for term in terms):
             return node
         columns = node.columns
         plain = [term for term in terms if not has_subquery(term)]
@@ -134,7 +145,7 @@ class Decorrelator:
     # --- scalar aggregates
 
     def _project(self, node: Project) -> Node:
-        if not any([has_subquery(expr) for expr in node.exprs]):
+        if not any(has_subquery(expr) for expr in node.exprs):
             return node
         input: Node = node.input
         exprs: list[Expr] = []
@@ -170,14 +181,14 @@ class Decorrelator:
         outer = set(input.columns)
         if not free_columns(plan.input) & outer or expr_columns(value) & outer or has_subquery(value) or is_volatile(value):
             return None
-        if any([expr_columns(call) & outer for call in plan.aggs]) or not all([self._is_null_on_empty(call) for call in plan.aggs]):
+        if any(expr_columns(call) & outer for call in plan.aggs) or not all(self._is_null_on_empty(call) for call in plan.aggs):
             return None
         pulled = pull(plan.input, outer)
         if pulled is None:
             return None
         inner, terms = pulled
         pairs = [self._equality(term, outer, set(inner.columns)) for term in terms]
-        if not pairs or any([pair is None for pair in pairs]) or not self._is_worth_it(input, subquery.plan, inner):
+        if not pairs or any(pair is None for pair in pairs) or not self._is_worth_it(input, subquery.plan, inner):
             return None
         group = tuple(dict.fromkeys([pair[0].id for pair in pairs if pair is not None]))
         grouped = Aggregate(inner, group, plan.agg_columns, plan.aggs)
@@ -213,11 +224,7 @@ def bare_rows(plan: Node) -> Node | None:
             if plan.offset is not None or not isinstance(plan.limit, Const) or not plan.limit.value or plan.limit.value < 1:
                 return None
             plan = plan.input
-        elif isinstance(plan, (Sort, Distinct)):
-            plan = plan.input
-        elif isinstance(plan, Project) and not any([is_volatile(expr) for expr in plan.exprs]):
-            plan = plan.input
-        elif isinstance(plan, Aggregate) and plan.group and plan.grouping_sets is None and not has_effects(plan):
+        elif isinstance(plan, (Sort, Distinct)) or (isinstance(plan, Project) and not any(is_volatile(expr) for expr in plan.exprs)) or (isinstance(plan, Aggregate) and plan.group and plan.grouping_sets is None and not has_effects(plan)):
             plan = plan.input
         else:
             return None if has_effects(plan) else plan
@@ -239,7 +246,7 @@ def pull(node: Node, outer: set[int]) -> tuple[Node, list[Expr]] | None:
 def _split(terms: list[Expr], outer: set[int]) -> tuple[list[Expr], list[Expr]] | None:
     """(correlated, own) terms; None if a correlated one cannot move."""
     correlated = [term for term in terms if expr_columns(term) & outer]
-    if any([has_subquery(term) or is_volatile(term) for term in correlated]):
+    if any(has_subquery(term) or is_volatile(term) for term in correlated):
         return None
     return correlated, [term for term in terms if not expr_columns(term) & outer]
 
@@ -253,7 +260,7 @@ def _pull_filter(node: Filter, outer: set[int]) -> tuple[Node, list[Expr]] | Non
 
 
 def _pull_project(node: Project, outer: set[int]) -> tuple[Node, list[Expr]] | None:
-    if any([expr_columns(expr) & outer for expr in node.exprs]):
+    if any(expr_columns(expr) & outer for expr in node.exprs):
         return None
     below = pull(node.input, outer)
     if below is None:

@@ -30,7 +30,7 @@ def use_index_for_extreme(builder: Builder, node: Aggregate) -> Node:
     if scan is None or scan.lock or not isinstance(column, Col) or column.id not in scan.columns:
         return node
     terms = [term for part in _filters(node.input) for term in conjuncts(part.condition)]
-    if any([has_subquery(term) for term in terms]):
+    if any(has_subquery(term) for term in terms):
         return node
     key = SortKey(column, call.function.name == "max", call.function.name == "max")
     present = IsNull(column, True)

@@ -18,7 +18,16 @@ from base.types import BOOL
 from planner.expr import Call, Col, Const, Expr, Param
 from planner.nodes import Filter, Join, Node, Scan
 from planner.optimize.paths import COST_REQUEST, COST_ROW, COST_SEEK
-from planner.optimize.tree import conjoin, conjuncts, expr_columns, filtered, fingerprint, free_columns, has_subquery, is_volatile
+from planner.optimize.tree import (
+    conjoin,
+    conjuncts,
+    expr_columns,
+    filtered,
+    fingerprint,
+    free_columns,
+    has_subquery,
+    is_volatile,
+)
 
 if TYPE_CHECKING:
     from planner.optimize.operators import Operators
@@ -82,13 +91,13 @@ class JoinOrderer:
             compared = self.operators.comparison(term)
             if compared is None or compared[0] != "=" or compared[1].type != compared[2].type or is_volatile(term):
                 continue
-            if not all([isinstance(side, (Col, Const, Param)) for side in compared[1:]]):
+            if not all(isinstance(side, (Col, Const, Param)) for side in compared[1:]):
                 continue
             names = {fingerprint(side): side for side in compared[1:]}
             joined = [c for c in classes if c.keys() & names.keys() and next(iter(c.values())).type == compared[1].type]
             for c in joined:
                 names |= c
-            classes = [c for c in classes if not any([c is j for j in joined])] + [names]
+            classes = [c for c in classes if not any(c is j for j in joined)] + [names]
         return terms + self._implied(classes, terms)
 
     def _implied(self, classes: list[dict[str, Expr]], terms: list[Expr]) -> list[Expr]:
@@ -167,7 +176,7 @@ class JoinOrderer:
         return best[full]
 
     def _linked(self, a: Part, b: Part, terms: list[tuple[set[int], Expr]]) -> bool:
-        return any([needs & a.columns and needs & b.columns for needs, _ in terms])
+        return any(needs & a.columns and needs & b.columns for needs, _ in terms)
 
     def _touch(self, sub: int, rest: int, links: list[int]) -> bool:
         i = 0

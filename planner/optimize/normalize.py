@@ -69,9 +69,9 @@ class Normalizer:
         function = expr.function
         if function.volatility != IMMUTABLE or function.returns_set:
             return expr
-        if function.strict and any([isinstance(arg, Const) and arg.value is None for arg in expr.args]) and not function.needs_context:
+        if function.strict and any(isinstance(arg, Const) and arg.value is None for arg in expr.args) and not function.needs_context:
             return Const(None, expr.type, expr.typmod)
-        if function.needs_context or not all([isinstance(arg, Const) for arg in expr.args]):
+        if function.needs_context or not all(isinstance(arg, Const) for arg in expr.args):
             return expr
         return fold(expr)
 

@@ -96,9 +96,9 @@ def rejects_null(expr: Expr, columns: set[int]) -> bool:
     if isinstance(expr, IsBool):
         return expr.value is not None and not expr.negated and _is_null_on_null(expr.arg, columns)
     if expr.__class__.__name__ == "And":
-        return any([rejects_null(arg, columns) for arg in expr.children()])
+        return any(rejects_null(arg, columns) for arg in expr.children())
     if expr.__class__.__name__ == "Or":
-        return all([rejects_null(arg, columns) for arg in expr.children()])
+        return all(rejects_null(arg, columns) for arg in expr.children())
     return _is_null_on_null(expr, columns)
 
 
@@ -107,7 +107,7 @@ def _is_null_on_null(expr: Expr, columns: set[int]) -> bool:
     if isinstance(expr, Col):
         return expr.id in columns
     if isinstance(expr, Call):
-        return expr.function.strict and not expr.function.returns_set and any([_is_null_on_null(arg, columns) for arg in expr.args])
+        return expr.function.strict and not expr.function.returns_set and any(_is_null_on_null(arg, columns) for arg in expr.args)
     if isinstance(expr, Not):
         return _is_null_on_null(expr.arg, columns)
     if isinstance(expr, (InList, AnyAll)):

@@ -99,7 +99,7 @@ class IndexView:
     @property
     def orders_all(self) -> bool:
         """True if no two rows have equal keys."""
-        return not self.index.is_unique or all([not self.direction(i)[2] for i in range(self.index.width)])
+        return not self.index.is_unique or all(not self.direction(i)[2] for i in range(self.index.width))
 
 
 @dataclass
@@ -126,7 +126,7 @@ class Path:
     @property
     def is_point(self) -> bool:
         """Every key column has a value: keys can be fetched, no scan needed."""
-        return self.is_unique and all([position.kind != "range" and position.kind != "null" for position in self.positions])
+        return self.is_unique and all(position.kind != "range" and position.kind != "null" for position in self.positions)
 
 
 class PathFinder:
@@ -204,7 +204,7 @@ class PathFinder:
 
     def implied(self, view: IndexView, terms: Sequence[Expr]) -> bool:
         """A partial index may serve only if the filter implies its predicate."""
-        return all([any([self._implies(term, wanted) for term in terms]) for wanted in view.predicate])
+        return all(any(self._implies(term, wanted) for term in terms) for wanted in view.predicate)
 
     def _implies(self, term: Expr, wanted: Expr) -> bool:
         if fingerprint(term) == fingerprint(wanted):
@@ -212,7 +212,7 @@ class PathFinder:
         if isinstance(wanted, IsNull) and wanted.negated:
             compared = self.operators.comparison(term)
             sides = [strip_relabel(side) for side in compared[1:]] if compared else []
-            return any([fingerprint(side) == fingerprint(strip_relabel(wanted.arg)) for side in sides])
+            return any(fingerprint(side) == fingerprint(strip_relabel(wanted.arg)) for side in sides)
         return self._implies_range(term, wanted)
 
     def _implies_range(self, term: Expr, wanted: Expr) -> bool:
@@ -278,7 +278,7 @@ class PathFinder:
     def _list(self, column: Expr, text: str, term: InList, own: set[int]) -> Position | None:
         if self.operators.symbol(term.equal) != "=" or fingerprint(strip_relabel(term.left)) != text:
             return None
-        if all([keyable(column, item) and _is_value(item, own) for item in term.items]):
+        if all(keyable(column, item) and _is_value(item, own) for item in term.items):
             return Position("list", term.items)
         return None
 
@@ -308,7 +308,7 @@ class PathFinder:
 
     def _order(self, path: Path, order: Sequence[SortKey]) -> None:
         """Sets ``ordered`` and ``reverse`` if the index gives the order asked for."""
-        if not order or any([not position.is_single for position in path.positions if position.kind != "range"]):
+        if not order or any(not position.is_single for position in path.positions if position.kind != "range"):
             return
         keys = path.view.keys
         fixed = {fingerprint(key) for key, position in zip(keys, path.positions) if position.is_single and key is not None}
@@ -348,11 +348,11 @@ class PathFinder:
         origin = estimator.origins.get(path.scan.columns[0]) if path.scan.columns else None
         total = origin.rows if origin is not None else ROWS_DEFAULT
         total = max(total, 1.0)
-        if path.is_unique and all([position.is_single for position in path.positions]):
+        if path.is_unique and all(position.is_single for position in path.positions):
             read = 1.0
         else:
             read = max(1.0, total * estimator.terms(path.matched)) if path.matched else total
-            if path.is_unique and all([position.kind != "range" for position in path.positions]):
+            if path.is_unique and all(position.kind != "range" for position in path.positions):
                 read = min(read, float(spans))
         keep = estimator.terms(path.residual) if path.residual else 1.0
         path.read_rows = read

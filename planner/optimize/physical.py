@@ -14,7 +14,17 @@ from base.types import ANY, PgType
 from planner.access import TableAccess, TypeResolver, table_access
 from planner.exec.aggregate import AggregateOp, GroupingSet, argument_layout
 from planner.exec.compile import compile_filter_batch, compile_projection_batch, compile_scalar, compile_set
-from planner.exec.relational import AppendOp, DistinctOp, FilterOp, LimitOp, ProjectOp, SetOpOp, SortOp, UnaryOperator, ValuesOp
+from planner.exec.relational import (
+    AppendOp,
+    DistinctOp,
+    FilterOp,
+    LimitOp,
+    ProjectOp,
+    SetOpOp,
+    SortOp,
+    UnaryOperator,
+    ValuesOp,
+)
 from planner.exec.runtime import Operator, RowsFunction, ScalarFunction
 from planner.exec.scalar import KeyMaker, Sorter, column_positions, pick_rows
 from planner.exec.source import CteScanOp, FunctionScanOp, ProjectSetOp, RecursiveOp, VirtualScanOp, WithOp
@@ -22,8 +32,29 @@ from planner.exec.subplan import SubPlan, invoke_function
 from planner.expr import Call, Col, Const, Expr, Param, SortKey, Subquery, transform
 from planner.functions.registry import Function
 from planner.nodes import (
-    Aggregate, Cte, CteScan, Delete, Distinct, Filter, FunctionScan, Insert, Join, Limit, LockRows, Node, Project, ProjectSet,
-    Scan, SetOp, Sort, Statement, Update, Values, VirtualScan, Window, With,
+    Aggregate,
+    Cte,
+    CteScan,
+    Delete,
+    Distinct,
+    Filter,
+    FunctionScan,
+    Insert,
+    Join,
+    Limit,
+    LockRows,
+    Node,
+    Project,
+    ProjectSet,
+    Scan,
+    SetOp,
+    Sort,
+    Statement,
+    Update,
+    Values,
+    VirtualScan,
+    Window,
+    With,
 )  # fmt: skip
 from planner.optimize.operators import Operators, strip_relabel
 from planner.optimize.paths import PathFinder
@@ -132,7 +163,7 @@ class Builder:
         root = self.aligned(self.build(expr.plan, limit=1.0 if expr.kind == "exists" else None), expr.plan.columns)
         plan_free = self.free
         plan = SubPlan(f"SubPlan {len(self.subplans) + 1}", expr.kind, root, self.new_slot(), expr.type)
-        plan.is_volatile = any([is_volatile(e) for e in _all_exprs(expr.plan)])
+        plan.is_volatile = any(is_volatile(e) for e in _all_exprs(expr.plan))
         self.subplans.append(plan)
         args, test_free = self._test(plan, expr, columns)
         inner_free = plan_free | test_free
@@ -217,6 +248,7 @@ class Builder:
         condition = conjoin(list(terms))
         assert condition is not None
         operator = FilterOp(input, condition, self.filter_function(terms, input.columns))
+        operator.is_single = input.is_single
         rows = max(1.0, input.rows * self.estimator.terms(terms))
         operator.estimate(rows, input.cost + 0.25 * input.rows * len(terms), input.startup_cost)
         return operator
@@ -230,9 +262,10 @@ class Builder:
                 break
             wanted.append(SortKey(self.column(sources[key.expr.id]), key.descending, key.nulls_first))
         input = self.build(node.input, wanted, limit)
-        if node.columns == input.columns and all([isinstance(e, Col) and e.id == c for e, c in zip(node.exprs, node.columns)]):
+        if node.columns == input.columns and all(isinstance(e, Col) and e.id == c for e, c in zip(node.exprs, node.columns)):
             return input
         operator = ProjectOp(input, node.columns, node.exprs, self.rows_function(node.exprs, input.columns))
+        operator.is_single = input.is_single
         back = {source: column for column, source in reversed(list(sources.items()))}
         kept = []
         for id, descending, nulls_first in input.order:
@@ -265,7 +298,7 @@ class Builder:
         return operator
 
     def _values_row(self, row: tuple[Expr, ...]) -> RowsFunction:
-        if all([isinstance(expr, Const) for expr in row]):
+        if all(isinstance(expr, Const) for expr in row):
             datums = tuple([expr.value for expr in row if isinstance(expr, Const)])
             return lambda rows, frame, ctx: [datums] * len(rows)
         return self.rows_function(row, ())
@@ -321,6 +354,7 @@ class Builder:
             input, node.columns, node.group, sets, group_rows, node.aggs, plans,
             self.rows_function(exprs, input.columns), node.grouping_column is not None,
         )  # fmt: skip
+        operator.is_single = not node.group and node.grouping_sets is None
         groups = 1.0
         for id in node.group:
             groups *= self.estimator.distinct(self.column(id), input.rows)
@@ -335,7 +369,7 @@ class Builder:
 
     def build_sort(self, node: Sort, order: Order, limit: float | None) -> Operator:
         input = self.build(node.input, node.keys, limit)
-        if satisfies(input, node.keys):
+        if input.is_single or satisfies(input, node.keys):
             return input
         keys = _without_constants(node.keys)
         if not keys:
@@ -363,6 +397,8 @@ class Builder:
             exact = int(wanted) if isinstance(node.limit, Const) and (node.offset is None or isinstance(node.offset, Const)) else 0
             hint_limit(input, exact, (limit_of, offset_of))
         operator = LimitOp(input, limit_of, offset_of, ties)
+        operator.exprs = (node.limit, node.offset)
+        operator.is_single = input.is_single
         rows = min(input.rows, wanted)
         operator.estimate(rows, input.startup_cost + (input.cost - input.startup_cost) * min(1.0, rows / max(input.rows, 1.0)))
         return operator
@@ -384,6 +420,8 @@ class Builder:
 
     def build_distinct(self, node: Distinct, order: Order, limit: float | None) -> Operator:
         input = self.build(node.input, order)
+        if input.is_single:
+            return input
         on = node.on if node.on is not None else input.columns
         operator = DistinctOp(input, self.keys_of(on, input.columns, True), node.on)
         rows = 1.0
@@ -469,6 +507,7 @@ class Builder:
         exprs = tuple([self.column(id) for id in columns])
         result = ProjectOp(operator, columns, exprs, self.rows_function(exprs, operator.columns))
         result.order = operator.order
+        result.is_single = operator.is_single
         result.estimate(operator.rows, operator.cost, operator.startup_cost)
         return result
 

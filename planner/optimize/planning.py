@@ -59,7 +59,7 @@ class Planner:
         operator = builder.aligned(builder.build(root), self.statement.root.columns)
         assert not builder.free, f"columns from nowhere: {sorted(builder.free)}"
         types = tuple([self.metadata[id].type for id in self.statement.root.columns])
-        reads_only = not is_writer(root) and not any([_locks(node) for node in walk_nodes(root)])
+        reads_only = not is_writer(root) and not any(_locks(node) for node in walk_nodes(root))
         fast = make_fast(builder, operator)
         return PhysicalPlan(
             operator, self.statement.command, self.statement.params, builder.slot_count, builder.subplans,
@@ -122,7 +122,7 @@ class Planner:
             relations = [self._order_joins(relation) for relation in relations]
             ordered = self.orderer.order(relations, [transform(term, part) for term in terms])
             # Conditions found on the way (implied equalities) go down into composite relations.
-            return ordered if all([base_scan(relation) is not None for relation in relations]) else self.pusher.push(ordered, [])
+            return ordered if all(base_scan(relation) is not None for relation in relations) else self.pusher.push(ordered, [])
         for cte in getattr(node, "ctes", ()):
             if cte.plan is not None:
                 cte.plan = self._order_exactly(cte.plan)

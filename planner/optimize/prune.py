@@ -10,8 +10,25 @@ from collections.abc import Iterable
 
 from planner.expr import Expr, Subquery, transform
 from planner.nodes import (
-    Aggregate, CteScan, Delete, Distinct, Filter, Insert, Join, Limit, LockRows, Node, Project, ProjectSet, Scan, SetOp, Sort, Update,
-    VirtualScan, Window, With,
+    Aggregate,
+    CteScan,
+    Delete,
+    Distinct,
+    Filter,
+    Insert,
+    Join,
+    Limit,
+    LockRows,
+    Node,
+    Project,
+    ProjectSet,
+    Scan,
+    SetOp,
+    Sort,
+    Update,
+    VirtualScan,
+    Window,
+    With,
 )  # fmt: skip
 from planner.optimize.tree import add_columns, is_volatile, map_exprs, with_inputs
 

@@ -20,7 +20,16 @@ from collections.abc import Sequence
 from planner.expr import Col, Expr, Subquery, transform
 from planner.nodes import Aggregate, Distinct, Filter, Join, Metadata, Node, Project, SetOp, Sort, Window, With
 from planner.optimize.operators import rejects_null
-from planner.optimize.tree import conjoin, conjuncts, expr_columns, filtered, is_volatile, map_exprs, substitute, with_inputs
+from planner.optimize.tree import (
+    conjoin,
+    conjuncts,
+    expr_columns,
+    filtered,
+    is_volatile,
+    map_exprs,
+    substitute,
+    with_inputs,
+)
 
 
 class FilterPusher:
@@ -149,8 +158,8 @@ def simplify_outer(join: Join, terms: Sequence[Expr]) -> Join:
     """Turns an outer join into a stronger one where the filter above drops the NULL rows anyway."""
     kind = join.kind
     left, right = set(join.left.columns), set(join.right.columns)
-    if kind in ("left", "full") and any([rejects_null(term, right) for term in terms]):
+    if kind in ("left", "full") and any(rejects_null(term, right) for term in terms):
         kind = "inner" if kind == "left" else "right"
-    if kind in ("right", "full") and any([rejects_null(term, left) for term in terms]):
+    if kind in ("right", "full") and any(rejects_null(term, left) for term in terms):
         kind = "inner" if kind == "right" else "left"
     return join if kind == join.kind else Join(kind, join.left, join.right, join.on, join.lateral)

@@ -11,8 +11,28 @@ from collections.abc import Callable, Iterable, Sequence
 from planner.expr import AggCall, And, Col, Const, Expr, Or, Param, SortKey, Subquery, transform
 from planner.functions.registry import VOLATILE, Function
 from planner.nodes import (
-    Aggregate, CteScan, Delete, Distinct, Filter, FunctionScan, Insert, Join, Limit, LockRows, Node, Project, ProjectSet,
-    Scan, SetOp, Sort, Update, Values, VirtualScan, Window, WindowFrame, With,
+    Aggregate,
+    CteScan,
+    Delete,
+    Distinct,
+    Filter,
+    FunctionScan,
+    Insert,
+    Join,
+    Limit,
+    LockRows,
+    Node,
+    Project,
+    ProjectSet,
+    Scan,
+    SetOp,
+    Sort,
+    Update,
+    Values,
+    VirtualScan,
+    Window,
+    WindowFrame,
+    With,
 )  # fmt: skip
 
 Rewrite = Callable[[Expr], Expr]
@@ -65,7 +85,7 @@ def any_part(expr: Expr, test: Callable[[Expr], bool]) -> bool:
     if test(expr):
         return True
     parts: Sequence[Expr] = agg_exprs(expr) if isinstance(expr, AggCall) else expr.children()
-    return any([any_part(part, test) for part in parts])
+    return any(any_part(part, test) for part in parts)
 
 
 def _is_volatile_part(expr: Expr) -> bool:
@@ -73,7 +93,7 @@ def _is_volatile_part(expr: Expr) -> bool:
     if isinstance(function, Function):
         return function.volatility == VOLATILE
     if isinstance(expr, Subquery):
-        return any([is_volatile(e) for node in walk_nodes(expr.plan) for e in node_exprs(node)])
+        return any(is_volatile(e) for node in walk_nodes(expr.plan) for e in node_exprs(node))
     return False
 
 
@@ -255,7 +275,7 @@ def map_tree(node: Node, rewrite: Callable[[Node], Node]) -> Node:
     inputs = node.inputs()
     if inputs:
         new = tuple([map_tree(child, rewrite) for child in inputs])
-        if any([a is not b for a, b in zip(inputs, new)]):
+        if any(a is not b for a, b in zip(inputs, new)):
             node = with_inputs(node, new)
     return rewrite(node)
 
@@ -308,12 +328,12 @@ def free_columns(node: Node) -> set[int]:
 
 def is_writer(node: Node) -> bool:
     """True if the tree changes data."""
-    return any([isinstance(part, WRITERS) for part in walk_nodes(node)])
+    return any(isinstance(part, WRITERS) for part in walk_nodes(node))
 
 
 def has_effects(node: Node) -> bool:
     """True if evaluating the tree once, twice or never can be told apart."""
-    return any([isinstance(part, (*WRITERS, LockRows)) or getattr(part, "lock", 0) or any([is_volatile(e) for e in node_exprs(part)]) for part in walk_nodes(node)])
+    return any(isinstance(part, (*WRITERS, LockRows)) or getattr(part, "lock", 0) or any(is_volatile(e) for e in node_exprs(part)) for part in walk_nodes(node))
 
 
 def cte_uses(node: Node) -> dict[int, int]:
