@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 from base.eager import Eager
 from base.errors import ReadConflict, Retryable, Uncertain, WriteTooOld
 from base.hlc import LOGICAL_BITS
-from kvtier.messages import Batch, Isolation, Lock, Op, Reply, Routing, TxnMeta
+from kvtier.messages import Batch, Isolation, Lock, Op, Refresh, Reply, Routing, TxnMeta
 from txn.buffer import WriteBuffer
-from txn.spans import ReadSpans
+from txn.spans import ReadSpans, point_end
 from txn.transaction import Txn
 
 if TYPE_CHECKING:
@@ -266,6 +266,8 @@ class Attempt(Txn):
     def _move_to(self, ts: int) -> Eager[bool]:
         """Checks every read from read_ts to ``ts``, in one batch; moves there if all are unchanged."""
         ops = self._reads.into_ops(self.read_ts, ts)
+        for key, from_ts in self._validations.items():
+            ops.append(Refresh(key, point_end(key), from_ts, ts))
         if not ops:
             self._set_read_ts(ts)
             return True
@@ -275,8 +277,7 @@ class Attempt(Txn):
         except ReadConflict:
             return False
         if isinstance(reply, Reply):
-            self._note_reply(reply)
-            self._set_read_ts(ts)
+            self._note_moved(reply, ts)
             return True
         return self._finish_move(reply, ts)
 
@@ -285,9 +286,15 @@ class Attempt(Txn):
             reply = await pending
         except ReadConflict:
             return False
+        self._note_moved(reply, ts)
+        return True
+
+    def _note_moved(self, reply: Reply, ts: int) -> None:
+        """Every read and validation was found unchanged up to ``ts``."""
         self._note_reply(reply)
         self._set_read_ts(ts)
-        return True
+        for key in self._validations:
+            self._validations[key] = ts
 
     # --- extra reads of the session ---------------------------------------------
 

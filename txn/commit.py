@@ -18,8 +18,10 @@ What can go wrong with the batch that ends the transaction::
                               otherwise the rest runs on in a task of the node (reliability 133)
 
 A *named* transaction (``set_commit_key``) writes one more row, its outcome, in the same
-batch: if the row exists already, the commit fails.  So asking (``Coordinator.outcome``) is
-reading that row, or writing "aborted" into it first.
+batch, on condition that it does not exist.  If it does, an earlier attempt has committed, and
+this one is answered with success without being applied: a client that does not know how its
+COMMIT ended just runs the whole transaction again.  Asking (``Coordinator.outcome``) is reading that
+row, or writing "aborted" into it first.
 """
 
 from __future__ import annotations
@@ -33,7 +35,6 @@ from base.errors import (
     ConditionFailed,
     KvError,
     MeridianError,
-    SqlError,
     TxnAborted,
     TxnRetry,
     WriteTooOld,
@@ -206,6 +207,8 @@ class Committer(Reader):
     def _retry_one_phase(self, error: MeridianError) -> Eager[int]:
         """Refreshes and sends again after a definite WriteTooOld; anything else goes up."""
         failure = self._reopen(error)
+        if failure is None:
+            return self._finish_repeated()
         self._commit_attempts += 1
         if isinstance(error, WriteTooOld) and self._commit_attempts < self._coordinator.settings.commit_attempts_max:
             return self._commit_one_phase_again(error)
@@ -222,26 +225,31 @@ class Committer(Reader):
 
     _commit_attempts: int = 0
 
-    def _reopen(self, error: MeridianError) -> MeridianError:
-        """After a failed end: open again if nothing can have been committed.  Returns what to raise."""
+    def _reopen(self, error: MeridianError) -> MeridianError | None:
+        """After a failed end: open again if nothing can have been committed.
+
+        Returns what to raise; None if this is a named transaction that had committed before.
+        """
         if isinstance(error, KvError) and not isinstance(error, AmbiguousResult):
             self._state = OPEN
         else:
             self._state = AMBIGUOUS
         if not isinstance(error, ConditionFailed):
             return error
-        # The outcome row of a named transaction was there already.
         if (error.actual or b"").startswith(ABORTED_MARK):
             return TxnAborted(f'transaction "{self._commit_key}" was cancelled by an inquiry', reason="outcome_asked")
-        return SqlError(
-            f'transaction "{self._commit_key}" was already committed',
-            sqlstate="23505",
-            hint="This attempt had no effect; the earlier one stands.",
-        )
+        return None
+
+    def _finish_repeated(self) -> int:
+        """Ends a repetition of a named transaction: it has no effect, the earlier one stands."""
+        self._release(TxnStatus.ABORTED)
+        self._state = COMMITTED
+        self.commit_ts = self._coordinator.kv.now()
+        return self.commit_ts
 
     def _one_phase_batch(self, can_forward: bool) -> Batch:
         """Returns the batch that is the whole commit."""
-        if not self.read_ts or self.isolation == Isolation.READ_COMMITTED:
+        if not self.read_ts:
             self._start()
         row = self._commit_key_row()
         buffer = self._buffer
@@ -249,10 +257,20 @@ class Committer(Reader):
         writes: list[Op] = [] if buffer is None else buffer.into_commit_ops()
         ops += self._outcome_ops(row)
         ops += writes
-        meta = self._ensure_meta(row[0] if row else self._first_key(writes))
-        meta.seq = self._seq
+        meta = self._commit_meta(row[0] if row else self._first_key(writes))
+        self._is_locked = True  # Waiting for a key gives its lock, also if the commit then fails.
         ops.append(EndTxn(True, self._deadline_ts, can_forward=can_forward, commit_key=self._commit_key))
         return Batch(ops, self.read_ts, meta)
+
+    def _commit_meta(self, anchor: bytes) -> TxnMeta:
+        """Returns the identity to commit with; READ COMMITTED commits now, whatever it has read at."""
+        meta = self._ensure_meta(anchor)
+        if self.isolation == Isolation.READ_COMMITTED:
+            if not self.read_ts:
+                self._start()
+            meta.write_ts = max(meta.write_ts, self._coordinator.kv.now())
+        meta.seq = self._seq
+        return meta
 
     def _first_key(self, writes: list[Op]) -> bytes:
         if not writes:
@@ -321,7 +339,7 @@ class Committer(Reader):
 
     async def _commit_parallel(self) -> int:
         """Stages everything in one round; see the module docstring."""
-        if not self.read_ts or self.isolation == Isolation.READ_COMMITTED:
+        if not self.read_ts:
             self._start()
         buffer = self._buffer
         if buffer is not None and buffer.spans:
@@ -329,7 +347,7 @@ class Committer(Reader):
         row = self._commit_key_row()
         writes: list[Op] = [] if buffer is None else buffer.into_commit_ops()
         writes += self._outcome_ops(row)
-        meta = self._ensure_meta(self._first_key(writes))
+        meta = self._commit_meta(self._first_key(writes))
         staged_ts = await self._check_pushed(meta)
         in_flight = self._note_intents(writes)
         proven = tuple([key for key in self._intent_keys if key not in in_flight])
@@ -499,16 +517,25 @@ class Committer(Reader):
         try:
             result = await coroutine
         except MeridianError as error:
-            waiter.fail(await self._fail_owned(error))
+            failure = await self._fail_owned(error)
+            if failure is None:
+                waiter.wake(self.commit_ts)
+            else:
+                waiter.fail(failure)
         else:
             waiter.wake(result)
 
-    async def _fail_owned(self, error: MeridianError) -> MeridianError:
-        """After a failed commit: open again for its owner, or rolled back if the owner has left."""
+    async def _fail_owned(self, error: MeridianError) -> MeridianError | None:
+        """After a failed commit: open again for its owner, or rolled back if the owner has left.
+
+        Returns what to raise, None if it turned out to have committed before under its name.
+        """
         if self._state != COMMITTING:
             return error
         failure = self._reopen(error)
-        if self._state == OPEN and self._is_abandoned:
+        if failure is None:
+            self._finish_repeated()
+        elif self._state == OPEN and self._is_abandoned:
             self._state = ABORTED
             released = self._release(TxnStatus.ABORTED)
             if released is not None:
@@ -590,12 +617,13 @@ RESOLVE_KEYS_MAX: Final = 4_096
 
 
 def _chunks(ops: list[Op], bytes_max: int) -> list[list[Op]]:
-    """Cuts writes into batches of bounded size, keeping their order."""
+    """Cuts writes into batches of bounded size, keeping their order; a span deletion begins its own."""
     chunks: list[list[Op]] = [[]]
     size = 0
     for op in ops:
         size += 64 + (len(op.value) if isinstance(op, Put) else 0)
-        if chunks[-1] and (size > bytes_max or len(chunks[-1]) >= FLUSH_OPS_MAX):
+        is_full = size > bytes_max or len(chunks[-1]) >= FLUSH_OPS_MAX
+        if chunks[-1] and (is_full or isinstance(op, DeleteSpan)):
             chunks.append([])
             size = 64
         chunks[-1].append(op)

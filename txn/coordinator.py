@@ -36,7 +36,6 @@ from txn.commit import ABORTED_MARK, COMMITTED_MARK, Committer
 from txn.settings import TxnSettings
 
 COUNTERS: Final = (
-    "begun",
     "refreshes",
     "restarts",
     "statement_retries",

@@ -39,6 +39,7 @@ from kvtier.messages import (
     EndTxn,
     Get,
     Heartbeat,
+    Isolation,
     Lock,
     Put,
     Refresh,
@@ -327,7 +328,7 @@ class ModelKv(Kv):
             return self._read_floor(op.start, op.end, txn.id)
         if self._foreign(op.key, txn.id, request):
             raise Blocked(op.key, Lock.EXCLUSIVE)
-        return self._read_floor(op.key, op.key + b"\0", txn.id)
+        return max(self._newest_ts(op.key) + 1, self._read_floor(op.key, op.key + b"\0", txn.id))
 
     def _foreign(self, key: bytes, txn_id: bytes, request: Request | None) -> bool:
         self._recover(key)
@@ -352,7 +353,7 @@ class ModelKv(Kv):
             keys = [op.key]
         for key in keys:
             newest = self._newest_ts(key)
-            if newest > txn.read_ts:
+            if newest > txn.read_ts and txn.isolation != Isolation.READ_COMMITTED:
                 raise WriteTooOld(key, newest)
         if isinstance(op, ConditionalPut):
             actual = self._visible(op.key, 1 << 64)

@@ -18,6 +18,7 @@ from asyncio import CancelledError
 from typing import Any
 
 from model_kv import ModelKv
+from real_kv import RealKv
 
 from base.errors import MeridianError, Retryable
 from kvtier.messages import SKIPPED, Isolation, Lock, Wait
@@ -28,13 +29,18 @@ from txn.settings import TxnSettings
 RC, RR, SER = Isolation.READ_COMMITTED, Isolation.REPEATABLE_READ, Isolation.SERIALIZABLE
 
 
+STORES = {"model": ModelKv, "store": RealKv}
+
+
 class World:
-    """A loop, a store and a coordinator."""
+    """A loop, a store and a coordinator; ``kind`` is what ``each_store`` of conftest runs next."""
+
+    kind = "model"
 
     def __init__(self, seed: int = 0, explore: bool = False, settings: TxnSettings | None = None, **kv: Any) -> None:
         self.loop = Loop(seed, explore)
         self.scope = self.loop.main
-        self.kv = ModelKv(self.scope, self.scope.clock, self.loop.rng, **kv)
+        self.kv = STORES[self.kind](self.scope, self.scope.clock, self.loop.rng, **kv)
         self.coordinator = Coordinator(self.kv, self.scope.clock, self.scope, self.loop.rng, settings)
 
     def begin(self, isolation: Isolation = SER, **options: Any) -> Transaction:
@@ -189,7 +195,7 @@ class Story:
         else:
             assert session.task is None, f"{name} still waits"
             session.task = self.world.scope.spawn(session.step(words), name).observe()
-        self.world.loop.run_for(0.0005)
+        self.world.loop.run_for(0.01)
         task = session.task
         if not task.is_done():
             return "waits"

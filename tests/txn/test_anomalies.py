@@ -11,6 +11,8 @@ from stories import RC, RR, SER, Story
 
 from txn.settings import TxnSettings
 
+pytestmark = pytest.mark.usefixtures("each_store")
+
 MODES = [TxnSettings(), TxnSettings(force_intents=True)]
 every_mode = pytest.mark.parametrize("settings", MODES, ids=["one-phase", "intents"])
 every_level = pytest.mark.parametrize("level", [RC, RR, SER], ids=["rc", "rr", "ser"])
