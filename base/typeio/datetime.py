@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from base.errors import MeridianError, error
@@ -43,15 +44,15 @@ _INT8: Final = struct.Struct(">q")
 _TIMETZ: Final = struct.Struct(">qi")
 _EPOCH_TIMESTAMP: Final = -UNIX_EPOCH_SECONDS * 1_000_000
 
-_FAST: Final = re.compile(
-    r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?"
-    r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?\Z",
-    re.ASCII,
-)
+_TAIL: Final = re.compile(r"(?:\.([0-9]{1,6}))?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?\Z", re.ASCII)
+"""Fraction and zone offset of the timestamps that are read fast."""
+_EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # a calendar for the fast path; zones are ours
 _FAST_DATE: Final = re.compile(r"([1-9][0-9]{3})-([0-9]{2})-([0-9]{2})\Z", re.ASCII)
 
 _HOUR_MINUTE: Final = tuple([f"{h:02d}:{m:02d}:" for h in range(25) for m in range(60)])
 _SECOND: Final = tuple([f"{s:02d}" for s in range(61)])
+_HOUR_MINUTE_BYTES: Final = tuple([text.encode("ascii") for text in _HOUR_MINUTE])
+_SECOND_BYTES: Final = tuple([text.encode("ascii") for text in _SECOND])
 
 
 # --- input ------------------------------------------------------------------------------
@@ -94,41 +95,43 @@ def timestamp_parser(settings: IoSettings, now_us: NowUs, with_zone: bool) -> Ca
     zone = zone_or_error(settings.timezone)
 
     def parse(text: str) -> int:
-        match = _FAST.match(text)
-        if match is not None:
-            value = _fast_timestamp(match, zone if with_zone else None)
-            if value is not None:
-                return value
+        value = _fast_timestamp(text, zone if with_zone else None)
+        if value is not None:
+            return value
         return _parse_timestamp(text, DateTimeReader(order, with_zone, zone, now_us), with_zone)
 
     return parse
 
 
-def _fast_timestamp(match: re.Match[str], zone: Zone | None) -> int | None:
-    """Returns None for whatever needs an error or the long way."""
-    year_text, month_text, day_text, hour_text, minute_text, second_text, part, offset = match.groups()
-    year = int(year_text)
-    month = int(month_text)
-    day = int(day_text)
-    hour = int(hour_text)
-    minute = int(minute_text)
-    second = int(second_text)
-    if not 1 <= month <= 12 or not 1 <= day <= month_length(year, month) or hour > 23 or minute > 59 or second > 59:
+def _fast_timestamp(text: str, zone: Zone | None) -> int | None:
+    """Reads ``yyyy-mm-dd[ T]hh:mm:ss`` and what ``_TAIL`` describes; None for all that needs an error or the long way."""
+    if len(text) < 19 or text[4] != "-" or text[7] != "-" or text[13] != ":" or text[10] not in " T" or text[16] != ":":
         return None
-    seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
-    us = int(part) * 10 ** (6 - len(part)) if part else 0
-    if zone is not None:
-        if offset is None:
-            seconds -= zone.offset_of_local(seconds + UNIX_EPOCH_SECONDS)
-        elif offset != "Z":
-            hours = int(offset[1:3])
-            minutes = int(offset[-2:]) if len(offset) > 3 else 0
-            if hours > 15 or minutes > 59:
-                return None
-            east = hours * 3600 + minutes * 60
-            seconds -= east if offset[0] == "+" else -east
-    elif offset is not None:
+    try:
+        since = datetime.fromisoformat(text[:19]) - _EPOCH
+    except ValueError:
         return None
+    seconds = since.days * 86_400 + since.seconds
+    us = 0
+    offset = None
+    if len(text) > 19:
+        match = _TAIL.match(text, 19)
+        if match is None:
+            return None
+        part, offset = match.groups()
+        if part:
+            us = int(part.ljust(6, "0"))
+    if zone is None:
+        return seconds * 1_000_000 + us if offset is None else None
+    if offset is None:
+        seconds -= zone.offset_of_local(seconds + UNIX_EPOCH_SECONDS)
+    elif offset not in ("+00", "Z", "+00:00"):
+        hours = int(offset[1:3])
+        minutes = int(offset[-2:]) if len(offset) > 3 else 0
+        if hours > 15 or minutes > 59:
+            return None
+        east = hours * 3600 + minutes * 60
+        seconds -= east if offset[0] == "+" else -east
     return seconds * 1_000_000 + us
 
 
@@ -257,48 +260,61 @@ def date_renderer(settings: IoSettings) -> Callable[[int], str]:
 
 
 class IsoTimestamp:
-    """Prints timestamps in DateStyle ISO, and remembers the dates it has printed."""
+    """Prints timestamps in DateStyle ISO.
 
-    __slots__ = ("known", "zone")
+    Remembers the dates it has printed, and the offset of the zone with the instants it holds for: the rows of
+    a query are mostly near each other.
+    """
+
+    __slots__ = ("known", "lower", "offset", "suffix", "upper", "zone")
 
     def __init__(self, zone: Zone | None) -> None:
         self.zone = zone
         """None prints the value as it is, without zone."""
-        self.known: dict[int, str] = {}
-
-    def render(self, value: int) -> str:
-        """The text of a timestamp or timestamptz."""
-        zone = self.zone
-        offset = 0
-        if zone is not None and -TIMESTAMP_END < value < TIMESTAMP_END:
-            offset = zone.offset_at(value // 1_000_000 + 946_684_800)
-            value += offset * 1_000_000
-        days, us = divmod(value, 86_400_000_000)
-        date = self.known.get(days)
-        if date is None:
-            if not -TIMESTAMP_END < value < 2 * TIMESTAMP_END or value in (
-                TIMESTAMP_INFINITY,
-                TIMESTAMP_MINUS_INFINITY,
-            ):
-                return "infinity" if value > 0 else "-infinity"
-            date = self._remember(days)
-        minutes, us = divmod(us, 60_000_000)
-        seconds, us = divmod(us, 1_000_000)
-        text = date + _HOUR_MINUTE[minutes] + _SECOND[seconds]
-        if us:
-            text += f".{us:06d}".rstrip("0")
-        if zone is not None:
-            text += "+00" if not offset else offset_text(offset)
-        return text + " BC" if days < -730_119 else text
+        self.known: dict[int, bytes] = {}
+        """Days -> ``yyyy-mm-dd ``; dates before Christ are never in it."""
+        self.offset = 0
+        self.suffix = b""
+        self.lower = 0 if zone is not None else -TIMESTAMP_INFINITY
+        self.upper = 0 if zone is not None else TIMESTAMP_INFINITY
 
     def encode(self, value: int) -> bytes:
-        return self.render(value).encode("ascii")
+        """The text of a timestamp or timestamptz."""
+        seconds, us = divmod(value, 1_000_000)
+        if not self.lower <= seconds < self.upper:
+            self._enter(seconds)
+        days, seconds = divmod(seconds + self.offset, 86_400)
+        date = self.known.get(days)
+        if date is None:
+            if not TIMESTAMP_MIN <= value < TIMESTAMP_END:
+                return b"infinity" if value > 0 else b"-infinity"
+            date = self._date(days)
+        minutes, seconds = divmod(seconds, 60)
+        if us:
+            text = (
+                date + _HOUR_MINUTE_BYTES[minutes] + _SECOND_BYTES[seconds] + (b".%06d" % us).rstrip(b"0") + self.suffix
+            )
+        else:
+            text = date + _HOUR_MINUTE_BYTES[minutes] + _SECOND_BYTES[seconds] + self.suffix
+        return text + b" BC" if days < -730_119 else text
 
-    def _remember(self, days: int) -> str:
-        if len(self.known) >= DAYS_CACHED_MAX:
-            self.known.clear()
-        date = iso_date(days) + " "
-        self.known[days] = date
+    def render(self, value: int) -> str:
+        return self.encode(value).decode("ascii")
+
+    def _enter(self, seconds: int) -> None:
+        """Finds the offset in force, and how long it is."""
+        assert self.zone is not None, seconds
+        self.offset, lower, upper = self.zone.span_at(seconds + UNIX_EPOCH_SECONDS)
+        self.lower = lower - UNIX_EPOCH_SECONDS
+        self.upper = upper - UNIX_EPOCH_SECONDS
+        self.suffix = offset_text(self.offset).encode("ascii")
+
+    def _date(self, days: int) -> bytes:
+        date = iso_date(days).encode("ascii") + b" "
+        if not is_before_christ(days):
+            if len(self.known) >= DAYS_CACHED_MAX:
+                self.known.clear()
+            self.known[days] = date
         return date
 
 

@@ -34,14 +34,20 @@ def _parse(text: str, lower: int, upper: int, name: str) -> int:
 
 
 def parse_int2(text: str) -> int:
+    if len(text) < 5 and text.isdigit() and text.isascii():
+        return int(text)
     return _parse(text, -0x8000, 0x7FFF, "smallint")
 
 
 def parse_int4(text: str) -> int:
+    if len(text) < 10 and text.isdigit() and text.isascii():
+        return int(text)
     return _parse(text, -0x80000000, 0x7FFFFFFF, "integer")
 
 
 def parse_int8(text: str) -> int:
+    if len(text) < 19 and text.isdigit() and text.isascii():
+        return int(text)
     return _parse(text, -0x8000000000000000, 0x7FFFFFFFFFFFFFFF, "bigint")
 
 

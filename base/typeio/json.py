@@ -23,30 +23,87 @@ from base.typeio.rejection import binary_too_short
 
 __all__ = ["quote"]
 
-_DECODER: Final = msgspec.json.Decoder(float_hook=parse_numeric)
-_REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, MeridianError)
+_REFUSED: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError, MeridianError)
 _JSONB_VERSION: Final = 1
+_DSCALE_SAFE: Final = 16_000
+"""A number of fewer characters, without exponent, fits numeric."""
+
+
+def _number(text: str) -> Decimal:
+    if len(text) < _DSCALE_SAFE and "e" not in text and "E" not in text:
+        value = Decimal(text)
+        if value:
+            return value
+    return parse_numeric(text)
+
+
+def _raw_number(text: str) -> msgspec.Raw:
+    """A number that is printed as it is written need not be computed with."""
+    if len(text) >= _DSCALE_SAFE or "e" in text or "E" in text or text[0] == "-":
+        text = render_numeric(parse_numeric(text))
+    return msgspec.Raw(text.encode("ascii"))
+
+
+_DECODER: Final = msgspec.json.Decoder(float_hook=_number)
+_RAW_DECODER: Final = msgspec.json.Decoder(float_hook=_raw_number)
+_VALIDATOR: Final = msgspec.json.Decoder(type=msgspec.Raw)
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 def parse_json(text: str) -> str:
     """Returns the text itself if it is valid JSON."""
-    JsonScanner(text, False).document()
+    try:
+        _VALIDATOR.decode(text)
+    except _REFUSED:
+        JsonScanner(text, False).check()
     return text
 
 
 def parse_jsonb(text: str) -> str:
     """Returns the canonical text."""
-    return canonical_text(decode_json(text))
+    if "\\u" in text:
+        return canonical_text(decode_json(text))
+    try:
+        value = _RAW_DECODER.decode(text)
+        if value.__class__ is dict or value.__class__ is list:
+            value = _reorder(value, 1, text.isascii())
+        return msgspec.json.format(_ENCODER.encode(value), indent=0).decode()
+    except _REFUSED:
+        return canonical_text(decode_json(text))
+
+
+def _reorder(value: Any, depth: int, is_ascii: bool) -> Any:
+    """Puts keys in canonical order, all the way down."""
+    if depth > DEPTH_MAX:
+        raise depth_exceeded()
+    if value.__class__ is list:
+        for i, item in enumerate(value):
+            if item.__class__ is dict or item.__class__ is list:
+                value[i] = _reorder(item, depth + 1, is_ascii)
+        return value
+    if is_ascii:
+        # Two stable sorts in C: by text, then by length.
+        keys = sorted(value)
+        keys.sort(key=len)
+    else:
+        keys = sorted(value, key=key_order)
+    ordered: dict[str, Any] = {}
+    for key in keys:
+        item = value[key]
+        if item.__class__ is dict or item.__class__ is list:
+            item = _reorder(item, depth + 1, is_ascii)
+        ordered[key] = item
+    return ordered
 
 
 def decode_json(text: str) -> Any:
     """Returns dicts, lists, str, int, Decimal, bool and None; raises PostgreSQL's error for jsonb."""
     if "\\u0000" in text:
-        return JsonScanner(text, True).document()
+        return JsonScanner(text, True).check()
     try:
         return _DECODER.decode(text)
     except _REFUSED:
-        return JsonScanner(text, True).document()
+        return JsonScanner(text, True).check()
 
 
 def key_order(key: str) -> tuple[int, bytes]:

@@ -13,8 +13,8 @@ from typing import Any, Final
 from base.errors import MeridianError, error
 from base.typeio.numeric import parse_numeric
 
-DEPTH_MAX: Final = 600
-"""Nesting of arrays and objects; every level is a few Python frames."""
+DEPTH_MAX: Final = 300
+"""Nesting of arrays and objects; every level is two frames here and in whoever walks the value."""
 _BLANKS: Final = " \t\n\r"
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NUMBER_BEGIN: Final = re.compile(r"-?(?:0|[1-9][0-9]*)?(?:(?<=[0-9])\.[0-9]*)?(?:(?<=[0-9])[eE][+-]?[0-9]*)?")
@@ -44,6 +44,13 @@ class JsonScanner:
         self.text = text
         self.for_jsonb = for_jsonb
         self.at = 0
+
+    def check(self) -> Any:
+        """As ``document``; a stack that is nearly full already counts as too deep."""
+        try:
+            return self.document()
+        except RecursionError:
+            raise depth_exceeded() from None
 
     def document(self) -> Any:
         """Returns the value of the whole text; strings are empty without ``for_jsonb``."""

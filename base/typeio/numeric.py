@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 from typing import Final
 
 from base.errors import MeridianError, error
@@ -58,6 +59,8 @@ def parse_numeric(text: str, typmod: int = -1) -> Decimal:
     digits, exponent_text = match.groups()
     if exponent_text is None:
         value = Decimal(digits)
+        if value and len(digits) < DSCALE_MAX:
+            return value if typmod < 0 else apply_typmod(value, typmod)
     else:
         value = _scale(digits, exponent_text)
     return apply_typmod(checked(value), typmod)
@@ -130,6 +133,12 @@ def precision_and_scale(typmod: int) -> tuple[int, int]:
     return (packed >> 16) & 0xFFFF, ((packed & 0x7FF) ^ 1024) - 1024
 
 
+@lru_cache(maxsize=2 * TYPMOD_SCALE_MAX + 1)
+def _unit(scale: int) -> Decimal:
+    """10**-scale, with that scale."""
+    return Decimal((0, (1,), -scale))
+
+
 def apply_typmod(value: Decimal, typmod: int) -> Decimal:
     """Rounds half away from zero to the scale; raises 22003 if the precision is exceeded."""
     if typmod < _TYPMOD_OFFSET or value.is_nan():
@@ -144,7 +153,10 @@ def apply_typmod(value: Decimal, typmod: int) -> Decimal:
     # A value of far too many digits must not be written out only to be refused.
     if value and value.adjusted() >= precision - scale:
         raise _field_overflow(precision, scale)
-    rounded = value.quantize(Decimal((0, (1,), -scale)), context=EXACT)
+    unit = _unit(scale)
+    if value and value.same_quantum(unit):
+        return value
+    rounded = value.quantize(unit, context=EXACT)
     if rounded and rounded.adjusted() >= precision - scale:
         raise _field_overflow(precision, scale)
     if scale < 0:
@@ -176,7 +188,7 @@ def send_numeric(value: Decimal) -> bytes:
     whole, _, fraction = text.partition(".")
     dscale = len(fraction)
     whole = whole.lstrip("0")
-    digits = whole.zfill(-(-len(whole) // 4) * 4) + fraction + "0" * (-dscale % 4)
+    digits = whole.zfill(-(-len(whole) // 4) * 4) + fraction + "000"[: -dscale % 4]
     groups = [int(digits[i : i + 4]) for i in range(0, len(digits), 4)]
     weight = -(-len(whole) // 4) - 1
     first = 0

@@ -62,6 +62,10 @@ class Zone:
             return self._hit[0]
         return self.at(instant)[0]
 
+    def span_at(self, instant: int) -> tuple[int, int, int]:
+        """Returns (offset, from, until): the offset in force and the instants it surely holds for."""
+        return self.at(instant)[0], self._from, self._until
+
     def at(self, instant: int) -> ZoneInfo:
         """Returns offset, summer time and abbreviation in force at an instant."""
         if self._from <= instant < self._until:
