@@ -63,7 +63,9 @@ class Attempt(Txn):
 
     _state: int = OPEN
     _is_plain: bool = True
-    """True while a plain get needs nothing but the store: open, nothing written, usual routing."""
+    """True while a plain get needs nothing but the store: direct, and nothing written."""
+    _is_direct: bool = True
+    """True while a read may be sent as it is: open, nothing flushed, usual routing, one store."""
     _tracks: bool = True
     """False where no read will ever be checked again: a single read-only statement, AS OF."""
     _may_write: bool = True
@@ -98,6 +100,8 @@ class Attempt(Txn):
         self._lock_keys: dict[bytes, None] = {}
         self._lock_spans: list[tuple[bytes, bytes]] = []
         """Where locks may be held in other stores; empty if ``single_store``."""
+        self._intent_keys: dict[bytes, None] = {}
+        self._intent_spans: list[tuple[bytes, bytes]] = []
 
     @property
     def id(self) -> bytes:
@@ -155,6 +159,10 @@ class Attempt(Txn):
         return meta
 
     # --- sending ----------------------------------------------------------------
+
+    def _leave_fast_path(self) -> None:
+        self._is_plain = False
+        self._is_direct = False
 
     def _check_open(self) -> None:
         assert self._state <= COMMITTING, f"used after its end: {self.state}"

@@ -26,7 +26,7 @@ row, or writing "aborted" into it first.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, TypeVar
 
 from base.eager import Eager
@@ -91,11 +91,7 @@ class Committer(Reader):
     _is_abandoned: bool = False
     """Rolled back by its owner while its commit was under way in a task of the node."""
 
-    def __init__(self, coordinator: Any, isolation: Isolation) -> None:
-        super().__init__(coordinator, isolation)
-        self._intent_keys: dict[bytes, None] = {}
-        self._intent_spans: list[tuple[bytes, bytes]] = []
-        self._stop_timer: Any = None
+    _stop_timer: Callable[[], None] | None = None
 
     def set_commit_key(self, name: str) -> None:
         """Names the transaction; its outcome can be asked for later by that name."""
@@ -112,7 +108,7 @@ class Committer(Reader):
         has_writes = bool(self._buffer) or self._is_flushed or bool(self._commit_key)
         if not has_writes and not (self._is_locked and self._validations and not self.single_store):
             return self._commit_reads()
-        self._is_plain = False
+        self._leave_fast_path()
         if self._is_flushed or self._coordinator.settings.force_intents or not self._fits_one_batch():
             self._state = COMMITTING
             return self._own(self._commit_parallel(), "commit")
@@ -138,7 +134,7 @@ class Committer(Reader):
     def _commit_reads(self) -> Eager[int]:
         """Ends a transaction that wrote nothing."""
         self._state = COMMITTED
-        self._is_plain = False
+        self._leave_fast_path()
         self.commit_ts = self.read_ts
         if self._is_locked:
             self._release(TxnStatus.COMMITTED)
@@ -439,7 +435,7 @@ class Committer(Reader):
         if self._state != OPEN:
             return None
         self._state = ABORTED
-        self._is_plain = False
+        self._leave_fast_path()
         return self._release(TxnStatus.ABORTED)
 
     def _release(self, status: TxnStatus) -> Eager[None]:
@@ -551,6 +547,7 @@ class Committer(Reader):
         ops = buffer.into_flush_ops()
         meta = self._ensure_meta(self._first_key(ops))
         self._is_flushed = True
+        self._is_direct = False
         self._flushed_seq = self._seq
         for op in ops:
             if isinstance(op, DeleteSpan):
@@ -605,7 +602,7 @@ class Committer(Reader):
         self._stop_timer = None
         if status == TxnStatus.ABORTED and self._state == OPEN:
             self._failure = TxnAborted()
-            self._is_plain = False
+            self._leave_fast_path()
         elif self._state in (OPEN, COMMITTING):
             self._start_heartbeat()
 

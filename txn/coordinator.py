@@ -199,6 +199,7 @@ class Transaction(Committer):
         self._commit_attempts = 0
         self._buffer = None
         self.is_read_only = True
+        self._is_direct = self.single_store and self._routing == Routing.LEASEHOLDER
         self._is_plain = self._routing == Routing.LEASEHOLDER and not self._is_deferrable
         self._priority += 1
         meta = self._meta
@@ -259,6 +260,7 @@ class Coordinator:
         single_store = not self.kv.max_offset_us
         if not single_store:
             txn.single_store = False
+            txn._is_direct = False
             if deferrable and read_only and isolation == Isolation.SERIALIZABLE:
                 txn._is_deferrable = True
                 txn._is_plain = False
@@ -274,7 +276,7 @@ class Coordinator:
         txn._is_fixed = True
         txn._tracks = False
         txn._may_write = False
-        txn._is_plain = False
+        txn._leave_fast_path()
         txn.single_store = True  # No uncertainty: the timestamp was named, not taken.
         txn.read_ts = as_of_ts
         txn._routing = Routing.NEAREST

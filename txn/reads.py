@@ -47,14 +47,38 @@ class Reader(Attempt):
     def _get_slowly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
         buffer = self._buffer
         if buffer is not None:
-            entry = buffer.lookup(key)
+            entry = buffer.entries.get(key)
+            if entry is None and buffer.spans:
+                entry = buffer.lookup(key)
             if entry is not None:
                 self._check_open()
                 return entry[0]
+        if self._is_direct and (not lock or self._is_locked):
+            return self._get_directly(key, lock, wait, projection)
         reply = self._perform([Get(key, lock, wait)], key, lock)
         if isinstance(reply, Reply):
             return self._note_get(reply, key, lock, projection)
         return self._finish_get(reply, key, lock, projection)
+
+    def _get_directly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
+        """``get`` of a transaction that has written or locked before: the same few steps."""
+        ops: list[Op] = [Get(key, lock, wait)]
+        try:
+            reply = self._send(Batch(ops, self.read_ts or self._start(), self._meta))
+        except (WriteTooOld, Uncertain) as conflict:
+            return self._finish_get(self._perform_again(ops, conflict), key, lock, projection)
+        if not isinstance(reply, Reply):
+            return self._finish_get(self._settle(reply, ops), key, lock, projection)
+        value: bytes | None = reply.results[0]
+        if self._tracks and value is not SKIPPED:  # type: ignore[comparison-overlap]  # Wait.SKIP only
+            points = self._points
+            if points.setdefault(key, projection) != projection:
+                points[key] = b""
+            elif len(points) > POINTS_MAX:
+                self._reads.condense()
+        if reply.unsynced > self._unsynced:
+            self._unsynced = reply.unsynced
+        return value
 
     async def _finish_get(self, pending: Awaitable[Reply], key: bytes, lock: Lock, projection: bytes) -> bytes | None:
         return self._note_get(await pending, key, lock, projection)
