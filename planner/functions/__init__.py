@@ -14,6 +14,7 @@ def builtin_registry() -> Registry:
         binary,
         casts,
         comparison,
+        datetime,
         floats,
         formatting,
         json,
@@ -31,7 +32,7 @@ def builtin_registry() -> Registry:
     registry = Registry()
     for family in (
         comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
-        aggregates, windows, srf, system,
+        aggregates, windows, srf, system, datetime,
     ):  # fmt: skip
         family.register(registry)
     return registry

@@ -221,14 +221,16 @@ def plain_max(state: Any, value: Any) -> Any:
     return value if state is None or value > state else state
 
 
-def keyed_extreme(key: Callable[[Any], Any], is_max: bool) -> Callable[[Any, Any], Any]:
-    """Steps over (key, datum) pairs."""
+def keyed_extreme(key: Callable[[Any], Any], is_max: bool, keeps_first: bool) -> Callable[[Any, Any], Any]:
+    """Steps over (key, datum) pairs; of equal datums (1.0 and 1.00) the last counts, or the first."""
 
     def step(state: Any, value: Any) -> Any:
         own = key(value)
-        if state is None or (own > state[0] if is_max else own < state[0]):
+        if state is None:
             return (own, value)
-        return state
+        if own == state[0]:
+            return state if keeps_first else (own, value)
+        return (own, value) if (own > state[0]) == is_max else state
 
     return step
 
@@ -237,8 +239,13 @@ def keyed_final(state: Any) -> Any:
     return None if state is None else state[1]
 
 
-def _extreme_combine(is_max: bool) -> Callable[[Any, Any], Any]:
-    return either(lambda left, right: right if (right[0] > left[0] if is_max else right[0] < left[0]) else left)
+def _extreme_combine(is_max: bool, keeps_first: bool) -> Callable[[Any, Any], Any]:
+    def merge(left: Any, right: Any) -> Any:
+        if left[0] == right[0]:
+            return left if keeps_first else right
+        return right if (right[0] > left[0]) == is_max else left
+
+    return either(merge)
 
 
 def specialize_extreme(entry: Aggregate, types: tuple[PgType, ...], result: PgType) -> Aggregate:
@@ -248,9 +255,9 @@ def specialize_extreme(entry: Aggregate, types: tuple[PgType, ...], result: PgTy
     if key is None:
         step = plain_max if is_max else plain_min
         return Aggregate(entry.name, types, result, nothing, step, itself, oid=entry.oid, combine=either(step))
-    return Aggregate(
-        entry.name, types, result, nothing, keyed_extreme(key, is_max), keyed_final, oid=entry.oid, combine=_extreme_combine(is_max)
-    )  # fmt: skip
+    keeps_first = types[0].name == "bpchar"
+    step, combine = keyed_extreme(key, is_max, keeps_first), _extreme_combine(is_max, keeps_first)
+    return Aggregate(entry.name, types, result, nothing, step, keyed_final, oid=entry.oid, combine=combine)
 
 
 def _register_extremes(registry: Registry) -> None:
@@ -661,13 +668,15 @@ def specialize_mode(entry: Aggregate, types: tuple[PgType, ...], result: PgType)
     key = equality_key(types[0])
 
     def final(state: list[Any]) -> Any:
-        best, best_count, current, count = None, 0, None, 0
+        best, best_count, first, current, count = None, 0, None, None, 0
         for i, value in enumerate(state):
             own = value if key is None else key(value)
-            count = count + 1 if i and own == current else 1
-            current = own
+            if i and own == current:
+                count += 1
+            else:
+                first, current, count = value, own, 1
             if count > best_count:
-                best, best_count = value, count
+                best, best_count = first, count
         return best
 
     return Aggregate(entry.name, types, result, new_list, list_step, final, ordered_set=True)

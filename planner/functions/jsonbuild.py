@@ -251,13 +251,12 @@ def _maybe_spread(
 # --- json_object ----------------------------------------------------------------------------
 
 
-def _pairs_of(keys: Sequence[str | None]) -> list[tuple[str | None, str | None]]:
+def _pairs_of(keys: Sequence[Any]) -> list[tuple[str | None, str | None]]:
     """Alternating keys and values, or rows of two."""
     if keys and keys[0].__class__ is tuple:
-        rows: Sequence[Any] = keys
-        if any(len(row) != 2 for row in rows):
+        if any(len(row) != 2 for row in keys):
             raise error("2202E", "array must have two columns")
-        return [(row[0], row[1]) for row in rows]
+        return [(row[0], row[1]) for row in keys]
     if len(keys) % 2:
         raise error("2202E", "array must have even number of elements")
     return [(keys[i], keys[i + 1]) for i in range(0, len(keys), 2)]

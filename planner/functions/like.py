@@ -39,8 +39,6 @@ def parse_pattern(pattern: str, escape: str = "\\") -> list[Part]:
         char = pattern[at]
         at += 1
         if char == escape and escape:
-            if at == len(pattern):
-                raise error("22025", "LIKE pattern must not end with escape character")
             part.append(pattern[at])
             at += 1
         elif char == "%":
@@ -119,8 +117,26 @@ def _literal_matcher(parts: list[Part]) -> Matcher | None:
 @lru_cache(PATTERNS_MAX)
 def like_matcher(pattern: str) -> Matcher:
     """Compiles a LIKE pattern."""
+    if _ends_with_escape(pattern):
+        return _unfinished(pattern)
     parts = parse_pattern(pattern)
     return _literal_matcher(parts) or PartsMatcher(parts)
+
+
+def _ends_with_escape(pattern: str) -> bool:
+    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
+
+
+def _unfinished(pattern: str) -> Matcher:
+    """A lone escape at the end is an error only for texts that reach it."""
+    reaches = like_matcher(pattern[:-1] + "_%")
+
+    def match(text: str) -> bool:
+        if reaches(text):
+            raise error("22025", "LIKE pattern must not end with escape character")
+        return False
+
+    return match
 
 
 @lru_cache(PATTERNS_MAX)

@@ -351,7 +351,8 @@ def _same(value: Any) -> Any:
 def resolve_operator(registry: Registry, symbol: str, left: PgType | None, right: PgType) -> Resolved:
     """Resolves a binary operator, or a prefix one when ``left`` is None."""
     types: tuple[PgType, ...] = (right,) if left is None else (left, right)
-    candidates = _candidates(registry.operators.get(symbol, ()), len(types))
+    # An operator never spreads a VARIADIC parameter (#> takes its path as an array).
+    candidates = _candidates(registry.operators.get(symbol, ()), len(types), spread=True)
     chosen = _exact_operator(candidates, types)
     if chosen is None:
         chosen, several = _choose(registry, candidates, types)

@@ -99,7 +99,7 @@ class MiniSql:
         return self.tokens[at][1].lower()
 
     def take(self, wanted: str = "") -> str:
-        kind, text = self.tokens[self.at]
+        text = self.tokens[self.at][1]
         assert not wanted or text.lower() == wanted, f"{wanted=} {self.tokens[self.at :]}"
         self.at += 1
         return text
@@ -319,10 +319,8 @@ class MiniSql:
         if lowered == "row" and self.peek(1) == "(":
             self.take()
             return self.row(self.arguments())
-        if (
-            self.tokens[self.at + 1][0] in ("string", "estring")
-            or (lowered in ("timestamp", "time", "double")
-            and self.peek(1) != "(")
+        if self.tokens[self.at + 1][0] in ("string", "estring") or (
+            lowered in ("timestamp", "time", "double") and self.peek(1) != "("
         ):
             pg_type, typmod = self.type_name()
             return coerce(self.registry, self.primary(), pg_type, "e", typmod)
