@@ -21,19 +21,55 @@ from base.errors import SqlError
 from base.seams import CF_LOCAL
 from kvtier import mvcc
 from kvtier.change import Change
-from kvtier.descriptors import KEY_MAX, RangeDescriptor
+from kvtier.descriptors import KEY_MAX, RangeDescriptor, encode_descriptor
 from kvtier.engine.batch import OpBatch
 from kvtier.messages import Checksum, CollectGarbage, Merge, Split
 from kvtier.meta import entry_keys, split_allowed
-from kvtier.opening import NEXT_RANGE_ID_KEY, put_meta, put_range
+from kvtier.opening import NEXT_RANGE_ID_KEY, put_range
 from kvtier.replica import RangeState, Replica, pack_stats, state_key, stats_key
 from kvtier.state import StoreState
+from kvtier.writing import Tally, count_version, stored_size
 
 GC_VERSIONS_MAX: Final = 5_000
 """Versions one CollectGarbage looks at: a few milliseconds; the result says where to go on."""
 
 Counts = tuple[int, int, int, int]
 """(live keys, live bytes, versions, total bytes)."""
+
+
+class MetaEdit:
+    """The meta entries that one split or merge changes, and what they do to the statistics."""
+
+    def __init__(self, state: StoreState, now: int) -> None:
+        self._state = state
+        self._now = now
+        self._values: dict[bytes, bytes | None] = {}
+
+    def put(self, descriptor: RangeDescriptor) -> None:
+        """Enters a descriptor."""
+        for key in entry_keys(descriptor):
+            self._values[key] = encode_descriptor(descriptor)
+
+    def drop(self, descriptor: RangeDescriptor) -> None:
+        """Takes a descriptor's entries out, but for those put already."""
+        for key in entry_keys(descriptor):
+            self._values.setdefault(key, None)
+
+    def write(self, change: Change, fresh: list[RangeDescriptor], counts: list[Counts]) -> list[Counts]:
+        """Writes the entries; returns the statistics of the fresh ranges with them counted."""
+        tally = Tally(self._state)
+        deltas = [[0, 0, 0, 0] for _ in fresh]
+        for key, value in self._values.items():
+            before = stored_size(mvcc.newest(self._state.engine, key, self._state.tombstones)[0])
+            mvcc.put_version(change.batch, key, self._now, value)
+            for descriptor, delta in zip(fresh, deltas):
+                if descriptor.contains(key):
+                    count_version(delta, len(key), before, stored_size(value))
+                    break
+            else:
+                tally.add(key, before, stored_size(value))
+        tally.finish(change)
+        return [(c[0] + d[0], c[1] + d[1], c[2] + d[2], c[3] + d[3]) for c, d in zip(counts, deltas)]
 
 
 class RangeChange:
@@ -95,10 +131,11 @@ def split(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
     left = RangeDescriptor(old.range_id, generation, old.start, key, old.replicas)
     right = RangeDescriptor(range_id, generation, key, old.end, places)
     mvcc.split_range_tombstones(batch, state.tombstones, key)
-    put_meta(batch, left, now)
-    put_meta(batch, right, now)
-    _drop_meta(batch, old, [left, right], now)
-    left_counts, right_counts = _divide(state, replica, key)
+    meta = MetaEdit(state, now)
+    meta.put(left)
+    meta.put(right)
+    meta.drop(old)
+    left_counts, right_counts = meta.write(change.change, [left, right], _divide(state, replica, key))
     change.removed = [replica]
     change.put(RangeState(left, replica.gc_threshold, replica.lease_start), left_counts, replica.is_estimate, now)
     change.put(RangeState(right, replica.gc_threshold, replica.lease_start), right_counts, replica.is_estimate, now)
@@ -114,20 +151,12 @@ def _next_range_id(state: StoreState, batch: OpBatch) -> int:
     return range_id
 
 
-def _drop_meta(batch: OpBatch, old: RangeDescriptor, fresh: list[RangeDescriptor], now: int) -> None:
-    """Deletes the meta entries of an old descriptor that no fresh one writes over."""
-    kept = [key for descriptor in fresh for key in entry_keys(descriptor)]
-    for key in entry_keys(old):
-        if key not in kept:
-            mvcc.put_version(batch, key, now, None)
-
-
-def _divide(state: StoreState, replica: Replica, key: bytes) -> tuple[Counts, Counts]:
+def _divide(state: StoreState, replica: Replica, key: bytes) -> list[Counts]:
     """Counts the smaller-looking side: here always the left one; the right one has the rest."""
     counted = mvcc.stats(state.engine, replica.start, key, state.tombstones).as_tuple()
     whole = replica.counts()
     rest = tuple([max(total - part, 0) for total, part in zip(whole, counted)])
-    return counted, (rest[0], rest[1], rest[2], rest[3])
+    return [counted, (rest[0], rest[1], rest[2], rest[3])]
 
 
 def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, RangeDescriptor]:
@@ -142,17 +171,19 @@ def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
     batch = change.change.batch
     generation = max(left.generation, right.generation) + 1
     joined = RangeDescriptor(left.range_id, generation, left.start, right.end, left.descriptor.replicas)
-    put_meta(batch, joined, now)
-    _drop_meta(batch, left.descriptor, [joined], now)
-    _drop_meta(batch, right.descriptor, [joined], now)
+    both = [one + other for one, other in zip(left.counts(), right.counts())]
+    meta = MetaEdit(state, now)
+    meta.put(joined)
+    meta.drop(left.descriptor)
+    meta.drop(right.descriptor)
+    counts = meta.write(change.change, [joined], [(both[0], both[1], both[2], both[3])])[0]
     batch.delete(CF_LOCAL, state_key(right.range_id))
     batch.delete(CF_LOCAL, stats_key(right.range_id))
-    counts = tuple([one + other for one, other in zip(left.counts(), right.counts())])
     threshold = max(left.gc_threshold, right.gc_threshold)
     change.removed = [left, right]
     change.put(
         RangeState(joined, threshold, max(left.lease_start, right.lease_start)),
-        (counts[0], counts[1], counts[2], counts[3]),
+        counts,
         left.is_estimate or right.is_estimate,
         now,
     )

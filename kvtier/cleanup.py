@@ -73,7 +73,7 @@ class Cleanup:
         for record in list(state.records.values()):
             self.enqueue(record.id)
         if state.records or state.intents:
-            self._watch_later()
+            self.watch()
         self.note_write()
 
     def stop(self) -> None:
@@ -98,7 +98,7 @@ class Cleanup:
     def enqueue(self, txn_id: bytes) -> None:
         """Sees to a record that has become final or STAGING."""
         self._queue[txn_id] = None
-        self._watch_later()
+        self.watch()
         if not self._is_draining and not self._is_stopped:
             self._is_draining = True
             self._store.scheduler.call_later(
@@ -140,7 +140,8 @@ class Cleanup:
 
     # --- watching ---------------------------------------------------------------------
 
-    def _watch_later(self) -> None:
+    def watch(self) -> None:
+        """There are records or intents: somebody may abandon them."""
         if self._cancel_watch is None and not self._is_stopped:
             self._cancel_watch = self._store.scheduler.call_later(
                 self._store.settings.txn_expiry_seconds, lambda: self._spawn(self._watch(), "watch records")
@@ -162,7 +163,7 @@ class Cleanup:
             pass  # A store that cannot be asked now is asked next time.
         self._cancel_watch = None
         if store.state.records or store.state.intents:
-            self._watch_later()
+            self.watch()
 
     async def _finish_abandoned(self, record: TxnRecord) -> None:
         if record.status == TxnStatus.PENDING:

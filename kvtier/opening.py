@@ -95,7 +95,11 @@ def load(state: StoreState, scheduler: Scheduler) -> StoreIdentity:
     engine = state.engine
     for _, stored in local_rows(engine, STATE_PREFIX):
         replica = Replica(decode_state(stored), scheduler)
-        replica.load_stats(engine.get(CF_LOCAL, replica.stats_key))
+        stored_stats = engine.get(CF_LOCAL, replica.stats_key)
+        if stored_stats is None:
+            replica.count(*mvcc.stats(engine, replica.start, replica.end).as_tuple())
+        else:
+            replica.load_stats(stored_stats)
         state.ranges.add(replica)
         state.gc_high = max(state.gc_high, replica.gc_threshold)
     for _, stored in local_rows(engine, RECORD_PREFIX):

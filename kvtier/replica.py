@@ -126,11 +126,8 @@ class Replica:
             delta[4],
         )
 
-    def load_stats(self, stored: bytes | None) -> None:
+    def load_stats(self, stored: bytes) -> None:
         """Takes the stored statistics."""
-        if stored is None:
-            self.is_estimate = True
-            return
         counts = _STATS.unpack(stored)
         self.live_count, self.live_bytes, self.version_count, self.total_bytes = counts[:4]
         self.is_estimate = bool(counts[4])

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from base.eager import Eager
 from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, Overloaded, StorageFailure
 from base.hlc import LOGICAL_BITS, Hlc
@@ -289,6 +291,8 @@ class Store(Kv):
             state.intents.add(key, txn, write_ts, seq)
         for span in change.span_intents:
             state.intents.add_span(span)
+        if change.intents or change.span_intents or change.records:
+            self.cleanup.watch()
         for record in change.records:
             state.records[record.id] = record
             if record.is_final() or record.status == TxnStatus.STAGING:
@@ -311,6 +315,9 @@ class Store(Kv):
 
     async def _wait_and_retry(self, batch: Batch, conflict: Conflict) -> Reply:
         """Waits for what is in the way and evaluates again, until nothing is."""
+        if batch.txn is None and not batch.ts and conflict.strength == NONE:
+            # The read stays where it is, or it would run after every intent it has pushed.
+            batch = msgspec.structs.replace(batch, ts=conflict.read_ts)
         while True:
             await self._wait(batch.txn, conflict)
             if batch.range_id:

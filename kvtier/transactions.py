@@ -217,7 +217,8 @@ def end_abort(state: StoreState, txn: TxnMeta, end: EndTxn, change: Change) -> N
     """Rolls a transaction back: a record as long as intents are left, its locks at once."""
     change.release.append(txn.id)
     record = state.records.get(txn.id)
-    if record is not None and record.status == TxnStatus.COMMITTED:
+    is_committed = record.status == TxnStatus.COMMITTED if record is not None else state.finished.outcome(txn.id)
+    if is_committed:
         raise TxnRetry("the transaction has already committed", reason="already_committed")
     keys = dict.fromkeys(end.intents + tuple([key for key, _ in end.in_flight]))
     keys.update(dict.fromkeys(state.intents.keys_of(txn.id)))

@@ -48,6 +48,20 @@ def conflict_over_span(state: StoreState, start: bytes, end: bytes, owner: bytes
         raise Conflict(locked, EXCLUSIVE)
 
 
+def count_version(delta: list[int], size: int, old_size: int, new_size: int) -> None:
+    """Adds one version of a key of ``size`` bytes to a delta; value sizes of -1 are "absent"."""
+    delta[2] += 1
+    if old_size >= 0:
+        delta[0] -= 1
+        delta[1] -= size + old_size
+    if new_size >= 0:
+        delta[0] += 1
+        delta[1] += size + new_size
+        delta[3] += size + 8 + new_size
+    else:
+        delta[3] += size + 8
+
+
 class Tally:
     """The change of the statistics of the ranges a batch writes to."""
 
@@ -79,17 +93,7 @@ class Tally:
     def add(self, key: bytes, old_size: int, new_size: int) -> None:
         """Counts one new version; a size of -1 is "absent"."""
         delta = self._delta if self._start <= key < self._end else self._find(key)
-        size = len(key)
-        delta[2] += 1
-        if old_size >= 0:
-            delta[0] -= 1
-            delta[1] -= size + old_size
-        if new_size >= 0:
-            delta[0] += 1
-            delta[1] += size + new_size
-            delta[3] += size + 8 + new_size
-        else:
-            delta[3] += size + 8
+        count_version(delta, len(key), old_size, new_size)
 
     def add_spans(self, spans: list[tuple[bytes, bytes]]) -> None:
         """Notes range tombstones: how much was alive under them nobody counts."""

@@ -37,6 +37,7 @@ class Case:
         """Loses what was not synced (or a part of it), and opens again."""
         self.engine = self.engine.crash(SeededRng(seed))
         old = self.loop
+        old.discard()
         self.loop = Loop()
         self.loop.time_ns = old.time_ns
         self.open()

@@ -110,6 +110,7 @@ class Loop(Scheduler, Clock):
         self.timers: list[tuple[int, int, list[Callable[[], None] | None]]] = []
         self.count = 0
         self.failures: list[BaseException] = []
+        self.tasks: list[Task] = []
         self.random = random.Random(seed) if seed is not None else None
 
     def waiter(self) -> Waiter:
@@ -118,6 +119,8 @@ class Loop(Scheduler, Clock):
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str = "test") -> Task:
         """Runs a task whose error the test looks at."""
         task = Task(self, coroutine, name)
+        self.tasks = [other for other in self.tasks if not other.done]
+        self.tasks.append(task)
         self.ready.append(task.step)
         return task
 
@@ -174,6 +177,14 @@ class Loop(Scheduler, Clock):
                 cell[0]()
                 return True
         return False
+
+    def discard(self) -> None:
+        """Throws all tasks away: the machine crashed."""
+        self.ready.clear()
+        self.timers.clear()
+        for task in self.tasks:
+            task.done = True
+            task.coroutine.close()
 
     def settle(self) -> None:
         """Runs all that can run without time passing."""
