@@ -22,7 +22,23 @@ BUILT_IN = (
     "pg_aggregate", "pg_language", "pg_conversion", "pg_range", "pg_ts_config", "pg_ts_dict", "pg_ts_parser",
     "pg_ts_template", "pg_ts_config_map", "pg_collation", "pg_tablespace",
 )  # fmt: skip
-DESCRIBED = ("pg_type", "pg_proc", "pg_operator", "pg_am", "pg_language", "pg_opclass", "pg_opfamily", "pg_cast", "pg_conversion", "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_collation", "pg_namespace")
+DESCRIBED = (
+    "pg_type",
+    "pg_proc",
+    "pg_operator",
+    "pg_am",
+    "pg_language",
+    "pg_opclass",
+    "pg_opfamily",
+    "pg_cast",
+    "pg_conversion",
+    "pg_ts_config",
+    "pg_ts_dict",
+    "pg_ts_parser",
+    "pg_ts_template",
+    "pg_collation",
+    "pg_namespace",
+)
 
 
 def main(dsn: str) -> None:
@@ -42,7 +58,9 @@ def main(dsn: str) -> None:
         for name in BUILT_IN:
             where = " WHERE collname IN ('default', 'C', 'POSIX', 'ucs_basic')" if name == "pg_collation" else ""
             where = " WHERE typnamespace = 11 AND typrelid = 0" if name == "pg_type" else where
-            order = "1" if name in ("pg_aggregate", "pg_range") else "1, 2, 3" if name in ("pg_ts_config_map",) else "oid"
+            order = (
+                "1" if name in ("pg_aggregate", "pg_range") else "1, 2, 3" if name in ("pg_ts_config_map",) else "oid"
+            )
             entry = relations[f"pg_catalog.{name}"]
             columns = ", ".join(f'"{c[0]}"::text' for c in entry["columns"])  # type: ignore[attr-defined]
             # Raw numbers rather than names for reg* columns, so that nothing depends on name output.
@@ -50,17 +68,26 @@ def main(dsn: str) -> None:
             for column in entry["columns"]:  # type: ignore[attr-defined]
                 if column[1] in (24, 2202, 2203, 2204, 2205, 2206):
                     columns = columns.replace(f'"{column[0]}"::text', f'"{column[0]}"::oid::text')
-            entry["rows"] = [tuple(row) for row in connection.execute(f"SELECT {columns} FROM {name}{where} ORDER BY {order}")]
+            entry["rows"] = [
+                tuple(row) for row in connection.execute(f"SELECT {columns} FROM {name}{where} ORDER BY {order}")
+            ]
         described = ", ".join(f"'{n}'::regclass" for n in DESCRIBED)
         rows = connection.execute(
             f"SELECT objoid::text, classoid::oid::text, objsubid::text, description FROM pg_description WHERE classoid IN ({described}) ORDER BY classoid, objoid"
         ).fetchall()
         relations["pg_catalog.pg_description"]["rows"] = [tuple(row) for row in rows]
-        keywords = [tuple(row) for row in connection.execute("SELECT word, catcode::text, catdesc, barelabel, baredesc FROM pg_get_keywords()")]
+        keywords = [
+            tuple(row)
+            for row in connection.execute(
+                "SELECT word, catcode::text, catdesc, barelabel, baredesc FROM pg_get_keywords()"
+            )
+        ]
     payload = {"relations": relations, "keywords": keywords}
     target = Path(__file__).parent.parent / "sql" / "pgcatalog" / "postgres15.msgpack"
     target.write_bytes(zlib.compress(msgspec.msgpack.encode(payload), 9))
-    print(f"{target}: {len(relations)} relations, {sum(len(r.get('rows', ())) for r in relations.values())} rows, {target.stat().st_size} bytes")  # type: ignore[arg-type,misc]
+    print(
+        f"{target}: {len(relations)} relations, {sum(len(r.get('rows', ())) for r in relations.values())} rows, {target.stat().st_size} bytes"
+    )  # type: ignore[arg-type,misc]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""Golden scripts: tests/scripts/**/*.txt, read as documentation, run as tests.
+
+    # A comment tells the story.
+    > SELECT 1 + 1 AS two;
+    two
+    2
+    (SELECT 1)
+
+A line ``> sql`` (continued by further ``> `` lines) runs a statement; the lines up to the next blank line are what the client
+sees. ``b> sql`` runs it in another session, ``b& sql`` starts it without waiting and ``b<`` waits for it.
+REWRITE=1 writes what was seen into the scripts; the diff is reviewed like code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.inprocess import Client, Node, render, with_node
+
+SCRIPTS = sorted((Path(__file__).parent / "scripts").rglob("*.txt"))
+_COMMAND = re.compile(r"^([a-z]?)([>&<])(?: (.*))?$")
+
+
+def blocks(text: str) -> list[list[str]]:
+    """Paragraphs of a script."""
+    return [block.split("\n") for block in re.split(r"\n\s*\n", text.strip("\n"))]
+
+
+async def run_block(lines: list[str], clients: dict[str, Client], node: Node) -> list[str]:
+    """Returns the paragraph with the output that was seen."""
+    kept: list[str] = []
+    sql: list[str] = []
+    session, action = "", ""
+    for line in lines:
+        found = _COMMAND.match(line)
+        if line.startswith("#"):
+            kept.append(line)
+        elif found is not None:
+            kept.append(line)
+            session, action = found.group(1), found.group(2)
+            sql.append(found.group(3) or "")
+    if not action:
+        return kept
+    if session not in clients:
+        clients[session] = Client(node)
+        await clients[session].until_ready()
+    client = clients[session]
+    if action == "<":
+        return kept + render(await client.until_ready())
+    client.send("\n".join(sql))
+    if action == "&":
+        await asyncio.sleep(0.02)
+        return kept
+    return kept + render(await client.until_ready())
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(Path(__file__).parent / "scripts")))
+def test_script(path: Path) -> None:
+    seen: list[str] = []
+
+    async def body(node: Node) -> None:
+        clients: dict[str, Client] = {}
+        for block in blocks(path.read_text()):
+            seen.append("\n".join(await run_block(block, clients, node)))
+        for client in clients.values():
+            client.close()
+
+    with_node(body)
+    text = "\n\n".join(seen) + "\n"
+    if os.environ.get("REWRITE") == "1":
+        path.write_text(text)
+    assert text == path.read_text()
