@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Final
 
 from base.errors import error
+from base.typeio import zoneabbreviations
 from base.typeio.calendar import (
     DATE_END,
     DATE_MIN,
@@ -90,6 +91,42 @@ def timestamp_to_timestamptz(value: int, zone: str) -> int:
 def timestamptz_to_timestamp(value: int, zone: str) -> int:
     """timestamptz AT TIME ZONE zone."""
     return checked_timestamp(instant_to_local(value, zone_or_error(zone))) if is_finite_timestamp(value) else value
+
+
+def timestamptz_at_zone(value: int, zone: str) -> int:
+    """``timestamptz AT TIME ZONE zone`` for a zone as a user writes it: an abbreviation (PST, fixed) or a name.
+
+    Differs from ``timestamptz_to_timestamp`` where a zone file has an abbreviation's name: CET is always +1 here.
+    """
+    if not is_finite_timestamp(value):
+        return value
+    offset = _abbreviated_offset(zone, value, False)
+    return timestamptz_to_timestamp(value, zone) if offset is None else checked_timestamp(value + offset * SECOND_US)
+
+
+def timestamp_at_zone(value: int, zone: str) -> int:
+    """``timestamp AT TIME ZONE zone``, as above."""
+    if not is_finite_timestamp(value):
+        return value
+    offset = _abbreviated_offset(zone, value, True)
+    return timestamp_to_timestamptz(value, zone) if offset is None else checked_timestamp(value - offset * SECOND_US)
+
+
+def _abbreviated_offset(zone: str, value: int, is_local: bool) -> int | None:
+    """Seconds east that an abbreviation means at a time; None if it is none."""
+    word = zone.lower()
+    fixed = zoneabbreviations.FIXED.get(word)
+    if fixed is not None:
+        return fixed[0]
+    name = zoneabbreviations.BY_ZONE.get(word)
+    if name is None:
+        return None
+    where = zone_or_error(name)
+    seconds = value // SECOND_US + UNIX_EPOCH_SECONDS
+    if is_local:
+        seconds -= where.offset_of_local(seconds)
+    offset = where.offset_of_abbreviation(zone.upper(), seconds)
+    return where.offset_at(seconds) if offset is None else offset
 
 
 def date_to_timestamp(days: int) -> int:

@@ -9,6 +9,7 @@ PostgreSQL's errors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from json.encoder import encode_basestring as quote
@@ -37,17 +38,12 @@ def _number(text: str) -> Decimal:
     return parse_numeric(text)
 
 
-def _raw_number(text: str) -> msgspec.Raw:
-    """A number that is printed as it is written need not be computed with."""
-    if len(text) >= _DSCALE_SAFE or "e" in text or "E" in text or text[0] == "-":
-        text = render_numeric(parse_numeric(text))
-    return msgspec.Raw(text.encode("ascii"))
-
-
+_FLAWED: Final = re.compile(rb"[0-9]E[+-]?[0-9]|(?:^|[\[,:])-0(?:\.0*)?(?![0-9.])")
+"""Numbers whose Decimal text is not numeric's: an exponent, a negative zero.  (Or text that looks so: no harm.)"""
 _DECODER: Final = msgspec.json.Decoder(float_hook=_number)
-_RAW_DECODER: Final = msgspec.json.Decoder(float_hook=_raw_number)
+_FAST_DECODER: Final = msgspec.json.Decoder(float_hook=Decimal)
 _VALIDATOR: Final = msgspec.json.Decoder(type=msgspec.Raw)
-_ENCODER: Final = msgspec.json.Encoder()
+_ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 
 
 def parse_json(text: str) -> str:
@@ -61,13 +57,16 @@ def parse_json(text: str) -> str:
 
 def parse_jsonb(text: str) -> str:
     """Returns the canonical text."""
-    if "\\u" in text:
+    if "\\u" in text or len(text) >= _DSCALE_SAFE:
         return canonical_text(decode_json(text))
     try:
-        value = _RAW_DECODER.decode(text)
+        value = _FAST_DECODER.decode(text)
         if value.__class__ is dict or value.__class__ is list:
             value = _reorder(value, 1, text.isascii())
-        return msgspec.json.format(_ENCODER.encode(value), indent=0).decode()
+        data = _ENCODER.encode(value)
+        if _FLAWED.search(data) is None:
+            return msgspec.json.format(data, indent=0).decode()
+        return canonical_text(decode_json(text))
     except _REFUSED:
         return canonical_text(decode_json(text))
 
