@@ -179,6 +179,8 @@ def resolve(state: StoreState, op: ResolveIntents, change: Change) -> None:
     for start, end in op.spans:
         removed = _resolve_spans(state, op, start, end, status, change, tally) or removed
     tally.finish(change)
+    if status >= TxnStatus.COMMITTED:
+        change.release.append(op.txn.id)
     if status == TxnStatus.ABORTED and removed:
         change.batch.put(CF_LOCAL, POISON_PREFIX + op.txn.id, state.hlc.latest.to_bytes(8, "big"))
         change.poisoned.append(op.txn.id)

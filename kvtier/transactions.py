@@ -127,6 +127,7 @@ def push(state: StoreState, op: Push, change: Change) -> PushResult:
 def _abort(record: TxnRecord, change: Change) -> PushResult:
     put_record(change, record)
     change.finished.append((record.id, 0))
+    change.release.append(record.id)
     return PushResult(TxnStatus.ABORTED)
 
 
@@ -149,6 +150,7 @@ def recover(state: StoreState, op: Recover, change: Change) -> TxnStatus:
         return record.status  # Staged again meanwhile.
     put_record(change, msgspec.structs.replace(record, status=TxnStatus.ABORTED, in_flight=(), intents=record.keys()))
     change.finished.append((record.id, 0))
+    change.release.append(record.id)
     return TxnStatus.ABORTED
 
 
