@@ -92,24 +92,18 @@ def _fold_call(expr: Call) -> Expr:
 
 
 def _fold_connective(expr: And) -> Expr:
-    """Drops what does not matter; stops at what decides."""
+    """One constant that decides decides all; those that do not matter go."""
     decides = isinstance(expr, Or)
-    kept: list[Expr] = []
-    for arg in expr.args:
-        if isinstance(arg, Const) and arg.value is decides:
-            if not kept:
-                return Const(decides, BOOL)
-            kept.append(arg)
-            break
-        if not (isinstance(arg, Const) and arg.value is (not decides)):
-            kept.append(arg)
+    if any(isinstance(arg, Const) and arg.value is decides for arg in expr.args):
+        return Const(decides, BOOL)
+    kept = tuple([arg for arg in expr.args if not (isinstance(arg, Const) and arg.value is (not decides))])
     if not kept:
         return Const(not decides, BOOL)
     if len(kept) == 1:
         return kept[0]
     if all(isinstance(arg, Const) for arg in kept):
-        return Const(decides if any(isinstance(a, Const) and a.value is decides for a in kept) else None, BOOL)
-    return expr if len(kept) == len(expr.args) else expr.with_children(tuple(kept))
+        return Const(None, BOOL)
+    return expr if len(kept) == len(expr.args) else expr.with_children(kept)
 
 
 def _fold_case(expr: Case) -> Expr:

@@ -14,6 +14,7 @@ def builtin_registry() -> Registry:
         binary,
         casts,
         comparison,
+        dateparts,
         datetime,
         floats,
         formatting,
@@ -32,7 +33,7 @@ def builtin_registry() -> Registry:
     registry = Registry()
     for family in (
         comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
-        aggregates, windows, srf, system, datetime,
+        aggregates, windows, srf, system, datetime, dateparts,
     ):  # fmt: skip
         family.register(registry)
     return registry

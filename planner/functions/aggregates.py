@@ -253,8 +253,8 @@ def specialize_extreme(entry: Aggregate, types: tuple[PgType, ...], result: PgTy
     is_max = entry.name == "max"
     key = order_key(types[0])
     if key is None:
-        step = plain_max if is_max else plain_min
-        return Aggregate(entry.name, types, result, nothing, step, itself, oid=entry.oid, combine=either(step))
+        plain = plain_max if is_max else plain_min
+        return Aggregate(entry.name, types, result, nothing, plain, itself, oid=entry.oid, combine=either(plain))
     keeps_first = types[0].name == "bpchar"
     step, combine = keyed_extreme(key, is_max, keeps_first), _extreme_combine(is_max, keeps_first)
     return Aggregate(entry.name, types, result, nothing, step, keyed_final, oid=entry.oid, combine=combine)
