@@ -25,6 +25,7 @@ def builtin_registry() -> Registry:
         numeric,
         regex,
         srf,
+        statistics,
         strings,
         system,
         windows,
@@ -33,7 +34,7 @@ def builtin_registry() -> Registry:
     registry = Registry()
     for family in (
         comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
-        aggregates, windows, srf, system, datetime, dateparts,
+        aggregates, statistics, windows, srf, system, datetime, dateparts,
     ):  # fmt: skip
         family.register(registry)
     return registry
