@@ -79,12 +79,16 @@ class TableAccess:
         primary = desc.indexes[0]
         assert primary.id == PRIMARY_INDEX_ID, f"{primary.id=} of {desc.name}"
         self.key_attnums: tuple[int, ...] = tuple([column.column_id for column in primary.columns])
-        self.key_columns = [KeyColumn(self.types[c.column_id], c.descending, False, c.nulls_first) for c in primary.columns]
+        self.key_columns = [
+            KeyColumn(self.types[c.column_id], c.descending, False, c.nulls_first) for c in primary.columns
+        ]
         self.key_codec = KeyCodec(index_prefix(self.key_id, PRIMARY_INDEX_ID), self.key_columns)
         self.key_body = KeyCodec(b"", self.key_columns)
         """Primary keys without their prefix, as unique entries hold them."""
         self.prefix = self.key_codec.prefix
-        self.key_position: dict[int, int] = {a: i for i, a in enumerate(self.key_attnums) if self.key_codec.restorable[i]}
+        self.key_position: dict[int, int] = {
+            a: i for i, a in enumerate(self.key_attnums) if self.key_codec.restorable[i]
+        }
         """Columns read from the key."""
         self.key_of_row: Callable[[Sequence[Any]], bytes] = self._key_of_row()
         self.value_of_row: Callable[[Sequence[Any]], bytes] = self._value_of_row()
@@ -109,9 +113,16 @@ class TableAccess:
     def _row_codec(self, types: TypeResolver) -> RowCodec:
         layouts = {}
         for layout in self.desc.layouts:
-            columns = tuple([(column_id, self.types[column_id] if column_id in self.types else self._type(oid, types)) for column_id, oid in layout.columns])
+            columns = tuple(
+                [
+                    (column_id, self.types[column_id] if column_id in self.types else self._type(oid, types))
+                    for column_id, oid in layout.columns
+                ]
+            )
             layouts[layout.id] = Layout(layout.id, columns)
-        missing = {column.id: missing_datum(column, self.types[column.id]) for column in self.desc.columns if column.missing}
+        missing = {
+            column.id: missing_datum(column, self.types[column.id]) for column in self.desc.columns if column.missing
+        }
         return RowCodec(layouts, layouts[self.desc.layouts[-1].id], missing)
 
     def _key_of_row(self) -> Callable[[Sequence[Any]], bytes]:
@@ -183,7 +194,11 @@ class IndexAccess:
             self.include_codec = self._include_codec()
             self.entry = self._define_entry()
         self.available = self._available()
-        self.suffix_width = sum([column.width for column in table.key_columns]) if all(c.form.is_fixed for c in table.key_columns) else 0
+        self.suffix_width = (
+            sum([column.width for column in table.key_columns])
+            if all(c.form.is_fixed for c in table.key_columns)
+            else 0
+        )
         self._decoders: dict[tuple[int, ...], Decode] = {}
         self.primary_key: Callable[[bytes, bytes], bytes] = self._primary_key()
 
@@ -295,9 +310,15 @@ class IndexAccess:
         restorable = {attnum: i for i, attnum in enumerate(self.attnums) if attnum and self.columns[i].form.restorable}
         in_key = [attnum for attnum in dict.fromkeys(wanted) if attnum in restorable]
         in_row = [attnum for attnum in dict.fromkeys(wanted) if attnum not in restorable and attnum in self.include]
-        in_primary = [attnum for attnum in dict.fromkeys(wanted) if attnum not in restorable and attnum not in self.include]
+        in_primary = [
+            attnum for attnum in dict.fromkeys(wanted) if attnum not in restorable and attnum not in self.include
+        ]
         lines: list[str] = []
-        namespace: dict[str, Any] = {"errors": (*CORRUPTION_ERRORS, TypeError), "corrupt": corrupt_row, "length_of": _LENGTH.unpack_from}
+        namespace: dict[str, Any] = {
+            "errors": (*CORRUPTION_ERRORS, TypeError),
+            "corrupt": corrupt_row,
+            "length_of": _LENGTH.unpack_from,
+        }
         source: dict[int, str] = {}
         if self.desc.unique:
             lines += ["size, = length_of(value)", "body = value[2:2 + size]", "included = value[2 + size:]"]
@@ -313,10 +334,22 @@ class IndexAccess:
             assert self.include_codec is not None
             self._add(self.include_codec.decode_source("included", in_row), in_row, lines, source, namespace)
         result = "".join([source[attnum] + ", " for attnum in wanted])
-        body_lines = ["try:", *["    " + line for line in lines], "except errors as problem:", "    raise corrupt(value, key) from problem"]
+        body_lines = [
+            "try:",
+            *["    " + line for line in lines],
+            "except errors as problem:",
+            "    raise corrupt(value, key) from problem",
+        ]
         return define_function("decode", "key, value", [*body_lines, f"return ({result})"], namespace)
 
-    def _add(self, part: tuple[list[str], list[str], dict[str, Any]], attnums: list[int], lines: list[str], source: dict[int, str], namespace: dict[str, Any]) -> None:
+    def _add(
+        self,
+        part: tuple[list[str], list[str], dict[str, Any]],
+        attnums: list[int],
+        lines: list[str],
+        source: dict[int, str],
+        namespace: dict[str, Any],
+    ) -> None:
         lines += part[0]
         source.update(zip(attnums, part[1]))
         namespace.update(part[2])

@@ -103,7 +103,11 @@ def argument_layout(aggs: Sequence[AggCall]) -> tuple[list[Expr], list[AggPlan]]
     plans: list[AggPlan] = []
     for call in aggs:
         slots: dict[str, list[int]] = {"args": [], "filter": [], "sort": []}
-        groups = (("args", call.args), ("filter", (call.filter,) if call.filter is not None else ()), ("sort", [key.expr for key in call.order_by]))
+        groups = (
+            ("args", call.args),
+            ("filter", (call.filter,) if call.filter is not None else ()),
+            ("sort", [key.expr for key in call.order_by]),
+        )
         for name, wanted in groups:
             for expr in wanted:
                 slots[name].append(len(exprs))
@@ -117,8 +121,16 @@ def compile_step(plans: Sequence[AggPlan]) -> StepFunction:
 
     Only our own names and positions enter the source; aggregates go in through the namespace.
     """
-    lines = ["def step(groups, keys, group_rows, arg_rows, ctx):", "    get = groups.get", "    for key, group_row, a in zip(keys, group_rows, arg_rows):"]
-    lines += ["        s = get(key)", "        if s is None:", "            s = groups[key] = [group_row, " + ", ".join(f"init{i}()" for i in range(len(plans))) + "]"]
+    lines = [
+        "def step(groups, keys, group_rows, arg_rows, ctx):",
+        "    get = groups.get",
+        "    for key, group_row, a in zip(keys, group_rows, arg_rows):",
+    ]
+    lines += [
+        "        s = get(key)",
+        "        if s is None:",
+        "            s = groups[key] = [group_row, " + ", ".join(f"init{i}()" for i in range(len(plans))) + "]",
+    ]
     namespace: dict[str, Any] = {}
     for i, plan in enumerate(plans):
         namespace[f"init{i}"] = plan.init

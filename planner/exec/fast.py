@@ -2,6 +2,8 @@
 
     run(txn, params, ctx) -> rows            usual case: no cursor, no stream, no coroutine
                           -> awaitable       where the transaction must wait
+                          -> None            (kind "range" only) the answer is longer than one page:
+                                             nothing was done; open a cursor instead
 
 ``planner.optimize.fast_plan`` writes the functions.
 """
@@ -16,11 +18,11 @@ from planner.context import ExecContext
 from planner.exec.runtime import Row
 from txn.transaction import Txn
 
-FastRun = Callable[[Txn, tuple[Any, ...], ExecContext], Eager[list[Row]]]
+FastRun = Callable[[Txn, tuple[Any, ...], ExecContext], Eager["list[Row] | None"]]
 
 
 class FastPlan:
-    """A compiled statement; ``affected`` rows are the length of the result if there is no RETURNING."""
+    """A compiled statement."""
 
     __slots__ = ("kind", "returns_rows", "run", "source")
 
@@ -32,3 +34,7 @@ class FastPlan:
         self.returns_rows = returns_rows
         self.source = source
         """The generated source, for tests and for reading."""
+
+    def affected(self, rows: list[Row]) -> int:
+        """Rows written, given the result of ``run`` of a write."""
+        return len(rows)

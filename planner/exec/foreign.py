@@ -163,7 +163,9 @@ class OutboundKey:
 class InboundKey:
     """References from rows of a child table to the table that owns this."""
 
-    def __init__(self, key: ForeignKeyDesc, parent: TableAccess, child: TableWriter, defaults: RowsFunction | None) -> None:
+    def __init__(
+        self, key: ForeignKeyDesc, parent: TableAccess, child: TableWriter, defaults: RowsFunction | None
+    ) -> None:
         self.key = key
         self.parent = parent
         self.child = child
@@ -178,7 +180,11 @@ class InboundKey:
         """An index whose leading columns are the referencing ones."""
         count = len(self.key.columns)
         for index in access.indexes:
-            if index.is_readable and not index.desc.predicate and sorted(index.attnums[:count]) == sorted(self.key.columns):
+            if (
+                index.is_readable
+                and not index.desc.predicate
+                and sorted(index.attnums[:count]) == sorted(self.key.columns)
+            ):
                 return index
         return None
 
@@ -225,7 +231,11 @@ class InboundKey:
 
     async def _children(self, values: list[Row], run: Run, limit: int = 0, lock: Lock = Lock.NONE) -> Rows:
         """Child rows that reference any of the parent keys."""
-        return await (self._scan_index(values, run, limit, lock) if self.index is not None else self._scan_table(values, run, limit, lock))
+        return await (
+            self._scan_index(values, run, limit, lock)
+            if self.index is not None
+            else self._scan_table(values, run, limit, lock)
+        )
 
     async def _scan_index(self, values: list[Row], run: Run, limit: int, lock: Lock) -> Rows:
         assert self.index is not None
@@ -243,7 +253,9 @@ class InboundKey:
         start, end = primary.span()
         return await self._scan_span(start, end, primary, set(values), run, limit, lock)
 
-    async def _scan_span(self, start: bytes, end: bytes, index: IndexAccess, wanted: set[Row], run: Run, limit: int, lock: Lock) -> Rows:
+    async def _scan_span(
+        self, start: bytes, end: bytes, index: IndexAccess, wanted: set[Row], run: Run, limit: int, lock: Lock
+    ) -> Rows:
         access = self.child.access
         # Weaker isolation reads at an older snapshot: a locking read sees what was committed since.
         scan_lock = Lock.NONE if run.txn.isolation == Isolation.SERIALIZABLE else Lock.SHARE
@@ -269,7 +281,9 @@ class InboundKey:
             start = page.resume
             run.ctx.check_interrupt()
 
-    async def _rows_of(self, keys: list[bytes], index: IndexAccess, values: list[bytes], wanted: set[Row], run: Run, lock: Lock) -> list[Any]:
+    async def _rows_of(
+        self, keys: list[bytes], index: IndexAccess, values: list[bytes], wanted: set[Row], run: Run, lock: Lock
+    ) -> list[Any]:
         """The rows of entries; of a whole-table scan only those that match are locked."""
         if not index.is_primary:
             return await get_many(run, keys, lock, Wait.BLOCK, b"")

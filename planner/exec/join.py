@@ -29,7 +29,9 @@ class JoinOp(Operator):
 
     name = "Join"
 
-    def __init__(self, kind: str, left: Operator, right: Operator, condition: Expr | None, mask: RowsFunction | None) -> None:
+    def __init__(
+        self, kind: str, left: Operator, right: Operator, condition: Expr | None, mask: RowsFunction | None
+    ) -> None:
         self.kind = kind
         self.left = left
         self.right = right
@@ -126,7 +128,14 @@ class HashJoinOp(JoinOp):
     name = "Hash"
 
     def __init__(
-        self, kind: str, left: Operator, right: Operator, condition: Expr | None, mask: RowsFunction | None, keys: tuple[KeyMaker, KeyMaker], equals: tuple[tuple[Expr, Expr], ...]
+        self,
+        kind: str,
+        left: Operator,
+        right: Operator,
+        condition: Expr | None,
+        mask: RowsFunction | None,
+        keys: tuple[KeyMaker, KeyMaker],
+        equals: tuple[tuple[Expr, Expr], ...],
     ) -> None:
         super().__init__(kind, left, right, condition, mask)
         self.keys = keys
@@ -274,7 +283,15 @@ class ApplyOp(JoinOp):
 
     name = "Nested Loop"
 
-    def __init__(self, kind: str, left: Operator, right: Operator, condition: Expr | None, mask: RowsFunction | None, bindings: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        left: Operator,
+        right: Operator,
+        condition: Expr | None,
+        mask: RowsFunction | None,
+        bindings: tuple[tuple[int, int], ...],
+    ) -> None:
         super().__init__(kind, left, right, condition, mask)
         self.bindings = bindings
 

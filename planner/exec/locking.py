@@ -22,7 +22,15 @@ from txn.transaction import SKIPPED
 class LockTarget:
     """One table to lock: where its key columns are in a row, and which columns to look at again."""
 
-    def __init__(self, access: TableAccess, key_positions: list[int], attnums: tuple[int, ...], positions: list[int], lock: Lock, wait: Wait) -> None:
+    def __init__(
+        self,
+        access: TableAccess,
+        key_positions: list[int],
+        attnums: tuple[int, ...],
+        positions: list[int],
+        lock: Lock,
+        wait: Wait,
+    ) -> None:
         self.access = access
         self.key_positions = key_positions
         self.positions = positions

@@ -1,7 +1,7 @@
 """Index nested-loop join, a batch of outer rows at a time.
 
-    outer rows -> values of the inner index columns -> distinct keys -> one multi-get (unique),
-    or one scan per distinct key -> inner rows -> pairs
+outer rows -> values of the inner index columns -> distinct keys -> one multi-get (unique),
+or one scan per distinct key -> inner rows -> pairs
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ LOOKUP_ROWS: Final = 256
 class LookupSide(Operator):
     """The inner table of a lookup join, for EXPLAIN and for its columns."""
 
-    def __init__(self, columns: tuple[int, ...], index: IndexAccess, alias: str, conditions: tuple[Expr, ...], residual: tuple[Expr, ...]) -> None:
+    def __init__(
+        self,
+        columns: tuple[int, ...],
+        index: IndexAccess,
+        alias: str,
+        conditions: tuple[Expr, ...],
+        residual: tuple[Expr, ...],
+    ) -> None:
         self.columns = columns
         self.index = index
         self.alias = alias

@@ -32,7 +32,9 @@ class ModifyOp(UnaryOperator):
 
     verb = ""
 
-    def __init__(self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None) -> None:
+    def __init__(
+        self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None
+    ) -> None:
         self.input = input
         self.writer = writer
         self.columns = columns
@@ -156,7 +158,9 @@ class UpdateStream(ModifyStream):
         new = await evaluate(operator.new_of, batch, run)
         new = await operator.writer.complete(new, run)
         await operator.writer.update(old, new, run)
-        await self.give([after + row for after, row in zip(new, batch)] if operator.returning is not None else [], len(new))
+        await self.give(
+            [after + row for after, row in zip(new, batch)] if operator.returning is not None else [], len(new)
+        )
         run.ctx.check_interrupt()
 
 
@@ -181,7 +185,14 @@ class DeleteOp(ModifyOp):
 
     verb = "Delete"
 
-    def __init__(self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None, old_of: RowsFunction) -> None:
+    def __init__(
+        self,
+        input: Operator,
+        writer: TableWriter,
+        columns: tuple[int, ...],
+        returning: RowsFunction | None,
+        old_of: RowsFunction,
+    ) -> None:
         super().__init__(input, writer, columns, returning)
         self.old_of = old_of
 
@@ -219,4 +230,3 @@ def arrange_rows(positions: list[int | None]) -> RowsFunction:
 
 
 Pair = tuple[Row, Row]
-

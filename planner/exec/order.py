@@ -159,7 +159,9 @@ def equality_key(pg_type: PgType) -> KeyFunction | None:
     return _EQUAL.get(pg_type.name)
 
 
-def sort_positions(columns: Sequence[list[Any]], directions: Sequence[tuple[bool, bool]], transforms: Sequence[KeyFunction | None]) -> list[int]:
+def sort_positions(
+    columns: Sequence[list[Any]], directions: Sequence[tuple[bool, bool]], transforms: Sequence[KeyFunction | None]
+) -> list[int]:
     """Returns row numbers in order: one stable pass per key, the last key first.
 
     ``directions[i]`` is (descending, nulls first).

@@ -42,7 +42,9 @@ class PhysicalPlan:
         self.output_types = types
         self.is_writer = command in ("INSERT", "UPDATE", "DELETE")
 
-    def open(self, txn: Txn, params: tuple[Any, ...], ctx: ExecContext, clock: Callable[[], int] | None = None) -> Cursor:
+    def open(
+        self, txn: Txn, params: tuple[Any, ...], ctx: ExecContext, clock: Callable[[], int] | None = None
+    ) -> Cursor:
         """Starts an execution; nothing is read before the first fetch.  ``clock`` (monotonic ns): count for EXPLAIN ANALYZE."""
         assert len(params) == len(self.params), f"{len(params)=} {len(self.params)=}"
         frame = [*params, *([None] * (self.slot_count - len(params)))]

@@ -78,7 +78,9 @@ class FilterStream(Stream):
 class ProjectOp(UnaryOperator):
     """Computes a new row per row."""
 
-    def __init__(self, input: Operator, columns: tuple[int, ...], exprs: tuple[Expr, ...], compute: RowsFunction) -> None:
+    def __init__(
+        self, input: Operator, columns: tuple[int, ...], exprs: tuple[Expr, ...], compute: RowsFunction
+    ) -> None:
         self.input = input
         self.columns = columns
         self.exprs = exprs
@@ -141,7 +143,9 @@ class ValuesStream(Stream):
 class LimitOp(UnaryOperator):
     """LIMIT/OFFSET; ``sorter`` given for WITH TIES: it tells which keys are equal."""
 
-    def __init__(self, input: Operator, limit: ScalarFunction | None, offset: ScalarFunction | None, ties: Sorter | None) -> None:
+    def __init__(
+        self, input: Operator, limit: ScalarFunction | None, offset: ScalarFunction | None, ties: Sorter | None
+    ) -> None:
         self.input = input
         self.columns = input.columns
         self.order = input.order
@@ -325,7 +329,15 @@ class AppendStream(Stream):
 class SetOpOp(Operator):
     """INTERSECT and EXCEPT, [ALL], by counting equal rows of the right side."""
 
-    def __init__(self, kind: str, all: bool, left: Operator, right: Operator, columns: tuple[int, ...], keys: tuple[KeyMaker, KeyMaker]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        all: bool,
+        left: Operator,
+        right: Operator,
+        columns: tuple[int, ...],
+        keys: tuple[KeyMaker, KeyMaker],
+    ) -> None:
         self.kind = kind
         self.all = all
         self.left = left

@@ -43,7 +43,14 @@ class KeyMaker:
     With ``nulls_equal`` NULL is a value like others (GROUP BY, DISTINCT, set operations).
     """
 
-    def __init__(self, exprs: Sequence[Expr], types: Sequence[PgType], columns: tuple[int, ...], compile_rows: Callable[..., RowsFunction], nulls_equal: bool) -> None:
+    def __init__(
+        self,
+        exprs: Sequence[Expr],
+        types: Sequence[PgType],
+        columns: tuple[int, ...],
+        compile_rows: Callable[..., RowsFunction],
+        nulls_equal: bool,
+    ) -> None:
         self.width = len(exprs)
         self.transforms = [equality_key(pg_type) for pg_type in types]
         self.plain = not any(self.transforms)
@@ -80,7 +87,9 @@ class KeyMaker:
 class Sorter:
     """Sorts rows by compiled keys."""
 
-    def __init__(self, keys: Sequence[SortKey], columns: tuple[int, ...], compile_rows: Callable[..., RowsFunction]) -> None:
+    def __init__(
+        self, keys: Sequence[SortKey], columns: tuple[int, ...], compile_rows: Callable[..., RowsFunction]
+    ) -> None:
         exprs = [key.expr for key in keys]
         self.directions = [(key.descending, key.nulls_first) for key in keys]
         self.transforms: list[KeyFunction | None] = [order_key(key.expr.type) for key in keys]

@@ -151,7 +151,9 @@ class Fetcher:
         self.entry_projection = self.projection if index.is_primary else b""
         """Projection of reads of the index itself."""
 
-    async def rows(self, keys: list[bytes], values: list[Any], run: Run, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK) -> Rows:
+    async def rows(
+        self, keys: list[bytes], values: list[Any], run: Run, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK
+    ) -> Rows:
         """Rows of entries; rows locked elsewhere (SKIP LOCKED) or gone (with a lock) are left out."""
         decode = self.decode
         if self.covering:
@@ -174,19 +176,19 @@ async def get_many(run: Run, keys: list[bytes], lock: Lock, wait: Wait, projecti
         return []
     run.trips += 1
     if len(keys) == 1:
-        value = run.txn.get(keys[0], lock, wait, projection)
+        value: Any = run.txn.get(keys[0], lock, wait, projection)
         if value.__class__ is not bytes and value is not None and value is not SKIPPED:
-            value = await value  # type: ignore[misc]  # narrowed by class, not by isinstance
+            value = await value
         return [value]
     found = run.txn.get_many(keys, lock, wait, projection)
-    return found if found.__class__ is list else await found  # type: ignore[misc,return-value]
+    return found if found.__class__ is list else await found  # type: ignore[misc]
 
 
 async def scan_page(run: Run, start: bytes, end: bytes, reverse: bool, limit: int, projection: bytes) -> ScanResult:
     """One page of a span."""
     run.trips += 1
     page = run.txn.scan(start, end, reverse=reverse, limit=limit, projection=projection)
-    return page if page.__class__ is ScanResult else await page  # type: ignore[misc,return-value]
+    return page if page.__class__ is ScanResult else await page  # type: ignore[misc]
 
 
 class ScanOp(Operator):

@@ -36,7 +36,15 @@ class FunctionScanOp(Operator):
     ``returns_set[i]`` tells whether call i gives an iterable; ``functions`` compute the call's value.
     """
 
-    def __init__(self, columns: tuple[int, ...], calls: tuple[Expr, ...], functions: list[ScalarFunction], returns_set: list[bool], widths: tuple[int, ...], ordinality: bool) -> None:
+    def __init__(
+        self,
+        columns: tuple[int, ...],
+        calls: tuple[Expr, ...],
+        functions: list[ScalarFunction],
+        returns_set: list[bool],
+        widths: tuple[int, ...],
+        ordinality: bool,
+    ) -> None:
         self.columns = columns
         self.calls = calls
         self.functions = functions
@@ -109,7 +117,14 @@ class ProjectSetOp(UnaryOperator):
     ``compute`` evaluates every expression once per row; the sets among them (``is_set``) are iterables.
     """
 
-    def __init__(self, input: Operator, columns: tuple[int, ...], exprs: tuple[Expr, ...], compute: RowsFunction, is_set: list[bool]) -> None:
+    def __init__(
+        self,
+        input: Operator,
+        columns: tuple[int, ...],
+        exprs: tuple[Expr, ...],
+        compute: RowsFunction,
+        is_set: list[bool],
+    ) -> None:
         self.input = input
         self.columns = columns
         self.exprs = exprs
@@ -173,7 +188,15 @@ _END: Final = object()
 class VirtualScanOp(Operator):
     """A catalog relation; ``filters``: (column position, compiled value) equalities it may use."""
 
-    def __init__(self, relation: Any, alias: str, columns: tuple[int, ...], positions: tuple[int, ...], filters: tuple[tuple[int, ScalarFunction], ...], pick: RowsFunction) -> None:
+    def __init__(
+        self,
+        relation: Any,
+        alias: str,
+        columns: tuple[int, ...],
+        positions: tuple[int, ...],
+        filters: tuple[tuple[int, ScalarFunction], ...],
+        pick: RowsFunction,
+    ) -> None:
         self.relation = relation
         self.alias = alias
         self.columns = columns
@@ -350,7 +373,9 @@ class WorkingTable:
 class RecursiveOp(Operator):
     """WITH RECURSIVE: the first term's rows, then the step over the rows just made, until none is new."""
 
-    def __init__(self, key: int, first: Operator, step: Operator, columns: tuple[int, ...], keys: KeyMaker | None) -> None:
+    def __init__(
+        self, key: int, first: Operator, step: Operator, columns: tuple[int, ...], keys: KeyMaker | None
+    ) -> None:
         self.key = key
         self.first = first
         self.step = step

@@ -29,7 +29,9 @@ class Upsert:
     (existing + excluded) rows, or None for DO NOTHING; ``where`` gives one-column rows of booleans.
     """
 
-    def __init__(self, writer: TableWriter, arbiters: frozenset[int], update: RowsFunction | None, where: RowsFunction | None) -> None:
+    def __init__(
+        self, writer: TableWriter, arbiters: frozenset[int], update: RowsFunction | None, where: RowsFunction | None
+    ) -> None:
         self.writer = writer
         self.arbiters = arbiters
         self.update = update
@@ -67,11 +69,18 @@ class Upsert:
         if key in taken and self._is_arbiter(self.writer.access.primary.desc.id):
             return -1, key
         for at, entry in enumerate(mine):
-            if entry is not None and entry[2] and entry[0] in taken and self._is_arbiter(self.writer.indexes[at].index.desc.id):
+            if (
+                entry is not None
+                and entry[2]
+                and entry[0] in taken
+                and self._is_arbiter(self.writer.indexes[at].index.desc.id)
+            ):
                 return at, entry[0]
         return None
 
-    async def _insert(self, row: Row, key: bytes, mine: list[Entry | None], taken: dict[bytes, Any], own: set[bytes], run: Run) -> None:
+    async def _insert(
+        self, row: Row, key: bytes, mine: list[Entry | None], taken: dict[bytes, Any], own: set[bytes], run: Run
+    ) -> None:
         writer = self.writer
         if key in taken:
             raise await writer.duplicate_of(row, -1, run)
@@ -87,7 +96,9 @@ class Upsert:
         for foreign in writer.outbound:
             await foreign.check([row], run)
 
-    async def _update(self, row: Row, conflict: tuple[int, bytes], taken: dict[bytes, Any], own: set[bytes], run: Run) -> Row | None:
+    async def _update(
+        self, row: Row, conflict: tuple[int, bytes], taken: dict[bytes, Any], own: set[bytes], run: Run
+    ) -> Row | None:
         writer = self.writer
         assert self.update is not None
         at, found_key = conflict
@@ -122,7 +133,9 @@ class Upsert:
         if value is None:
             value = (await get_many(run, [key], Lock.EXCLUSIVE, Wait.BLOCK, b""))[0]
         if value is None:
-            raise error("XX002", f'a unique index of "{access.desc.name}" has an entry without a row at key {key.hex()}')
+            raise error(
+                "XX002", f'a unique index of "{access.desc.name}" has an entry without a row at key {key.hex()}'
+            )
         return access.decode_row(key, value)
 
 
@@ -131,4 +144,4 @@ def _own_keys(run: Run, key: int) -> set[bytes]:
     found = run.ctes.get(-key)
     if found is None:
         found = run.ctes[-key] = set()
-    return found  # type: ignore[no-any-return]
+    return found

@@ -41,7 +41,9 @@ def failing_row(row: Row, access: TableAccess, ctx: ExecContext) -> str:
 class IndexWriter:
     """Makes the entries of one secondary index."""
 
-    def __init__(self, index: IndexAccess, predicate: RowsFunction | None, computed: RowsFunction | None, names: list[str]) -> None:
+    def __init__(
+        self, index: IndexAccess, predicate: RowsFunction | None, computed: RowsFunction | None, names: list[str]
+    ) -> None:
         self.index = index
         self.predicate = predicate
         """Partial index: rows for which the predicate is true, as one-column rows of booleans."""
@@ -123,9 +125,8 @@ class TableWriter:
         distinct = list(dict.fromkeys(keys))
         for at in range(0, len(distinct), GETS_MAX):
             part = distinct[at : at + GETS_MAX]
-            for key, value in zip(part, await get_many(run, part, Lock.EXCLUSIVE, Wait.BLOCK, b"")):
-                if value is not None:
-                    found[key] = value
+            values = await get_many(run, part, Lock.EXCLUSIVE, Wait.BLOCK, b"")
+            found.update({key: value for key, value in zip(part, values) if value is not None})
         if run.held:
             for key in distinct:
                 if key in run.held:
@@ -135,7 +136,9 @@ class TableWriter:
                         found[key] = value
         return found
 
-    def duplicate(self, row: Row, index: IndexAccess, computed: Row, names: list[str], ctx: ExecContext) -> MeridianError:
+    def duplicate(
+        self, row: Row, index: IndexAccess, computed: Row, names: list[str], ctx: ExecContext
+    ) -> MeridianError:
         """The 23505 of a row."""
         values = index.values(row, computed)
         types = [index.columns[i].type for i in range(index.width)]
@@ -229,7 +232,14 @@ class TableWriter:
         for inbound in self.inbound:
             await inbound.updated(old, new, run)
 
-    def _delete_old(self, old_keys: list[bytes], new_keys: list[bytes], before: list[list[Entry | None]], after: list[list[Entry | None]], run: Run) -> None:
+    def _delete_old(
+        self,
+        old_keys: list[bytes],
+        new_keys: list[bytes],
+        before: list[list[Entry | None]],
+        after: list[list[Entry | None]],
+        run: Run,
+    ) -> None:
         for old_key, new_key in zip(old_keys, new_keys):
             if old_key != new_key:
                 run.delete(old_key)
@@ -239,7 +249,13 @@ class TableWriter:
                     run.delete(old_entry[0])
 
     async def _check_new(
-        self, old_keys: list[bytes], new_keys: list[bytes], before: list[list[Entry | None]], after: list[list[Entry | None]], new: Rows, run: Run
+        self,
+        old_keys: list[bytes],
+        new_keys: list[bytes],
+        before: list[list[Entry | None]],
+        after: list[list[Entry | None]],
+        new: Rows,
+        run: Run,
     ) -> None:
         claims: list[tuple[bytes, int, int]] = []
         """(key, row number, index number) of every key a row did not have before."""
@@ -259,7 +275,14 @@ class TableWriter:
                 raise await self.duplicate_of(new[i], at, run)
             taken[key] = b""
 
-    def _put_new(self, new: Rows, new_keys: list[bytes], before: list[list[Entry | None]], after: list[list[Entry | None]], run: Run) -> None:
+    def _put_new(
+        self,
+        new: Rows,
+        new_keys: list[bytes],
+        before: list[list[Entry | None]],
+        after: list[list[Entry | None]],
+        run: Run,
+    ) -> None:
         value_of_row = self.access.value_of_row
         for key, row in zip(new_keys, new):
             run.put(key, value_of_row(row))

@@ -44,7 +44,11 @@ class JoinBuilder:
         right = self.builder.build(join.right)
         pairs, rest = self.equi_pairs(join, terms)
         rows = self.rows(join.kind, left.rows, right.rows, terms)
-        other = self._hash(join, left, right, pairs, rest, rows, bool(order)) if pairs else self._loop(join, left, right, terms, rows)
+        other = (
+            self._hash(join, left, right, pairs, rest, rows, bool(order))
+            if pairs
+            else self._loop(join, left, right, terms, rows)
+        )
         if lookup is not None and lookup.cost <= other.cost:
             lookup.rows = min(lookup.rows, rows) if rows > 0 else lookup.rows
             return lookup
@@ -89,7 +93,16 @@ class JoinBuilder:
         condition = conjoin(list(terms))
         return condition, None if condition is None else self.builder.rows_function([condition], columns)
 
-    def _hash(self, join: Join, left: Operator, right: Operator, pairs: list[EquiPair], rest: list[Expr], rows: float, ordered: bool) -> JoinOp:
+    def _hash(
+        self,
+        join: Join,
+        left: Operator,
+        right: Operator,
+        pairs: list[EquiPair],
+        rest: list[Expr],
+        rows: float,
+        ordered: bool,
+    ) -> JoinOp:
         kind = join.kind
         swapped = {"inner": "inner", "left": "right", "right": "left", "full": "full"}
         if kind in swapped and not ordered and right.rows > 1.5 * left.rows:
@@ -98,7 +111,9 @@ class JoinBuilder:
         condition, mask = self._mask(rest, left.columns + right.columns)
         left_keys = self._keys([a for a, _, _ in pairs], left)
         right_keys = self._keys([b for _, b, _ in pairs], right)
-        operator = HashJoinOp(kind, left, right, condition, mask, (left_keys, right_keys), tuple([(a, b) for a, b, _ in pairs]))
+        operator = HashJoinOp(
+            kind, left, right, condition, mask, (left_keys, right_keys), tuple([(a, b) for a, b, _ in pairs])
+        )
         cost = left.cost + right.cost + HASH_BUILD * right.rows + HASH_PROBE * left.rows + PAIR * rows
         operator.estimate(rows, cost, right.cost + HASH_BUILD * right.rows)
         return operator
@@ -188,7 +203,9 @@ class JoinBuilder:
         total = origin.rows if origin is not None else 1000.0
         return max(1.0, total * estimator.terms(path.matched[:width]))
 
-    def _make_lookup(self, join: Join, left: Operator, scan: Scan, own: list[Expr], terms: list[Expr], best: tuple[float, Path, int]) -> JoinOp:
+    def _make_lookup(
+        self, join: Join, left: Operator, scan: Scan, own: list[Expr], terms: list[Expr], best: tuple[float, Path, int]
+    ) -> JoinOp:
         builder = self.builder
         cost, path, width = best
         consumed = path.matched[:width]
@@ -203,7 +220,9 @@ class JoinBuilder:
         values = [position.values[0] for position in path.positions[:width]]
         fetcher = Fetcher(path.index, scan.attnums, scan.attnums, path.covering)
         keep = builder.filter_function(residual, scan.columns) if residual else None
-        operator = LookupJoinOp(join.kind, left, side, condition, mask, builder.rows_function(values, left.columns), width, fetcher, keep)
+        operator = LookupJoinOp(
+            join.kind, left, side, condition, mask, builder.rows_function(values, left.columns), width, fetcher, keep
+        )
         rows = self.rows(join.kind, left.rows, max(1.0, self._rows_per_lookup(path, width)), [*residual, *rest])
         operator.estimate(rows, cost, left.startup_cost)
         return operator

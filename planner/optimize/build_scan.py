@@ -37,7 +37,9 @@ class ScanBuilder:
         access = self.builder.access(scan)
         keys = tuple([scan.columns[scan.attnums.index(attnum)] for attnum in access.key_attnums])
         input = self.from_path(path, order)
-        return self.locked(input, [(scan, keys, scan.lock, scan.wait)], [term for term in terms if not has_subquery(term)])
+        return self.locked(
+            input, [(scan, keys, scan.lock, scan.wait)], [term for term in terms if not has_subquery(term)]
+        )
 
     def best_path(self, scan: Scan, terms: Sequence[Expr], order: Sequence[SortKey], limit: float | None) -> Path:
         plain = [term for term in terms if not has_subquery(term)]
@@ -57,7 +59,18 @@ class ScanBuilder:
         spans = SpanMaker(path.index, positions, path.is_point)
         keep = builder.filter_function(residual, scan.columns) if residual else None
         lock, wait = (Lock(scan.lock), Wait(scan.wait)) if lock_terms is not None else (Lock.NONE, Wait.BLOCK)
-        operator = ScanOp(scan.columns, path.index, fetcher, spans, keep, scan.alias, (path.matched, residual), path.reverse, lock, wait)
+        operator = ScanOp(
+            scan.columns,
+            path.index,
+            fetcher,
+            spans,
+            keep,
+            scan.alias,
+            (path.matched, residual),
+            path.reverse,
+            lock,
+            wait,
+        )
         operator.order = self._order_of(path, order)
         operator.path = path
         operator.is_single = path.is_unique and all(position.kind == "value" for position in path.positions)
@@ -71,7 +84,9 @@ class ScanBuilder:
 
             wanted = [(strip_relabel(key.expr), key) for key in order]
             if all(isinstance(expr, Col) for expr, _ in wanted):
-                return tuple([(expr.id, key.descending, key.nulls_first) for expr, key in wanted if isinstance(expr, Col)])
+                return tuple(
+                    [(expr.id, key.descending, key.nulls_first) for expr, key in wanted if isinstance(expr, Col)]
+                )
         return ()
 
     def _bound(self, position: Position) -> BoundPosition:
@@ -104,7 +119,9 @@ class ScanBuilder:
         input = self.builder.build(node.input, order, limit)
         return self.locked(input, targets, testable_terms(node.input))
 
-    def locked(self, input: Operator, targets: Sequence[tuple[Scan, tuple[int, ...], int, int]], terms: Sequence[Expr]) -> Operator:
+    def locked(
+        self, input: Operator, targets: Sequence[tuple[Scan, tuple[int, ...], int, int]], terms: Sequence[Expr]
+    ) -> Operator:
         builder = self.builder
         columns = input.columns
         made: list[LockTarget] = []
@@ -112,11 +129,17 @@ class ScanBuilder:
             seen = [(attnum, columns.index(id)) for id, attnum in zip(scan.columns, scan.attnums) if id in columns]
             positions = [columns.index(id) for id in keys]
             attnums = tuple([attnum for attnum, _ in seen])
-            made.append(LockTarget(builder.access(scan), positions, attnums, [at for _, at in seen], Lock(lock), Wait(wait)))
+            made.append(
+                LockTarget(builder.access(scan), positions, attnums, [at for _, at in seen], Lock(lock), Wait(wait))
+            )
         available = set(columns)
         outer_free = builder.free
         builder.free = set()
-        kept = [term for term in terms if expr_columns(term) <= available or not expr_columns(term) & _inner_columns(targets) - available]
+        kept = [
+            term
+            for term in terms
+            if expr_columns(term) <= available or not expr_columns(term) & _inner_columns(targets) - available
+        ]
         recheck = builder.filter_function(kept, columns) if kept else None
         builder.free |= outer_free
         operator = LockRowsOp(input, made, recheck)

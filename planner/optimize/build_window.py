@@ -32,7 +32,12 @@ def build_window(builder: Builder, node: Window) -> Operator:
     partition_by = [SortKey(expr) for expr in node.partition_by]
     sorter = Sorter([*partition_by, *node.order_by], input.columns, builder.rows_function)
     spec = FrameSpec(builtin_registry(), node.frame, node.order_by)
-    offsets = tuple([None if bound[1] is None else builder.scalar_function(bound[1]) for bound in (node.frame.start, node.frame.end)])
+    offsets = tuple(
+        [
+            None if bound[1] is None else builder.scalar_function(bound[1])
+            for bound in (node.frame.start, node.frame.end)
+        ]
+    )
     operator = WindowOp(
         input, input.columns + node.window_columns, calls, builder.rows_function(exprs, input.columns),
         partition_by, node.order_by, sorter, spec, (offsets[0], offsets[1]),

@@ -46,7 +46,11 @@ class WriteBuilder:
         if exprs is None:
             exprs = TableExprs(tuple([-1 - column.id for column in desc.columns]))
         self.builder.statement.table_exprs.setdefault(desc.id, exprs)
-        access = self.builder.access(desc.id) if desc.id in self.builder.statement.tables or desc.id in self.builder.statement.foreign else self._access(desc)
+        access = (
+            self.builder.access(desc.id)
+            if desc.id in self.builder.statement.tables or desc.id in self.builder.statement.foreign
+            else self._access(desc)
+        )
         writer = self.writers[desc.id] = TableWriter(access, exprs)
         self._add_constraints(writer, exprs)
         writer.indexes = [self._index_writer(writer, index.desc.id) for index in access.secondary]
@@ -81,7 +85,9 @@ class WriteBuilder:
             names.append(writer.access.columns[column.column_id].name if column.column_id else column.expression)
             assert column.column_id or i in index.expr_types, index.desc.name
         if index.expr_types:
-            keyed = [expr for i, expr in enumerate(exprs.index_exprs[index_id]) if i in index.expr_types and expr is not None]
+            keyed = [
+                expr for i, expr in enumerate(exprs.index_exprs[index_id]) if i in index.expr_types and expr is not None
+            ]
             computed = self.builder.rows_function(keyed, exprs.row)
         del wanted
         return IndexWriter(index, predicate, computed, names)
@@ -89,8 +95,16 @@ class WriteBuilder:
     def _add_keys(self, writer: TableWriter, desc: TableDesc) -> None:
         builder = self.builder
         for key in desc.foreign_keys:
-            writer.outbound.append(OutboundKey(key, writer.access, builder.access(key.target_table) if key.target_table != desc.id else writer.access))
-        for child_id in dict.fromkeys((*desc.inbound, *((desc.id,) if any(k.target_table == desc.id for k in desc.foreign_keys) else ()))):
+            writer.outbound.append(
+                OutboundKey(
+                    key,
+                    writer.access,
+                    builder.access(key.target_table) if key.target_table != desc.id else writer.access,
+                )
+            )
+        for child_id in dict.fromkeys(
+            (*desc.inbound, *((desc.id,) if any(k.target_table == desc.id for k in desc.foreign_keys) else ()))
+        ):
             child_desc = self.desc(child_id)
             child = self.writer(child_desc)
             for key in child_desc.foreign_keys:
@@ -116,7 +130,9 @@ class WriteBuilder:
 
     # --- statements
 
-    def _returning(self, returning: tuple[tuple[int, ...], tuple[Expr, ...]] | None, columns: tuple[int, ...]) -> RowsFunction | None:
+    def _returning(
+        self, returning: tuple[tuple[int, ...], tuple[Expr, ...]] | None, columns: tuple[int, ...]
+    ) -> RowsFunction | None:
         return None if returning is None else self.builder.rows_function(returning[1], columns)
 
     def insert(self, node: Insert) -> Operator:
@@ -127,7 +143,9 @@ class WriteBuilder:
         positions = [places.get(attnum) for attnum in writer.access.attnums]
         streams = all(isinstance(part, (Values, Project)) for part in walk_nodes(node.input))
         upsert = None if node.on_conflict is None else self._upsert(node.on_conflict, writer)
-        operator = InsertOp(input, writer, node.columns, self._returning(node.returning, node.exprs.row), positions, streams, upsert)
+        operator = InsertOp(
+            input, writer, node.columns, self._returning(node.returning, node.exprs.row), positions, streams, upsert
+        )
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)
         return operator
@@ -171,7 +189,9 @@ class WriteBuilder:
 
         input = builder.build(_without_locks(node.input, node.table.id))
         target = Scan(node.table, node.old, attnums, "", int(Lock.EXCLUSIVE), int(Wait.BLOCK))
-        return builder.scans.locked(input, [(target, key_ids, int(Lock.EXCLUSIVE), int(Wait.BLOCK))], testable_terms(node.input))
+        return builder.scans.locked(
+            input, [(target, key_ids, int(Lock.EXCLUSIVE), int(Wait.BLOCK))], testable_terms(node.input)
+        )
 
     def update(self, node: Update) -> Operator:
         builder = self.builder

@@ -137,6 +137,10 @@ class Cardinality:
                 rows = 1.0
             else:
                 origin = builder.estimator.origins.get(node.columns[0]) if node.columns else None
-                rows = max(1.0, (origin.rows if origin else ROWS_DEFAULT) * builder.estimator.terms(path.matched[:width])) * (1.0 if path.covering else 3.0) + 4.0
+                rows = (
+                    max(1.0, (origin.rows if origin else ROWS_DEFAULT) * builder.estimator.terms(path.matched[:width]))
+                    * (1.0 if path.covering else 3.0)
+                    + 4.0
+                )
             best = rows if best is None else min(best, rows)
         return best

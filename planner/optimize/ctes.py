@@ -34,7 +34,9 @@ class CteInliner:
             return node
 
         def visit_expr(expr: Expr) -> Expr:
-            return transform(expr, lambda part: (map_tree(part.plan, visit), part)[1] if isinstance(part, Subquery) else part)
+            return transform(
+                expr, lambda part: (map_tree(part.plan, visit), part)[1] if isinstance(part, Subquery) else part
+            )
 
         map_tree(root, visit)
 

@@ -136,7 +136,12 @@ class Decorrelator:
         if compared is not None and compared[0] == "=" and len(plan.columns) == 1:
             own = plan.columns[0]
             for column, value in ((compared[1], compared[2]), (compared[2], compared[1])):
-                if isinstance(column, Col) and column.id == own and own not in expr_columns(value) and column.type == value.type:
+                if (
+                    isinstance(column, Col)
+                    and column.id == own
+                    and own not in expr_columns(value)
+                    and column.type == value.type
+                ):
                     # NULLs join nothing; dropping them early keeps the duplicate removal small.
                     present = filtered(plan, [IsNull(column, True)])
                     return Join("inner", input, Distinct(present), test)
@@ -168,7 +173,8 @@ class Decorrelator:
 
         if not has_subquery(expr):
             return input, expr
-        return state[0], transform(expr, rewrite) if state else expr
+        replaced = transform(expr, rewrite)
+        return state[0], replaced
 
     def _scalar(self, input: Node, subquery: Subquery) -> tuple[Node, Expr] | None:
         plan: Node = subquery.plan
@@ -179,9 +185,16 @@ class Decorrelator:
         if not isinstance(plan, Aggregate) or plan.group or plan.grouping_sets is not None:
             return None
         outer = set(input.columns)
-        if not free_columns(plan.input) & outer or expr_columns(value) & outer or has_subquery(value) or is_volatile(value):
+        if (
+            not free_columns(plan.input) & outer
+            or expr_columns(value) & outer
+            or has_subquery(value)
+            or is_volatile(value)
+        ):
             return None
-        if any(expr_columns(call) & outer for call in plan.aggs) or not all(self._is_null_on_empty(call) for call in plan.aggs):
+        if any(expr_columns(call) & outer for call in plan.aggs) or not all(
+            self._is_null_on_empty(call) for call in plan.aggs
+        ):
             return None
         pulled = pull(plan.input, outer)
         if pulled is None:
@@ -192,13 +205,30 @@ class Decorrelator:
             return None
         group = tuple(dict.fromkeys([pair[0].id for pair in pairs if pair is not None]))
         grouped = Aggregate(inner, group, plan.agg_columns, plan.aggs)
-        zero = {id: Coalesce((self.builder.column(id), Const(0, INT8)), INT8) for id, call in zip(plan.agg_columns, plan.aggs) if call.function.name == "count"}
+        zero = {
+            id: Coalesce((self.builder.column(id), Const(0, INT8)), INT8)
+            for id, call in zip(plan.agg_columns, plan.aggs)
+            if call.function.name == "count"
+        }
         return Join("left", input, grouped, conjoin(terms)), substitute(value, dict(zero))
 
     def _is_null_on_empty(self, call: Expr) -> bool:
         """Whether the aggregate over no rows is NULL (or count's 0)."""
         function = getattr(call, "function")  # noqa: B009  # AggCall.function is typed Any
-        return function.name in ("count", "sum", "avg", "min", "max", "bool_and", "bool_or", "every", "stddev", "variance", "string_agg", "array_agg")
+        return function.name in (
+            "count",
+            "sum",
+            "avg",
+            "min",
+            "max",
+            "bool_and",
+            "bool_or",
+            "every",
+            "stddev",
+            "variance",
+            "string_agg",
+            "array_agg",
+        )
 
     def _equality(self, term: Expr, outer: set[int], inner: set[int]) -> tuple[Col, Expr] | None:
         """(inner column, outer expression) of an equality that can become a grouping key."""
@@ -207,7 +237,12 @@ class Decorrelator:
             return None
         for a, b in ((compared[1], compared[2]), (compared[2], compared[1])):
             column = strip_relabel(a)
-            if isinstance(column, Col) and column.id in inner and not expr_columns(b) & inner and expr_columns(b) & outer:
+            if (
+                isinstance(column, Col)
+                and column.id in inner
+                and not expr_columns(b) & inner
+                and expr_columns(b) & outer
+            ):
                 return column, b
         return None
 
@@ -221,10 +256,19 @@ def bare_rows(plan: Node) -> Node | None:
     """What EXISTS needs of a query: neither its columns nor its order; None if that is not plain."""
     while True:
         if isinstance(plan, Limit):
-            if plan.offset is not None or not isinstance(plan.limit, Const) or not plan.limit.value or plan.limit.value < 1:
+            if (
+                plan.offset is not None
+                or not isinstance(plan.limit, Const)
+                or not plan.limit.value
+                or plan.limit.value < 1
+            ):
                 return None
             plan = plan.input
-        elif isinstance(plan, (Sort, Distinct)) or (isinstance(plan, Project) and not any(is_volatile(expr) for expr in plan.exprs)) or (isinstance(plan, Aggregate) and plan.group and plan.grouping_sets is None and not has_effects(plan)):
+        elif (
+            isinstance(plan, (Sort, Distinct))
+            or (isinstance(plan, Project) and not any(is_volatile(expr) for expr in plan.exprs))
+            or (isinstance(plan, Aggregate) and plan.group and plan.grouping_sets is None and not has_effects(plan))
+        ):
             plan = plan.input
         else:
             return None if has_effects(plan) else plan

@@ -45,17 +45,31 @@ def add_key(script: Script, index: IndexAccess, names: Sequence[str]) -> None:
         script.add("try:", f"    key = {source}", "except RANGE_ERRORS:", "    return []")
 
 
-def add_row(script: Script, access: TableAccess, attnums: Sequence[int], key_names: dict[int, str], local: str = "r") -> dict[int, str]:
-    """Decodes ``value`` (a row) into variables; columns of the key are the values it was made of.  Attnum -> variable."""
-    from_key = {attnum: key_names[attnum] for attnum in attnums if attnum in access.key_position and attnum in key_names}
-    wanted = [attnum for attnum in attnums if attnum not in from_key]
+def add_row(
+    script: Script, access: TableAccess, attnums: Sequence[int], key_names: dict[int, str], local: str = "r"
+) -> dict[int, str]:
+    """Decodes ``key`` and ``value`` (a row) into variables; ``key_names`` are columns known already.  Attnum -> variable."""
+    known = {attnum: key_names[attnum] for attnum in attnums if attnum in key_names}
+    in_key = [attnum for attnum in attnums if attnum in access.key_position and attnum not in known]
+    wanted = [attnum for attnum in attnums if attnum not in known and attnum not in in_key]
+    key_lines, key_values, key_namespace = access.key_codec.decode_source(
+        "key", [access.key_position[a] for a in in_key], "d"
+    )
     lines, names, namespace = access.row_codec.decode_source("value", wanted, local)
+    script.namespace.update(key_namespace if in_key else {})
     script.namespace.update(namespace)
+    lines = [*(key_lines if in_key else []), *lines]
     if lines:
         script.block("try:", lines)
         script.add("except CORRUPTION_ERRORS as problem:", "    raise corrupt_row(value, key) from problem")
-    script.keep(*names)
-    return from_key | dict(zip(wanted, names))
+    return known | dict(zip(in_key, key_values)) | dict(zip(wanted, names))
+
+
+def _add_entry(script: Script, index: IndexAccess, attnums: Sequence[int]) -> dict[int, str]:
+    """Decodes ``key`` and ``value`` of an index entry that has all columns."""
+    script.namespace["decode_entry"] = index.decoder(tuple(attnums))
+    script.add("entry = decode_entry(key, value)")
+    return {attnum: f"entry[{i}]" for i, attnum in enumerate(attnums)}
 
 
 def lock_arguments(operator: ScanOp, projection: str) -> str:
@@ -72,16 +86,29 @@ def compile_point(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: 
     if any(is_volatile(expr) for expr in exprs):
         return None
     script = Script()
-    script.namespace |= {"NO_LOCK": Lock.NONE, "LOCK": operator.lock, "WAIT": operator.wait, "PROJECTION": operator.fetcher.projection}
+    script.namespace |= {
+        "NO_LOCK": Lock.NONE,
+        "LOCK": operator.lock,
+        "WAIT": operator.wait,
+        "PROJECTION": operator.fetcher.projection,
+    }
     compiler = script.compiler({})
     if limit is not None:
         _add_limit(script, limit, compiler)
     names = value_sources(script, [position.values[0] for position in path.positions], "k", compiler)
     add_key(script, index, names)
-    key_names: dict[int, str] = {}
+    # What was looked for is what was found, if the key says exactly what the value was.
+    exact = zip(index.attnums, index.unique_codec.columns, names)
+    key_names = {attnum: name for attnum, column, name in exact if attnum and column.form.restorable}
+    residual = operator.conditions[1]
+    needed = needed_columns([*exprs, *residual])
+    ids = dict(zip(path.scan.columns, path.scan.attnums))
+    attnums = [ids[id] for id in path.scan.columns if id in needed]
+    entry_only = not index.is_primary and index.covers(set(attnums)) and operator.lock == Lock.NONE
     if index.is_primary:
-        key_names = dict(zip(access.key_attnums, names))
         script.read(f"txn.get(key, {lock_arguments(operator, 'PROJECTION')})", "bytes")
+    elif entry_only:
+        script.read("txn.get(key)", "bytes")
     else:
         script.read("txn.get(key)", "bytes")
         script.add("if value is None:", "    return []")
@@ -89,10 +116,7 @@ def compile_point(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: 
         script.let("key", "primary_key(key, value)")
         script.read(f"txn.get(key, {lock_arguments(operator, 'PROJECTION')})", "bytes")
     script.add("if value is None or value is SKIPPED:" if operator.lock else "if value is None:", "    return []")
-    residual = operator.conditions[1]
-    needed = needed_columns([*exprs, *residual])
-    ids = dict(zip(path.scan.columns, path.scan.attnums))
-    variables = add_row(script, access, [ids[id] for id in path.scan.columns if id in needed], key_names)
+    variables = _add_entry(script, index, attnums) if entry_only else add_row(script, access, attnums, key_names)
     layout: dict[int, int | str] = {id: variables[attnum] for id, attnum in ids.items() if attnum in variables}
     script.sync()
     compiler = script.compiler(layout, not_null_ids(path.scan.columns, path.scan.attnums, access))
@@ -124,11 +148,18 @@ def compile_range(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: 
     path, index = operator.path, operator.index
     if path is None or operator.lock != Lock.NONE or operator.spans.is_point or not path.positions:
         return None
-    if any(position.kind not in ("value", "range") for position in path.positions) or any(is_volatile(expr) for expr in exprs):
+    if any(position.kind not in ("value", "range") for position in path.positions) or any(
+        is_volatile(expr) for expr in exprs
+    ):
         return None
     residual = conjoin(list(operator.conditions[1]))
     script = Script()
-    script.namespace |= {"NO_LOCK": Lock.NONE, "BLOCK": Wait.BLOCK, "ENTRY": operator.fetcher.entry_projection, "PROJECTION": operator.fetcher.projection}
+    script.namespace |= {
+        "NO_LOCK": Lock.NONE,
+        "BLOCK": Wait.BLOCK,
+        "ENTRY": operator.fetcher.entry_projection,
+        "PROJECTION": operator.fetcher.projection,
+    }
     compiler = script.compiler({})
     most = _add_range_limit(script, limit, residual is not None)
     _add_span(script, operator, compiler)
@@ -156,7 +187,9 @@ def compile_range(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: 
 def _is_identity(exprs: Sequence[Expr], columns: Sequence[int]) -> bool:
     from planner.expr import Col
 
-    return len(exprs) == len(columns) and all(isinstance(expr, Col) and expr.id == id for expr, id in zip(exprs, columns))
+    return len(exprs) == len(columns) and all(
+        isinstance(expr, Col) and expr.id == id for expr, id in zip(exprs, columns)
+    )
 
 
 def _add_lookup(script: Script, index: IndexAccess) -> None:
@@ -197,7 +230,9 @@ def _add_span(script: Script, operator: ScanOp, compiler: object) -> None:
     script.namespace["range_span"] = codec.range_span
     values = "".join([f"{name}, " for name in names])
     span = f"range_span(({values}), {bounds[0]}, {last.lower_inclusive!r}, {bounds[1]}, {last.upper_inclusive!r})"
-    script.add("try:", f"    start, end = {span}", "except RANGE_ERRORS:", "    return []", "if start >= end:", "    return []")
+    script.add(
+        "try:", f"    start, end = {span}", "except RANGE_ERRORS:", "    return []", "if start >= end:", "    return []"
+    )
 
 
 def _add_range_limit(script: Script, limit: LimitOp | None, has_residual: bool) -> str:

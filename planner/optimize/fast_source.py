@@ -129,7 +129,12 @@ class Script:
     def _plain(self, awaited: bool) -> list[str]:
         lines: list[str] = list(self.segments[0])
         if awaited:
-            lines = ["try:", *["    " + line for line in lines], "except NeedsAwait as need:", "    return retry(need, run, txn, params, ctx)"]
+            lines = [
+                "try:",
+                *["    " + line for line in lines],
+                "except NeedsAwait as need:",
+                "    return retry(need, run, txn, params, ctx)",
+            ]
         for number, read in enumerate(self.reads, 1):
             lines += [f"value = {read.call}", *self._pending(read, number), *self.segments[number]]
         return lines
@@ -171,4 +176,3 @@ def value_sources(script: Script, exprs: Sequence[Expr], prefix: str, compiler: 
         script.add(f"if {name} is None:", "    return []")
         names.append(name)
     return names
-

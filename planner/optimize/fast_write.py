@@ -45,9 +45,16 @@ def _single_values(operator: Operator) -> tuple[Expr, ...] | None:
     return None
 
 
-def _add_checks(script: Script, writer: TableWriter, exprs: TableExprs, layout: dict[int, int | str], row: str, not_null: frozenset[int]) -> None:
+def _add_checks(
+    script: Script,
+    writer: TableWriter,
+    exprs: TableExprs,
+    layout: dict[int, int | str],
+    row: str,
+    not_null: frozenset[int],
+) -> None:
     """NOT NULL and CHECK of a new row whose tuple is the source ``row``."""
-    by_position = {position: name for position, name in writer.required}
+    by_position = dict(writer.required)
     tests = []
     for position, name in by_position.items():
         if exprs.row[position] not in not_null:
@@ -85,7 +92,10 @@ def compile_insert(builder: Builder, operator: InsertOp) -> FastPlan | None:
     values = _single_values(operator.input)
     if values is None or operator.upsert is not None or not is_plain(writer):
         return None
-    if any(foreign.key.deferrable or foreign.key.match == "FULL" or foreign.target is writer.access for foreign in writer.outbound):
+    if any(
+        foreign.key.deferrable or foreign.key.match == "FULL" or foreign.target is writer.access
+        for foreign in writer.outbound
+    ):
         return None
     node = builder.statement.root
     if _may_wait(node, ()):
@@ -185,7 +195,9 @@ def _add_parents(script: Script, writer: TableWriter) -> None:
 
 def _add_puts(script: Script, writer: TableWriter, names: Sequence[str]) -> None:
     access = writer.access
-    columns = [names[access.position[id]] if id in access.position else "None" for id, _ in access.row_codec.write.columns]
+    columns = [
+        names[access.position[id]] if id in access.position else "None" for id, _ in access.row_codec.write.columns
+    ]
     lines, source, namespace = access.row_codec.encode_source(columns)
     script.namespace.update(namespace)
     script.add(*lines, f"txn.put(key, {source})")
@@ -227,7 +239,9 @@ def compile_update(builder: Builder, operator: UpdateOp) -> FastPlan | None:
         return None
     access = writer.access
     changed = {attnum for attnum, _ in node.sets}
-    if changed & set(access.key_attnums) or any(_touched(w.index, changed) and w.index.is_unique for w in writer.indexes):
+    if changed & set(access.key_attnums) or any(
+        _touched(w.index, changed) and w.index.is_unique for w in writer.indexes
+    ):
         return None
     if any(changed & set(foreign.key.columns) for foreign in writer.outbound):
         return None
@@ -236,13 +250,15 @@ def compile_update(builder: Builder, operator: UpdateOp) -> FastPlan | None:
     return _write_update(builder, operator, scan, node, changed)
 
 
-def _add_locked_row(builder: Builder, script: Script, scan: ScanOp, writer: TableWriter, wanted: set[int] | None) -> dict[int, int | str]:
+def _add_locked_row(
+    builder: Builder, script: Script, scan: ScanOp, writer: TableWriter, wanted: set[int] | None
+) -> dict[int, int | str]:
     """Reads the row with an exclusive lock and tests the WHERE; returns the layout of the scan's columns."""
     access, path = writer.access, scan.path
     compiler = script.compiler({})
     names = value_sources(script, [position.values[0] for position in path.positions], "k", compiler)
     add_key(script, access.primary, names)
-    key_names = dict(zip(access.key_attnums, names))
+    key_names = {attnum: name for attnum, name in zip(access.key_attnums, names) if attnum in access.key_position}
     ids = dict(zip(path.scan.columns, path.scan.attnums))
     residual = [term for term in scan.conditions[1] if term not in path.matched]
     needed = needed_columns(residual)
@@ -260,7 +276,9 @@ def _add_locked_row(builder: Builder, script: Script, scan: ScanOp, writer: Tabl
     return layout
 
 
-def _write_update(builder: Builder, operator: UpdateOp, scan: ScanOp, node: Update, changed: set[int]) -> FastPlan | None:
+def _write_update(
+    builder: Builder, operator: UpdateOp, scan: ScanOp, node: Update, changed: set[int]
+) -> FastPlan | None:
     writer, access = operator.writer, operator.writer.access
     script = Script()
     layout = _add_locked_row(builder, script, scan, writer, None)
@@ -271,13 +289,19 @@ def _write_update(builder: Builder, operator: UpdateOp, scan: ScanOp, node: Upda
     exprs = node.exprs
     new_names: list[str] = []
     for i, attnum in enumerate(access.attnums):
-        new_names.append(script.let(f"n{i}", compiler.source(sets[attnum])) if attnum in sets else str(layout[node.old[i]]))
+        new_names.append(
+            script.let(f"n{i}", compiler.source(sets[attnum])) if attnum in sets else str(layout[node.old[i]])
+        )
     new_layout: dict[int, int | str] = dict(zip(exprs.row, new_names))
-    unchanged = frozenset([exprs.row[access.position[a]] for a in access.attnums if a not in changed and not access.columns[a].nullable])
+    unchanged = frozenset(
+        [exprs.row[access.position[a]] for a in access.attnums if a not in changed and not access.columns[a].nullable]
+    )
     row = f"({''.join([name + ', ' for name in new_names])})"
     _add_checks(script, writer, exprs, new_layout, row, unchanged)
     _add_entry_changes(script, writer, changed, [str(layout[id]) for id in node.old], new_names)
-    columns = [new_names[access.position[id]] if id in access.position else "None" for id, _ in access.row_codec.write.columns]
+    columns = [
+        new_names[access.position[id]] if id in access.position else "None" for id, _ in access.row_codec.write.columns
+    ]
     lines, source, namespace = access.row_codec.encode_source(columns)
     script.namespace.update(namespace)
     script.add(*lines, f"txn.put(key, {source})")
@@ -292,11 +316,15 @@ def _add_entry_changes(script: Script, writer: TableWriter, changed: set[int], o
     touched = [(at, w) for at, w in enumerate(writer.indexes) if _touched(w.index, changed)]
     if not touched:
         return
-    script.add(f"old_row = ({''.join([name + ', ' for name in old])})", f"new_row = ({''.join([name + ', ' for name in new])})")
+    script.add(
+        f"old_row = ({''.join([name + ', ' for name in old])})", f"new_row = ({''.join([name + ', ' for name in new])})"
+    )
     for at, index_writer in touched:
         script.namespace[f"entry{at}"] = index_writer.index.entry
         script.namespace |= {"check_key": check_key, f"index{at}": index_writer.index}
-        script.add(f"a{at}, w{at} = entry{at}(old_row, ())", f"b{at}, x{at} = entry{at}(new_row, ())", f"if a{at} != b{at}:")
+        script.add(
+            f"a{at}, w{at} = entry{at}(old_row, ())", f"b{at}, x{at} = entry{at}(new_row, ())", f"if a{at} != b{at}:"
+        )
         script.add(f"    check_key(b{at}, index{at})", f"    txn.delete(a{at})")
         if index_writer.index.takes_puts:
             script.add(f"if a{at} != b{at} or w{at} != x{at}:", f"    txn.put(b{at}, x{at})")
@@ -326,4 +354,3 @@ def compile_delete(builder: Builder, operator: DeleteOp) -> FastPlan | None:
     _add_result(script, returning, layout, not_null_ids(scan.path.scan.columns, scan.path.scan.attnums, access))
     run = script.define(True)
     return FastPlan("delete", run, returning is not None, script.text)
-

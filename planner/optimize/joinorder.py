@@ -59,7 +59,13 @@ class Part:
 class JoinOrderer:
     """Orders the joins of one cluster."""
 
-    def __init__(self, operators: Operators, estimator: Estimator, rows_of: RowsOf, lookup: Callable[[Node, Sequence[Expr], set[int]], float | None]) -> None:
+    def __init__(
+        self,
+        operators: Operators,
+        estimator: Estimator,
+        rows_of: RowsOf,
+        lookup: Callable[[Node, list[Expr], set[int]], float | None],
+    ) -> None:
         self.operators = operators
         self.estimator = estimator
         self.rows_of = rows_of
@@ -101,12 +107,20 @@ class JoinOrderer:
         return terms + self._implied(classes, terms)
 
     def _implied(self, classes: list[dict[str, Expr]], terms: list[Expr]) -> list[Expr]:
-        known = {frozenset([fingerprint(c[1]), fingerprint(c[2])]) for c in map(self.operators.comparison, terms) if c is not None and c[0] == "="}
+        known = {
+            frozenset([fingerprint(c[1]), fingerprint(c[2])])
+            for c in map(self.operators.comparison, terms)
+            if c is not None and c[0] == "="
+        }
         added: list[Expr] = []
         for members in classes:
             values = [expr for expr in members.values() if not isinstance(expr, Col)]
             columns = [expr for expr in members.values() if isinstance(expr, Col)]
-            wanted = [(a, values[0]) for a in columns] if values else [(a, b) for i, a in enumerate(columns) for b in columns[i + 1 :]]
+            wanted = (
+                [(a, values[0]) for a in columns]
+                if values
+                else [(a, b) for i, a in enumerate(columns) for b in columns[i + 1 :]]
+            )
             for a, b in wanted:
                 if frozenset([fingerprint(a), fingerprint(b)]) in known:
                     continue
@@ -143,7 +157,11 @@ class JoinOrderer:
                 cost = outer.cost + inner.cost + inner.rows + 0.5 * outer.rows * inner.rows
             per_lookup = self.lookup(inner.node, used, outer.columns) if inner.node is not None and used else None
             if per_lookup is not None:
-                looked = outer.cost + COST_REQUEST * (1 + outer.rows / 256) + outer.rows * (COST_SEEK + COST_ROW * per_lookup)
+                looked = (
+                    outer.cost
+                    + COST_REQUEST * (1 + outer.rows / 256)
+                    + outer.rows * (COST_SEEK + COST_ROW * per_lookup)
+                )
                 cost = min(cost, looked)
             if best is None or cost < best[0]:
                 best = (cost, outer, inner)
@@ -153,7 +171,10 @@ class JoinOrderer:
 
     def _dynamic(self, parts: list[Part], terms: list[tuple[set[int], Expr]]) -> Part:
         best: dict[int, Part] = {part.mask: part for part in parts}
-        links = [sum([other.mask for other in parts if other is not part and self._linked(part, other, terms)]) for part in parts]
+        links = [
+            sum([other.mask for other in parts if other is not part and self._linked(part, other, terms)])
+            for part in parts
+        ]
         full = (1 << len(parts)) - 1
         for mask in range(1, full + 1):
             if mask in best:
@@ -220,7 +241,9 @@ class JoinOrderer:
             return part.node
         left, right = part.split
         node_left, node_right = self._tree(left, terms), self._tree(right, terms)
-        used = [term for term in terms if expr_columns(term) & self.all_columns <= part.columns and not is_volatile(term)]
+        used = [
+            term for term in terms if expr_columns(term) & self.all_columns <= part.columns and not is_volatile(term)
+        ]
         for term in used:
             terms.remove(term)
         return Join("inner", node_left, node_right, conjoin(used))

@@ -48,7 +48,13 @@ class Normalizer:
 
     def _rewrite(self, expr: Expr) -> Expr:
         if isinstance(expr, Subquery):
-            return Subquery(expr.kind, self.tree(expr.plan), expr.type, expr.typmod, None if expr.test is None else self.expr(expr.test))
+            return Subquery(
+                expr.kind,
+                self.tree(expr.plan),
+                expr.type,
+                expr.typmod,
+                None if expr.test is None else self.expr(expr.test),
+            )
         if isinstance(expr, Call):
             return self._fold(expr)
         if isinstance(expr, Or):
@@ -69,7 +75,11 @@ class Normalizer:
         function = expr.function
         if function.volatility != IMMUTABLE or function.returns_set:
             return expr
-        if function.strict and any(isinstance(arg, Const) and arg.value is None for arg in expr.args) and not function.needs_context:
+        if (
+            function.strict
+            and any(isinstance(arg, Const) and arg.value is None for arg in expr.args)
+            and not function.needs_context
+        ):
             return Const(None, expr.type, expr.typmod)
         if function.needs_context or not all(isinstance(arg, Const) for arg in expr.args):
             return expr
@@ -99,7 +109,7 @@ class Normalizer:
 def fold(expr: Expr) -> Expr:
     """Evaluates a constant expression now; unchanged if that fails."""
     try:
-        value = compile_scalar(expr, ())((), (), _NO_CONTEXT)
+        value = compile_scalar(expr, {})((), (), _NO_CONTEXT)
     except (MeridianError, NeedsAwait, ArithmeticError, _Consulted):
         return expr
     if isinstance(value, (str, bytes, tuple)) and len(value) > FOLDED_BYTES_MAX:
@@ -139,7 +149,7 @@ def _junction(expr: And, absorbing: Const, neutral: Const) -> Expr:
 
 
 def _case(expr: Case) -> Expr:
-    whens = []
+    whens: list[tuple[Expr, Expr]] = []
     for condition, value in expr.whens:
         if isinstance(condition, Const):
             if condition.value is True:

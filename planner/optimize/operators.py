@@ -61,10 +61,7 @@ def same_order(left: Expr, right: Expr) -> bool:
     a, b = left.type.oid, right.type.oid
     if a == b:
         return True
-    for family in (INTEGER_OIDS, TEXT_OIDS, (700, 701)):
-        if a in family and b in family:
-            return True
-    return False
+    return any(a in family and b in family for family in (INTEGER_OIDS, TEXT_OIDS, (700, 701)))
 
 
 def strip_relabel(expr: Expr) -> Expr:
@@ -107,7 +104,11 @@ def _is_null_on_null(expr: Expr, columns: set[int]) -> bool:
     if isinstance(expr, Col):
         return expr.id in columns
     if isinstance(expr, Call):
-        return expr.function.strict and not expr.function.returns_set and any(_is_null_on_null(arg, columns) for arg in expr.args)
+        return (
+            expr.function.strict
+            and not expr.function.returns_set
+            and any(_is_null_on_null(arg, columns) for arg in expr.args)
+        )
     if isinstance(expr, Not):
         return _is_null_on_null(expr.arg, columns)
     if isinstance(expr, (InList, AnyAll)):

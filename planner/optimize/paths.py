@@ -64,7 +64,12 @@ class IndexView:
         mapping: dict[int, Expr] = {}
         if exprs is not None:
             for row_id, attnum in zip(exprs.row, table.attnums):
-                mapping[row_id] = Col(ids.get(attnum, -1 - attnum), table.types[attnum], table.columns[attnum].typmod, table.columns[attnum].name)
+                mapping[row_id] = Col(
+                    ids.get(attnum, -1 - attnum),
+                    table.types[attnum],
+                    table.columns[attnum].typmod,
+                    table.columns[attnum].name,
+                )
         computed = exprs.index_exprs.get(index.desc.id, ()) if exprs is not None else ()
         for i, attnum in enumerate(index.attnums):
             if attnum:
@@ -73,7 +78,9 @@ class IndexView:
                 expr = computed[i] if i < len(computed) else None
                 self.keys.append(None if expr is None else strip_relabel(substitute(expr, mapping)))
         if not index.is_unique:
-            self.keys += [Col(ids[attnum], table.types[attnum]) if attnum in ids else None for attnum in table.key_attnums]
+            self.keys += [
+                Col(ids[attnum], table.types[attnum]) if attnum in ids else None for attnum in table.key_attnums
+            ]
         self.predicate: list[Expr] = []
         self.is_readable = index.is_readable and index.is_known
         if index.desc.predicate:
@@ -126,7 +133,9 @@ class Path:
     @property
     def is_point(self) -> bool:
         """Every key column has a value: keys can be fetched, no scan needed."""
-        return self.is_unique and all(position.kind != "range" and position.kind != "null" for position in self.positions)
+        return self.is_unique and all(
+            position.kind != "range" and position.kind != "null" for position in self.positions
+        )
 
 
 class PathFinder:
@@ -137,7 +146,15 @@ class PathFinder:
         self.estimator = estimator
         self.exprs = exprs
 
-    def best(self, scan: Scan, access: TableAccess, terms: Sequence[Expr], needed: set[int], order: Sequence[SortKey] = (), limit: float | None = None) -> Path:
+    def best(
+        self,
+        scan: Scan,
+        access: TableAccess,
+        terms: Sequence[Expr],
+        needed: set[int],
+        order: Sequence[SortKey] = (),
+        limit: float | None = None,
+    ) -> Path:
         """The cheapest path; an order or a limit asked for is part of the cost."""
         best: Path | None = None
         best_cost = 0.0
@@ -157,7 +174,9 @@ class PathFinder:
             return COST_REQUEST + (cost - COST_REQUEST) * min(1.0, limit / max(path.rows, 1.0))
         return cost
 
-    def all(self, scan: Scan, access: TableAccess, terms: Sequence[Expr], needed: set[int], order: Sequence[SortKey] = ()) -> list[Path]:
+    def all(
+        self, scan: Scan, access: TableAccess, terms: Sequence[Expr], needed: set[int], order: Sequence[SortKey] = ()
+    ) -> list[Path]:
         """A path per usable index, the primary index's first."""
         found: list[Path] = []
         for index in access.indexes:
@@ -167,7 +186,9 @@ class PathFinder:
             found.append(self.match(scan, view, terms, needed, order))
         return found
 
-    def match(self, scan: Scan, view: IndexView, terms: Sequence[Expr], needed: set[int], order: Sequence[SortKey] = ()) -> Path:
+    def match(
+        self, scan: Scan, view: IndexView, terms: Sequence[Expr], needed: set[int], order: Sequence[SortKey] = ()
+    ) -> Path:
         """The path of one index."""
         index = view.index
         own = set(scan.columns)
@@ -179,7 +200,7 @@ class PathFinder:
             if column is None:
                 break
             position, used, is_exact = self._position(column, terms, own)
-            if position is None:
+            if position is None or (position.kind == "null" and not index.codec.columns[len(positions)].nullable):
                 break
             if position.kind in ("list", "array"):
                 spans *= max(1, len(position.values) if position.kind == "list" else 10)
@@ -223,7 +244,11 @@ class PathFinder:
         low, high = a[2], b[2]
         if not isinstance(low, Const) or not isinstance(high, Const) or low.value is None or high.value is None:
             return False
-        if low.type.name in ("numeric", "float4", "float8", "interval", "jsonb") or low.type.kind == "e" or low.type.category == "A":
+        if (
+            low.type.name in ("numeric", "float4", "float8", "interval", "jsonb")
+            or low.type.kind == "e"
+            or low.type.category == "A"
+        ):
             return False
         return _range_implies(a[0], low.value, b[0], high.value)
 
@@ -262,7 +287,11 @@ class PathFinder:
             return self._list(column, text, term, own)
         if isinstance(term, AnyAll) and not term.is_all:
             elem = term.array.type.elem
-            if self.operators.symbol(term.operator) == "=" and fingerprint(strip_relabel(term.left)) == text and elem is not None:
+            if (
+                self.operators.symbol(term.operator) == "="
+                and fingerprint(strip_relabel(term.left)) == text
+                and elem is not None
+            ):
                 if keyable(column, Const(None, elem)) and _is_value(term.array, own):
                     return Position("array", (term.array,))
             return None
@@ -311,9 +340,15 @@ class PathFinder:
         if not order or any(not position.is_single for position in path.positions if position.kind != "range"):
             return
         keys = path.view.keys
-        fixed = {fingerprint(key) for key, position in zip(keys, path.positions) if position.is_single and key is not None}
+        fixed = {
+            fingerprint(key) for key, position in zip(keys, path.positions) if position.is_single and key is not None
+        }
         at = len([position for position in path.positions if position.is_single])
-        wanted = [key for key in order if fingerprint(strip_relabel(key.expr)) not in fixed and not isinstance(key.expr, Const)]
+        wanted = [
+            key
+            for key in order
+            if fingerprint(strip_relabel(key.expr)) not in fixed and not isinstance(key.expr, Const)
+        ]
         directions: set[bool] = set()
         for i, key in enumerate(wanted):
             place = at + i
@@ -369,12 +404,19 @@ def _range_implies(symbol: str, value: object, wanted: str, limit: object) -> bo
     """Does ``x <symbol> value`` imply ``x <wanted> limit``?"""
     above, below = symbol in (">", ">="), symbol in ("<", "<=")
     if symbol == "=":
-        checks = {"=": value == limit, ">": value > limit, ">=": value >= limit, "<": value < limit, "<=": value <= limit, "<>": value != limit}  # type: ignore[operator]
-        return checks[wanted]
+        checks = {
+            "=": value == limit,
+            ">": value > limit,
+            ">=": value >= limit,
+            "<": value < limit,
+            "<=": value <= limit,
+            "<>": value != limit,
+        }  # type: ignore[operator]
+        return bool(checks[wanted])
     if wanted in (">", ">=") and above:
-        return value > limit or (value == limit and (wanted == ">=" or symbol == ">"))  # type: ignore[operator,no-any-return]
+        return value > limit or (value == limit and (wanted == ">=" or symbol == ">"))  # type: ignore[operator]
     if wanted in ("<", "<=") and below:
-        return value < limit or (value == limit and (wanted == "<=" or symbol == "<"))  # type: ignore[operator,no-any-return]
+        return value < limit or (value == limit and (wanted == "<=" or symbol == "<"))  # type: ignore[operator]
     return False
 
 
@@ -399,6 +441,12 @@ def _boolean(text: str, term: Expr) -> Position | None:
         return Position("value", (Const(True, BOOL),))
     if isinstance(term, Not) and isinstance(term.arg, Col) and fingerprint(term.arg) == text:
         return Position("value", (Const(False, BOOL),))
-    if isinstance(term, IsBool) and not term.negated and term.value is not None and isinstance(term.arg, Col) and fingerprint(term.arg) == text:
+    if (
+        isinstance(term, IsBool)
+        and not term.negated
+        and term.value is not None
+        and isinstance(term.arg, Col)
+        and fingerprint(term.arg) == text
+    ):
         return Position("value", (Const(term.value, BOOL),))
     return None

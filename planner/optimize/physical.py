@@ -73,7 +73,15 @@ Order = Sequence[SortKey]
 class Builder:
     """Builds the operators of one statement."""
 
-    def __init__(self, statement: Statement, stats: Callable[[int], TableStats | None], operators: Operators, estimator: Estimator, types: TypeResolver, settings: Any) -> None:
+    def __init__(
+        self,
+        statement: Statement,
+        stats: Callable[[int], TableStats | None],
+        operators: Operators,
+        estimator: Estimator,
+        types: TypeResolver,
+        settings: Any,
+    ) -> None:
         self.statement = statement
         self.metadata = statement.metadata
         self.stats = stats
@@ -255,14 +263,16 @@ class Builder:
 
     def build_project(self, node: Project, order: Order, limit: float | None) -> Operator:
         sources = {column: expr.id for column, expr in zip(node.columns, node.exprs) if isinstance(expr, Col)}
-        wanted = []
+        wanted: list[SortKey] = []
         for key in order:
             if not isinstance(key.expr, Col) or key.expr.id not in sources:
                 wanted = []
                 break
             wanted.append(SortKey(self.column(sources[key.expr.id]), key.descending, key.nulls_first))
         input = self.build(node.input, wanted, limit)
-        if node.columns == input.columns and all(isinstance(e, Col) and e.id == c for e, c in zip(node.exprs, node.columns)):
+        if node.columns == input.columns and all(
+            isinstance(e, Col) and e.id == c for e, c in zip(node.exprs, node.columns)
+        ):
             return input
         operator = ProjectOp(input, node.columns, node.exprs, self.rows_function(node.exprs, input.columns))
         operator.is_single = input.is_single
@@ -283,7 +293,9 @@ class Builder:
         layout = layout_of(input.columns)
         for expr, many in zip(node.exprs, is_set):
             lowered = self.lower(expr, input.columns)
-            functions.append(compile_set(lowered, layout) if many and isinstance(lowered, Call) else compile_scalar(lowered, layout))
+            functions.append(
+                compile_set(lowered, layout) if many and isinstance(lowered, Call) else compile_scalar(lowered, layout)
+            )
 
         def compute(rows: Any, frame: Any, ctx: Any) -> Any:
             return [tuple([function(row, frame, ctx) for function in functions]) for row in rows]
@@ -311,7 +323,9 @@ class Builder:
             function = getattr(call, "function", None)
             many = isinstance(function, Function) and function.returns_set
             returns_set.append(many)
-            functions.append(compile_set(lowered, {}) if many and isinstance(lowered, Call) else compile_scalar(lowered, {}))
+            functions.append(
+                compile_set(lowered, {}) if many and isinstance(lowered, Call) else compile_scalar(lowered, {})
+            )
         operator = FunctionScanOp(node.columns, node.calls, functions, returns_set, node.widths, node.ordinality)
         rows = SET_ROWS if any(returns_set) else 1.0
         operator.estimate(rows, rows)
@@ -328,9 +342,17 @@ class Builder:
             if compared is None or compared[0] != "=":
                 continue
             for a, b in ((compared[1], compared[2]), (compared[2], compared[1])):
-                if isinstance(a, Col) and a.id in positions and not expr_columns(b) & set(node.columns) and a.type == b.type and not is_volatile(b):
+                if (
+                    isinstance(a, Col)
+                    and a.id in positions
+                    and not expr_columns(b) & set(node.columns)
+                    and a.type == b.type
+                    and not is_volatile(b)
+                ):
                     filters.append((positions[a.id], self.scalar_function(b)))
-        operator = VirtualScanOp(node.relation, node.alias, node.columns, node.positions, tuple(filters), pick_rows(node.positions))
+        operator = VirtualScanOp(
+            node.relation, node.alias, node.columns, node.positions, tuple(filters), pick_rows(node.positions)
+        )
         operator.estimate(200.0 if not filters else 10.0, 500.0 if not filters else 50.0)
         return self.filter_over(operator, terms)
 
@@ -394,13 +416,19 @@ class Builder:
             keys = self._sort_keys(node.input)
             ties = Sorter(keys, input.columns, self.rows_function)
         elif node.limit is not None:
-            exact = int(wanted) if isinstance(node.limit, Const) and (node.offset is None or isinstance(node.offset, Const)) else 0
+            exact = (
+                int(wanted)
+                if isinstance(node.limit, Const) and (node.offset is None or isinstance(node.offset, Const))
+                else 0
+            )
             hint_limit(input, exact, (limit_of, offset_of))
         operator = LimitOp(input, limit_of, offset_of, ties)
         operator.exprs = (node.limit, node.offset)
         operator.is_single = input.is_single
         rows = min(input.rows, wanted)
-        operator.estimate(rows, input.startup_cost + (input.cost - input.startup_cost) * min(1.0, rows / max(input.rows, 1.0)))
+        operator.estimate(
+            rows, input.startup_cost + (input.cost - input.startup_cost) * min(1.0, rows / max(input.rows, 1.0))
+        )
         return operator
 
     def _sort_keys(self, node: Node) -> tuple[SortKey, ...]:

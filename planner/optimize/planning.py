@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from base.types import PgType
 from planner.access import TypeResolver, builtin_type
 from planner.exec.datums import parse_stored
-from planner.exec.plan import PhysicalPlan
+from planner.exec.physical_plan import PhysicalPlan
 from planner.expr import Expr, Subquery, transform
 from planner.nodes import Aggregate, Insert, LockRows, Node, Project, Scan, SetOp, Statement
 from planner.optimize.build_scan import hoist_locks
@@ -29,10 +30,29 @@ from planner.schema import TableStats
 StatsSource = Callable[[int], TableStats | None]
 
 
-def plan(statement: Statement, stats: StatsSource | None = None, settings: Any = None, types: TypeResolver = builtin_type) -> PhysicalPlan:
-    """Plans a bound statement; ``types`` resolves user-defined types of stored columns."""
-    planner = Planner(statement, stats or _no_stats, settings, types)
+def plan(
+    statement: Statement, stats: StatsSource | None = None, settings: Any = None, types: TypeResolver | None = None
+) -> PhysicalPlan:
+    """Plans a bound statement; ``types`` resolves user-defined types of stored columns (None: those the statement names)."""
+    planner = Planner(statement, stats or _no_stats, settings, types or StatementTypes(statement))
     return planner.plan()
+
+
+class StatementTypes:
+    """Resolves the types of a statement's own columns, and built-in ones."""
+
+    def __init__(self, statement: Statement) -> None:
+        self.found: dict[int, PgType] = {}
+        for info in statement.metadata.columns:
+            self._add(info.type)
+
+    def _add(self, pg_type: PgType) -> None:
+        self.found[pg_type.oid] = pg_type
+        if pg_type.elem is not None:
+            self.found[pg_type.elem.oid] = pg_type.elem
+
+    def __call__(self, oid: int) -> PgType | None:
+        return self.found.get(oid) or builtin_type(oid)
 
 
 def _no_stats(table_id: int) -> TableStats | None:
@@ -95,7 +115,13 @@ class Planner:
     def _register(self, node: Node) -> Node:
         """Tells the estimator of a table's columns."""
         if isinstance(node, Scan):
-            unique = frozenset([index.columns[0].column_id for index in node.table.indexes if (index.unique or index.id == 1) and len(index.columns) == 1 and not index.predicate])
+            unique = frozenset(
+                [
+                    index.columns[0].column_id
+                    for index in node.table.indexes
+                    if (index.unique or index.id == 1) and len(index.columns) == 1 and not index.predicate
+                ]
+            )
             columns = [(id, attnum, self.metadata[id].type) for id, attnum in zip(node.columns, node.attnums)]
             self.estimator.add_table(columns, self.stats(node.table.id), unique)
         return node
@@ -122,7 +148,11 @@ class Planner:
             relations = [self._order_joins(relation) for relation in relations]
             ordered = self.orderer.order(relations, [transform(term, part) for term in terms])
             # Conditions found on the way (implied equalities) go down into composite relations.
-            return ordered if all(base_scan(relation) is not None for relation in relations) else self.pusher.push(ordered, [])
+            return (
+                ordered
+                if all(base_scan(relation) is not None for relation in relations)
+                else self.pusher.push(ordered, [])
+            )
         for cte in getattr(node, "ctes", ()):
             if cte.plan is not None:
                 cte.plan = self._order_exactly(cte.plan)
@@ -144,4 +174,3 @@ class Planner:
 
 def _locks(node: Node) -> bool:
     return isinstance(node, LockRows) or (isinstance(node, Scan) and bool(node.lock))
-

@@ -62,7 +62,13 @@ def prune(node: Node, wanted: set[int]) -> Node:
         return _prune_scan(node, wanted)
     if isinstance(node, VirtualScan):
         kept = [i for i, id in enumerate(node.columns) if id in wanted]
-        return VirtualScan(node.relation, tuple([node.columns[i] for i in kept]), tuple([node.positions[i] for i in kept]), node.alias, node.filters)
+        return VirtualScan(
+            node.relation,
+            tuple([node.columns[i] for i in kept]),
+            tuple([node.positions[i] for i in kept]),
+            node.alias,
+            node.filters,
+        )
     if isinstance(node, CteScan):
         return node
     if isinstance(node, Filter):
@@ -83,7 +89,9 @@ def prune(node: Node, wanted: set[int]) -> Node:
     if isinstance(node, LockRows):
         return with_inputs(node, (prune(node.input, wanted | {id for target in node.targets for id in target[2]}),))
     if isinstance(node, Distinct):
-        return with_inputs(node, (prune(node.input, set(node.input.columns) if node.on is None else wanted | set(node.on)),))
+        return with_inputs(
+            node, (prune(node.input, set(node.input.columns) if node.on is None else wanted | set(node.on)),)
+        )
     return _prune_positional(node, wanted)
 
 
@@ -147,7 +155,9 @@ def _prune_aggregate(node: Aggregate, wanted: set[int]) -> Node:
     kept = [i for i, id in enumerate(node.agg_columns) if id in wanted]
     aggs = tuple([node.aggs[i] for i in kept])
     input = prune(node.input, _reads(aggs, set(node.group)))
-    return Aggregate(input, node.group, tuple([node.agg_columns[i] for i in kept]), aggs, node.grouping_sets, node.grouping_column)
+    return Aggregate(
+        input, node.group, tuple([node.agg_columns[i] for i in kept]), aggs, node.grouping_sets, node.grouping_column
+    )
 
 
 def _prune_window(node: Window, wanted: set[int]) -> Node:

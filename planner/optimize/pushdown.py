@@ -112,7 +112,9 @@ class FilterPusher:
     def _set(self, node: SetOp, terms: list[Expr]) -> Node:
         sides: list[Node] = []
         for side in (node.left, node.right):
-            mapping: dict[int, Expr] = {column: self.column(source) for column, source in zip(node.columns, side.columns)}
+            mapping: dict[int, Expr] = {
+                column: self.column(source) for column, source in zip(node.columns, side.columns)
+            }
             sides.append(self.push(self._inside(side), [substitute(term, mapping) for term in terms]))
         return SetOp(node.kind, node.all, sides[0], sides[1], node.columns)
 
@@ -143,7 +145,11 @@ class FilterPusher:
             used = expr_columns(term)
             if is_volatile(term):
                 kept.append(term)
-            elif not used & left_columns and join.kind in ("inner", "left", "semi", "anti") and (used & right_columns or join.kind != "inner"):
+            elif (
+                not used & left_columns
+                and join.kind in ("inner", "left", "semi", "anti")
+                and (used & right_columns or join.kind != "inner")
+            ):
                 down_right.append(term)
             elif not used & right_columns and join.kind in ("inner", "right", "semi"):
                 down_left.append(term)

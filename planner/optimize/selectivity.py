@@ -63,7 +63,9 @@ class Estimator:
         self.parse = parse
         self.origins: dict[int, ColumnOrigin] = {}
 
-    def add_table(self, columns: Sequence[tuple[int, int, PgType]], stats: TableStats | None, unique: frozenset[int]) -> None:
+    def add_table(
+        self, columns: Sequence[tuple[int, int, PgType]], stats: TableStats | None, unique: frozenset[int]
+    ) -> None:
         """Registers a scan's columns: (id, attnum, type); ``unique`` are attnums that are keys alone."""
         rows = stats.rows if stats is not None else ROWS_DEFAULT
         for id, attnum, pg_type in columns:
@@ -130,7 +132,9 @@ class Estimator:
         try:
             key = _sortable(origin.type)
             target = key(value.value)
-            below = sum([fraction for text, fraction in stats.most_common if key(self.parse(origin.type, text)) < target])
+            below = sum(
+                [fraction for text, fraction in stats.most_common if key(self.parse(origin.type, text)) < target]
+            )
             rest = max(0.0, 1.0 - stats.null_fraction - sum([fraction for _, fraction in stats.most_common]))
             if len(stats.histogram) < 2:
                 return below if stats.most_common else None
@@ -156,7 +160,10 @@ class Estimator:
             nulls = self._nulls(term.arg)
             return 1.0 - nulls if term.negated else nulls
         if isinstance(term, InList):
-            hit = min(1.0, sum([self.equality(term.left, item) for item in term.items[:1000]]) * max(1.0, len(term.items) / 1000))
+            hit = min(
+                1.0,
+                sum([self.equality(term.left, item) for item in term.items[:1000]]) * max(1.0, len(term.items) / 1000),
+            )
             return 1.0 - hit if term.negated else hit
         if isinstance(term, AnyAll):
             return min(1.0, ANY_ELEMENTS * self.equality(term.left, term.array)) if not term.is_all else INEQUALITY
@@ -202,7 +209,11 @@ class Estimator:
         distinct = origin.distinct()
         if isinstance(right, Col) and right.id in self.origins:
             distinct = max(distinct, self.origins[right.id].distinct())
-        return 1.0 / distinct if origin.unique or origin.stats is not None or isinstance(right, Col) else max(EQUALITY, 1.0 / distinct)
+        return (
+            1.0 / distinct
+            if origin.unique or origin.stats is not None or isinstance(right, Col)
+            else max(EQUALITY, 1.0 / distinct)
+        )
 
     def _equals_constant(self, origin: ColumnOrigin, value: Any) -> float:
         stats = origin.stats

@@ -77,7 +77,15 @@ def map_agg(call: AggCall, rewrite: Rewrite) -> AggCall:
     """The aggregate with each of its expressions rewritten."""
     order_by = tuple([SortKey(rewrite(key.expr), key.descending, key.nulls_first) for key in call.order_by])
     found = None if call.filter is None else rewrite(call.filter)
-    return AggCall(call.function, tuple([rewrite(arg) for arg in call.args]), call.type, call.typmod, call.distinct, found, order_by)
+    return AggCall(
+        call.function,
+        tuple([rewrite(arg) for arg in call.args]),
+        call.type,
+        call.typmod,
+        call.distinct,
+        found,
+        order_by,
+    )
 
 
 def any_part(expr: Expr, test: Callable[[Expr], bool]) -> bool:
@@ -228,7 +236,9 @@ def _map_rare(node: Node, rewrite: Rewrite) -> Node:
     if isinstance(node, Window):
         return _map_window(node, rewrite)
     if isinstance(node, Insert):
-        return Insert(node.table, node.input, node.attnums, node.exprs, node.on_conflict, _map_returning(node.returning, rewrite))
+        return Insert(
+            node.table, node.input, node.attnums, node.exprs, node.on_conflict, _map_returning(node.returning, rewrite)
+        )
     if isinstance(node, Update):
         sets = tuple([(attnum, rewrite(e)) for attnum, e in node.sets])
         return Update(node.table, node.input, node.old, sets, node.exprs, _map_returning(node.returning, rewrite))
@@ -333,7 +343,12 @@ def is_writer(node: Node) -> bool:
 
 def has_effects(node: Node) -> bool:
     """True if evaluating the tree once, twice or never can be told apart."""
-    return any(isinstance(part, (*WRITERS, LockRows)) or getattr(part, "lock", 0) or any(is_volatile(e) for e in node_exprs(part)) for part in walk_nodes(node))
+    return any(
+        isinstance(part, (*WRITERS, LockRows))
+        or getattr(part, "lock", 0)
+        or any(is_volatile(e) for e in node_exprs(part))
+        for part in walk_nodes(node)
+    )
 
 
 def cte_uses(node: Node) -> dict[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from base.eager import Suspended
 from base.types import BOOL, BY_NAME, PgType
 from planner.context import FixedContext
-from planner.exec.plan import PhysicalPlan
+from planner.exec.physical_plan import PhysicalPlan
 from planner.expr import AggCall, Call, Col, Const, Expr
 from planner.functions.registry import Aggregate, Function
 from planner.functions.resolve import resolve_aggregate, resolve_function, resolve_operator
@@ -22,7 +22,13 @@ INT8 = BY_NAME["int8"]
 
 
 def make_table(
-    id: int, name: str, columns: str, primary: str, indexes: Sequence[IndexDesc] = (), foreign: Sequence[ForeignKeyDesc] = (), inbound: tuple[int, ...] = ()
+    id: int,
+    name: str,
+    columns: str,
+    primary: str,
+    indexes: Sequence[IndexDesc] = (),
+    foreign: Sequence[ForeignKeyDesc] = (),
+    inbound: tuple[int, ...] = (),
 ) -> TableDesc:
     """``columns``: "a int8, b text not null"; ``primary``: "a, b desc"."""
     parsed = []
@@ -32,8 +38,15 @@ def make_table(
     by_name = {column.name: column for column in parsed}
     key = tuple([index_column(by_name, text) for text in primary.split(",")])
     key_ids = {column.column_id for column in key}
-    parsed = [ColumnDesc(id=c.id, name=c.name, type_oid=c.type_oid, nullable=c.nullable and c.id not in key_ids) for c in parsed]
-    restorable = {oid for type_name in ("int2", "int4", "int8", "text", "date", "bool", "uuid", "varchar") for oid in [BY_NAME[type_name].oid]}
+    parsed = [
+        ColumnDesc(id=c.id, name=c.name, type_oid=c.type_oid, nullable=c.nullable and c.id not in key_ids)
+        for c in parsed
+    ]
+    restorable = {
+        oid
+        for type_name in ("int2", "int4", "int8", "text", "date", "bool", "uuid", "varchar")
+        for oid in [BY_NAME[type_name].oid]
+    }
     stored = tuple([(c.id, c.type_oid) for c in parsed if c.id not in key_ids or c.type_oid not in restorable])
     return TableDesc(
         id=id, version=1, database_id=1, schema_id=1, name=name, columns=tuple(parsed),
@@ -48,7 +61,15 @@ def index_column(by_name: dict[str, ColumnDesc], text: str) -> IndexColumn:
     return IndexColumn(column_id=by_name[words[0]].id, descending=descending, nulls_first=descending)
 
 
-def make_index(id: int, name: str, columns: Sequence[int], unique: bool = False, include: tuple[int, ...] = (), descending: bool = False, **more: Any) -> IndexDesc:
+def make_index(
+    id: int,
+    name: str,
+    columns: Sequence[int],
+    unique: bool = False,
+    include: tuple[int, ...] = (),
+    descending: bool = False,
+    **more: Any,
+) -> IndexDesc:
     keys = tuple([IndexColumn(column_id=c, descending=descending, nulls_first=descending) for c in columns])
     return IndexDesc(id=id, name=name, columns=keys, unique=unique, include=include, **more)
 
@@ -65,7 +86,9 @@ class Query:
         ids = []
         for column in table.columns:
             pg_type = _type(column.type_oid)
-            ids.append(self.metadata.add(ColumnInfo(column.name, pg_type, column.typmod, table.id, column.id, column.nullable)))
+            ids.append(
+                self.metadata.add(ColumnInfo(column.name, pg_type, column.typmod, table.id, column.id, column.nullable))
+            )
         self.tables[table.id] = table
         return Scan(table, tuple(ids), tuple([column.id for column in table.columns]), alias or table.name, lock, wait)
 
@@ -146,7 +169,9 @@ def run(planned: PhysicalPlan, txn: ModelTxn, params: tuple[Any, ...] = (), max_
         out += rows
 
 
-def query(statement: Statement, txn: ModelTxn, params: tuple[Any, ...] = (), stats: dict[int, TableStats] | None = None) -> list[tuple[Any, ...]]:
+def query(
+    statement: Statement, txn: ModelTxn, params: tuple[Any, ...] = (), stats: dict[int, TableStats] | None = None
+) -> list[tuple[Any, ...]]:
     """Plans and runs."""
     return run(plan(statement, (stats or {}).get), txn, params)
 

@@ -25,7 +25,9 @@ class Immediate:
 class ModelTxn(Txn):
     """``store`` is shared by transactions and changed at once; ``suspends`` makes every read wait."""
 
-    def __init__(self, store: SortedDict[bytes, bytes] | None = None, page_rows: int = 0, suspends: bool = False) -> None:
+    def __init__(
+        self, store: SortedDict[bytes, bytes] | None = None, page_rows: int = 0, suspends: bool = False
+    ) -> None:
         self.isolation = Isolation.SERIALIZABLE
         self.read_ts = 1
         self.is_read_only = True
@@ -51,11 +53,15 @@ class ModelTxn(Txn):
     def _answer(self, value: Any) -> Any:
         return Immediate(value) if self.suspends else value
 
-    def get(self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[bytes | None]:
+    def get(
+        self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b""
+    ) -> Eager[bytes | None]:
         self.reads.append("get")
         return self._answer(self._lock(key, lock, wait))
 
-    def get_many(self, keys: list[bytes], lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[list[bytes | None]]:
+    def get_many(
+        self, keys: list[bytes], lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b""
+    ) -> Eager[list[bytes | None]]:
         self.reads.append(f"get_many {len(keys)}")
         return self._answer([self._lock(key, lock, wait) for key in keys])
 
