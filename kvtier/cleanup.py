@@ -33,9 +33,10 @@ from kvtier.messages import (
     TxnStatus,
 )
 from kvtier.meta import split_allowed
+from kvtier.opening import local_rows
 from kvtier.records import TxnRecord
 from kvtier.replica import Replica
-from kvtier.transactions import drop_record, is_expired
+from kvtier.transactions import COMMIT_KEY_PREFIX, POISON_PREFIX, drop_record, is_expired
 
 if TYPE_CHECKING:
     from kvtier.store import Store
@@ -46,6 +47,9 @@ RETRY_SECONDS: Final = 1.0
 """After a failed attempt to resolve: another store could not be asked."""
 SWEEP_PAUSE_SECONDS: Final = 0.002
 """Between two steps of a sweep: the loop serves what has come in."""
+
+FORGET_MAX: Final = 10_000
+"""Outcomes forgotten by one sweep."""
 
 RetentionOf = Callable[[bytes, bytes], float]
 """Seconds that overwritten versions of [start, end) are kept."""
@@ -217,10 +221,26 @@ class Cleanup:
                 current = self._store.ranges.get(replica.range_id)
                 if current is not None:
                     await self._look_at(current)
+            self._forget_outcomes()
         except KvError:
             pass  # Overloaded, or the range moved: the next sweep sees it again.
         finally:
             self._is_sweeping = False
+
+    def _forget_outcomes(self) -> None:
+        """Deletes what was kept for those who may ask again, once nobody will."""
+        store = self._store
+        kept = int(store.settings.outcome_seconds * 1e6) << LOGICAL_BITS
+        horizon = store.hlc.latest - kept
+        batch = store.engine.batch()
+        for prefix in (COMMIT_KEY_PREFIX, POISON_PREFIX):
+            for key, stored in local_rows(store.engine, prefix):
+                if int.from_bytes(stored, "big") < horizon and len(batch) < FORGET_MAX:
+                    batch.delete(CF_LOCAL, prefix + key)
+                    if prefix == POISON_PREFIX:
+                        store.state.poisoned.pop(key, None)
+        if len(batch):
+            store.engine.write(batch)
 
     async def _look_at(self, replica: Replica) -> None:
         settings = self._store.settings

@@ -49,6 +49,7 @@ from kvtier.transactions import (
     end_commit,
     finished_commit_ts,
     heartbeat,
+    named_outcome,
     push,
     recover,
 )
@@ -181,6 +182,13 @@ class General:
         if done is not None:
             reply.write_ts = done
             self.change.release.append(txn.id)
+            return
+        named = named_outcome(self._state, end.commit_key, txn.id) if end.commit_key else 0
+        if named:
+            # Committed before under this name: what this attempt wrote goes away.
+            self._provisional = None
+            end_abort(self._state, txn, end, self.change)
+            reply.write_ts = named
             return
         self._commit(txn, end, reply)
 

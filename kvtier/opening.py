@@ -106,7 +106,7 @@ def load(state: StoreState, scheduler: Scheduler) -> StoreIdentity:
         record = decode_record(stored)
         state.records[record.id] = record
     for txn_id, stored in local_rows(engine, POISON_PREFIX):
-        state.poisoned[txn_id] = int.from_bytes(stored, "big")
+        state.poison(txn_id, int.from_bytes(stored, "big"))
     state.tombstones.load(engine)
     _load_intents(state)
     identity = engine.get(CF_LOCAL, IDENTITY_KEY)

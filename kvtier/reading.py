@@ -146,10 +146,13 @@ class Reader:
         else:
             value = mvcc.get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, self._owner)
-        seq = state.unsynced_of(key)
+        if state.unsynced or state.unsynced_span_seq:
+            self._depend_on(state.unsynced_of(key))
+        return value
+
+    def _depend_on(self, seq: int) -> None:
         if seq > self.unsynced:
             self.unsynced = seq
-        return value
 
     def _get_beside_intents(self, key: bytes) -> bytes | None:
         """Reads a key of a store that has intents: another's stops us, our own is what we see."""
@@ -181,9 +184,7 @@ class Reader:
         if version_ts > self._ts and txn.isolation != Isolation.READ_COMMITTED:
             raise WriteTooOld(key, version_ts)
         state.tscache.add(key, max(self._ts, version_ts), self._owner)
-        seq = state.unsynced_of(key)
-        if seq > self.unsynced:
-            self.unsynced = seq
+        self._depend_on(state.unsynced_of(key))
         return value
 
     def _note_newest(self, key: bytes, value: bytes | None, version_ts: int) -> None:
@@ -246,9 +247,7 @@ class Reader:
         state = self._state
         state.tscache.add_span(lower, upper, ts, self._owner)
         self._spend(result.keys, result.values)
-        seq = state.unsynced_over(lower, upper)
-        if seq > self.unsynced:
-            self.unsynced = seq
+        self._depend_on(state.unsynced_over(lower, upper))
 
     def _rows(
         self, start: bytes, end: bytes, ts: int, op: Scan, limit: int, uncertain_to: int, exact: bool

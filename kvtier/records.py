@@ -52,6 +52,8 @@ class TxnRecord(Struct, array_like=True):
     intent_spans: tuple[tuple[bytes, bytes], ...] = ()
     ignored: tuple[tuple[int, int], ...] = ()
     """Sequence numbers rolled back by savepoints (reliability 32)."""
+    commit_key: str = ""
+    """The client's name for the transaction."""
 
     def is_final(self) -> bool:
         """True if COMMITTED or ABORTED."""

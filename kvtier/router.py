@@ -34,11 +34,9 @@ from kvtier.messages import (
     Delete,
     DeleteSpan,
     EndTxn,
-    Heartbeat,
+    Get,
     Op,
     Put,
-    QueryIntent,
-    Recover,
     Refresh,
     Reply,
     ResolveIntents,
@@ -77,6 +75,15 @@ class Router(Kv):
         store = self._store
         if store.is_whole and not self._route_always:
             return store.send(batch)
+        descriptor = self._cached_range(batch)
+        if descriptor is not None and store.ranges.get(descriptor.range_id) is not None:
+            batch.range_id = descriptor.range_id
+            batch.generation = descriptor.generation
+            try:
+                return store.send(batch)
+            except RangeMismatch as mismatch:
+                batch.range_id = 0
+                self._learn(descriptor, mismatch)
         coroutine = self._route(batch)
         outcome = run_eagerly(coroutine)
         if outcome.__class__ is Done:
@@ -191,6 +198,22 @@ class Router(Kv):
             except RangeMismatch as mismatch:
                 self._learn(descriptor, mismatch)
         raise InternalError(f"no stable range found in {ROUTE_ATTEMPTS_MAX} attempts")
+
+    def _cached_range(self, batch: Batch) -> RangeDescriptor | None:
+        """Returns the one range that holds all of a batch, if the cache knows it: the fast path of routing."""
+        op = batch.ops[0]
+        if len(batch.ops) == 1 and isinstance(op, Get):
+            return self.cache.find(op.key)
+        found: RangeDescriptor | None = None
+        for op in batch.ops:
+            for start, end in spans_of(op, batch.txn):
+                if found is None:
+                    found = self.cache.find(start)
+                    if found is None:
+                        return None
+                if not found.contains_span(start, end or KEY_MAX):
+                    return None
+        return found
 
     async def _single_range(self, batch: Batch) -> RangeDescriptor | None:
         """Returns the one range that holds all of a batch, or None."""
@@ -449,6 +472,3 @@ def _must_be_atomic(batch: Batch) -> bool:
 
 def _has_end(batch: Batch) -> bool:
     return isinstance(batch.ops[-1], EndTxn)
-
-
-__all__ = ["Heartbeat", "QueryIntent", "Recover", "Router", "spans_of"]

@@ -22,8 +22,8 @@ class StoreSettings(Struct):
     """A range with less garbage than this is left alone."""
     txn_expiry_seconds: float = 5.0
     """A transaction without heartbeat for this long is abandoned; anyone may finish it."""
-    record_retention_seconds: float = 30.0
-    """How long an aborted transaction's record is kept after its last intent is gone."""
+    outcome_seconds: float = 24 * 3600.0
+    """How long the outcomes of named commits, and of transactions that lost their intents, are kept."""
     hlc_bound_seconds: float = 1.0
     """The persisted upper bound of the clock is kept between this and twice this ahead (reliability 28)."""
     locks_max: int = 1_000_000

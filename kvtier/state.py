@@ -55,7 +55,7 @@ class StoreState:
         """Key -> engine sequence of its last write, while that is not durable."""
         self._unsynced_order: deque[tuple[int, list[bytes]]] = deque()
         self.unsynced_span_seq = 0
-        """Engine sequence of the last range tombstone."""
+        """Engine sequence of the last range tombstone, while that is not durable."""
         self.synced_seq = 0
 
     def now(self) -> int:
@@ -116,6 +116,8 @@ class StoreState:
     def note_synced(self, seq: int) -> None:
         """Forgets what is durable now."""
         self.synced_seq = seq
+        if self.unsynced_span_seq <= seq:
+            self.unsynced_span_seq = 0
         order = self._unsynced_order
         unsynced = self.unsynced
         while order and order[0][0] <= seq:

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from base.eager import Eager
-from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, Overloaded, StorageFailure
+from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, Overloaded, QueryCanceled, StorageFailure
 from base.hlc import LOGICAL_BITS, Hlc
 from base.seams import CF_LOCAL, Clock, Rng, Scheduler
 from kvtier import administration, mvcc
@@ -56,7 +56,7 @@ from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, lo
 from kvtier.reading import get_locked, read_batch
 from kvtier.settings import StoreSettings
 from kvtier.state import StoreState
-from kvtier.transactions import commit_key_key
+from kvtier.transactions import named_outcome, put_outcome
 
 ANONYMOUS: Final = TxnMeta(b"")
 """Who waits for a batch outside transactions: it holds nothing, so it can be in no deadlock."""
@@ -204,12 +204,13 @@ class Store(Kv):
         """Evaluates and applies a one-phase commit; the reply comes after its sync."""
         txn = batch.txn
         if end is not None and end.commit_key:
-            done = self._named_outcome(end.commit_key)
+            assert txn is not None, batch
+            done = named_outcome(self.state, end.commit_key, txn.id)
             if done:
                 return self._reply_named(batch, done)
         results, change = OnePhase(self.state, batch, end).evaluate()
         if end is not None and end.commit_key:
-            change.batch.put(CF_LOCAL, commit_key_key(end.commit_key), change.commit_ts.to_bytes(8, "big"))
+            put_outcome(change, end.commit_key, change.commit_ts)
         read_ts = change.commit_ts if txn is None else txn.read_ts
         if not change.batch.ops:
             self.apply(change)
@@ -217,10 +218,6 @@ class Store(Kv):
         seq = self.apply(change)
         self.cleanup.note_write()
         return self.group.reply(Reply(results, read_ts, change.commit_ts), seq)
-
-    def _named_outcome(self, commit_key: str) -> int:
-        """Returns the commit timestamp kept under a transaction's name, 0 if there is none."""
-        return int.from_bytes(self.engine.get(CF_LOCAL, commit_key_key(commit_key)) or b"", "big")
 
     def _reply_named(self, batch: Batch, commit_ts: int) -> Eager[Reply]:
         """Answers a commit whose name has committed before: it is not applied again."""
@@ -319,7 +316,7 @@ class Store(Kv):
             # The read stays where it is, or it would run after every intent it has pushed.
             batch = msgspec.structs.replace(batch, ts=conflict.read_ts)
         while True:
-            await self._wait(batch.txn, conflict)
+            await self._wait(batch.txn, conflict, batch.deadline_ns)
             if batch.range_id:
                 self._check_address(batch)
             try:
@@ -331,7 +328,7 @@ class Store(Kv):
                 reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
             return reply
 
-    async def _wait(self, txn: TxnMeta | None, conflict: Conflict) -> None:
+    async def _wait(self, txn: TxnMeta | None, conflict: Conflict, deadline_ns: int) -> None:
         """Waits until a conflict may be over."""
         key = conflict.key
         if conflict.intent is not None:
@@ -345,7 +342,7 @@ class Store(Kv):
             return
         waiting = txn if txn is not None else ANONYMOUS
         request = self.state.locks.enqueue(key, waiting, conflict.strength if txn is not None else NONE)
-        stops = self._set_timers(request, conflict, waiting.lock_timeout_ms)
+        stops = self._set_timers(request, conflict, waiting.lock_timeout_ms, deadline_ns)
         try:
             await request.waiter.wait()
         except BaseException:
@@ -355,9 +352,15 @@ class Store(Kv):
             for stop in stops:
                 stop()
 
-    def _set_timers(self, request: LockRequest, conflict: Conflict, timeout_ms: int) -> list[Callable[[], None]]:
+    def _set_timers(
+        self, request: LockRequest, conflict: Conflict, timeout_ms: int, deadline_ns: int
+    ) -> list[Callable[[], None]]:
         """Returns the cancel functions of the timers of one wait."""
         stops: list[Callable[[], None]] = []
+        if deadline_ns:
+            seconds = max(deadline_ns - self.clock.wall_ns(), 0) / 1e9
+            over = QueryCanceled("canceling statement due to statement timeout")
+            stops.append(self.scheduler.call_later(seconds, lambda: request.waiter.fail(over)))
         if timeout_ms:
             late = LockNotAvailable("canceling statement due to lock timeout")
             stops.append(self.scheduler.call_later(timeout_ms / 1000, lambda: request.waiter.fail(late)))

@@ -58,6 +58,22 @@ def commit_key_key(commit_key: str) -> bytes:
     return COMMIT_KEY_PREFIX + commit_key.encode()
 
 
+def named_outcome(state: StoreState, commit_key: str, txn_id: bytes) -> int:
+    """Returns the timestamp a commit of this name got, 0 if there was none.
+
+    Raises TxnRetry while another transaction of this name is between STAGING and COMMITTED.
+    """
+    for record in state.records.values():
+        if record.commit_key == commit_key and record.id != txn_id and record.status == TxnStatus.STAGING:
+            raise TxnRetry(f'a transaction named "{commit_key}" is committing', reason="commit_key_in_use")
+    return int.from_bytes(state.engine.get(CF_LOCAL, commit_key_key(commit_key)) or b"", "big")
+
+
+def put_outcome(change: Change, commit_key: str, commit_ts: int) -> None:
+    """Keeps the outcome of a named commit."""
+    change.batch.put(CF_LOCAL, commit_key_key(commit_key), commit_ts.to_bytes(8, "big"))
+
+
 def put_record(change: Change, record: TxnRecord) -> None:
     """Writes a record."""
     change.batch.put(CF_LOCAL, record_key(record.id), encode_record(record))
@@ -162,6 +178,8 @@ def finish_commit(record: TxnRecord, commit_ts: int, change: Change) -> None:
     put_record(change, done)
     change.finished.append((record.id, commit_ts))
     change.release.append(record.id)
+    if record.commit_key:
+        put_outcome(change, record.commit_key, commit_ts)
     change.commit_ts = commit_ts
 
 
@@ -194,6 +212,7 @@ def end_commit(state: StoreState, txn: TxnMeta, end: EndTxn, commit_ts: int, cha
         intents=end.intents,
         intent_spans=end.intent_spans,
         ignored=txn.ignored,
+        commit_key=end.commit_key,
     )
     if end.in_flight:
         put_record(change, msgspec.structs.replace(record, status=TxnStatus.STAGING))

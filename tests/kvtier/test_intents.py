@@ -297,6 +297,24 @@ def test_commit_goes_above_the_push_and_checks_its_reads_there():
         case.send(EndTxn(True, intents=keys("a"), can_forward=False), txn=txn)
 
 
+def test_a_named_commit_with_intents_happens_once():
+    case = Case()
+    first = begin(case)
+    write(case, first, a=b"1")
+    staged = case.send(EndTxn(True, in_flight=((k("a"), 1),), commit_key="order 7"), txn=first)
+    second = write(case, case.txn(anchor=k("b")), b=b"2")
+    with pytest.raises(TxnRetry):
+        case.send(EndTxn(True, intents=keys("b"), commit_key="order 7"), txn=second)
+    case.send(EndTxn(True, intents=keys("a"), commit_key="order 7"), txn=first)
+    again = case.send(Put(k("c"), b"2", 2), EndTxn(True, intents=keys("b"), commit_key="order 7"), txn=second)
+    assert again.write_ts == staged.write_ts
+    one_phase = case.send(Put(k("d"), b"3", 1), EndTxn(True, commit_key="order 7"), txn=case.txn())
+    assert one_phase.write_ts == staged.write_ts
+    case.loop.run()
+    assert case.scan("a", "z") == {"a": b"1"}
+    assert not case.state.intents
+
+
 # --- abandoned ---------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from base.errors import (
     Deadlock,
     LockNotAvailable,
     Overloaded,
+    QueryCanceled,
     ReadConflict,
     TxnRetry,
     Uncertain,
@@ -276,6 +277,17 @@ def test_a_named_commit_happens_once():
     assert case.send(EndTxn(True, commit_key="order 7"), txn=case.txn()).write_ts == one.write_ts
 
 
+def test_the_name_of_a_commit_is_forgotten_in_the_end():
+    case = Case(StoreSettings(outcome_seconds=60, gc_interval_seconds=1))
+    first = case.send(Put(k("a"), b"1", 1), EndTxn(True, commit_key="x"), txn=case.txn())
+    case.loop.time_ns += 120_000_000_000
+    case.put(b=b"1")
+    case.loop.run(10)
+    again = case.send(Put(k("a"), b"2", 1), EndTxn(True, commit_key="x"), txn=case.txn())
+    assert again.write_ts > first.write_ts
+    assert case.get(k("a")) == b"2"
+
+
 # --- locks -------------------------------------------------------------------------
 
 
@@ -379,6 +391,15 @@ def test_lock_timeout():
     case.loop.run()
     assert isinstance(late.error, LockNotAvailable)
     assert late.error.message == "canceling statement due to lock timeout"
+    assert case.state.locks.waiters() == 0
+
+
+def test_statement_deadline():
+    case = Case()
+    case.get(k("a"), case.txn(), EXCLUSIVE)
+    late = Batch([Get(k("a"), EXCLUSIVE)], txn=case.txn(), deadline_ns=case.loop.wall_ns() + 5_000_000)
+    with pytest.raises(QueryCanceled, match="statement timeout"):
+        case.loop.finish(case.kv.send(late))
     assert case.state.locks.waiters() == 0
 
 
