@@ -40,7 +40,7 @@ class Shown:
     def children(self) -> list[tuple[str, Operator]]:
         """(heading or "", child)."""
         if isinstance(self.operator, WithOp):
-            named = [(f"CTE {number}", plan) for number, (_, plan, _) in enumerate(self.operator.ctes, 1)]
+            named = [(f"CTE {name}", plan) for name, (_, plan, _) in zip(self.operator.names, self.operator.ctes)]
             return [*named, ("", self.operator.input)]
         return [("", child) for child in self.operator.children()]
 
@@ -139,8 +139,8 @@ def _write_with(
     """The query first, then its CTEs under their headings."""
     _write(plan, operator.input, indent, arrow, lines, cursor, options, depth + 1)
     inner = indent + " " * len(arrow) + "  "
-    for number, (_, cte, _) in enumerate(operator.ctes, 1):
-        lines.append(f"{inner}CTE {number}")
+    for name, (_, cte, _) in zip(operator.names, operator.ctes):
+        lines.append(f"{inner}CTE {name}")
         _write(plan, cte, inner + "  ", "->  ", lines, cursor, options, depth + 1)
 
 

@@ -186,6 +186,8 @@ class AggregateOp(Operator):
         self.arguments = arguments
         self.with_mask = with_mask
         self.step = compile_step(plans)
+        self.group_exprs: list[Expr] = []
+        """For EXPLAIN."""
 
     def children(self) -> tuple[Operator, ...]:
         return (self.input,)
@@ -194,6 +196,9 @@ class AggregateOp(Operator):
         if not self.group:
             return "Aggregate"
         return "HashAggregate" if len(self.sets) == 1 else "MixedAggregate"
+
+    def details(self) -> list[tuple[str, Any]]:
+        return [("Group Key", self.group_exprs)] if self.group_exprs else []
 
     def open(self, run: Run) -> Stream:
         return AggregateStream(self, run)

@@ -434,16 +434,20 @@ class SortStream(Buffered):
         input = run.open(self.operator.input)
         kept: Rows = []
         charged = 0
+        worst: Any = None
         while True:
             batch = await input.next()
             if not batch:
                 return (await sorter.sort(kept, run))[:count]
+            if worst is not None:
+                batch = sorter.not_worse(batch, await evaluate(sorter.rows_of, batch, run), worst)
             kept = kept + batch
             if len(kept) > charged:
                 account(run.ctx, kept[charged:])
                 charged = len(kept)
             if len(kept) >= 2 * count + BATCH_ROWS:
-                kept = (await sorter.sort(kept, run))[:count]
+                rows, keys = await sorter.sort_with_keys(kept, run)
+                kept, worst = rows[:count], keys[count - 1][0]
             run.ctx.check_interrupt()
 
 

@@ -27,6 +27,11 @@ def pick_rows(positions: Sequence[int]) -> RowsFunction:
     return lambda rows, frame, ctx: list(map(pick, rows))
 
 
+def layout_of(columns: tuple[int, ...]) -> dict[int, int | str]:
+    """Column id to position, as the expression compiler wants it."""
+    return {id: i for i, id in enumerate(columns)}
+
+
 def column_positions(exprs: Sequence[Expr], columns: tuple[int, ...]) -> list[int] | None:
     """Positions if every expression is a plain column of the input, else None."""
     out: list[int] = []
@@ -107,3 +112,13 @@ class Sorter:
         columns = [list(column) for column in zip(*keys)]
         order = sort_positions(columns, self.directions, self.transforms)
         return [rows[i] for i in order], [keys[i] for i in order]
+
+    def not_worse(self, rows: Rows, keys: Rows, worst: Any) -> Rows:
+        """Rows whose first key does not come after ``worst`` (not NULL); NULLs are kept, to be sorted out later."""
+        transform = self.transforms[0]
+        if transform is not None:
+            worst = transform(worst)
+            keys = [(None if key[0] is None else transform(key[0]),) for key in keys]
+        if self.directions[0][0]:
+            return [row for row, key in zip(rows, keys) if key[0] is None or key[0] >= worst]
+        return [row for row, key in zip(rows, keys) if key[0] is None or key[0] <= worst]

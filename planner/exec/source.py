@@ -242,6 +242,8 @@ class WithOp(UnaryOperator):
         self.columns = input.columns
         self.order = input.order
         self.ctes = ctes
+        self.names: tuple[str, ...] = ()
+        """For EXPLAIN."""
 
     def children(self) -> tuple[Operator, ...]:
         return (*[plan for _, plan, _ in self.ctes], self.input)

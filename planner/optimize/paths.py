@@ -14,9 +14,10 @@ Costs are in units of one row read in order from memory.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from planner.access import IndexAccess, TableAccess
 from planner.expr import AnyAll, Col, Const, Expr, InList, IsBool, IsNull, Not, Or, SortKey
@@ -32,6 +33,9 @@ COST_SEEK: Final = 2.0
 COST_ROW: Final = 1.0
 COST_EVAL: Final = 0.25
 """One expression over one row."""
+COMPARE: Final = {
+    "=": operator.eq, "<>": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
 SPANS_MAX: Final = 10_000
 """Most spans the lists of an index condition may multiply into; beyond, the later list is a filter."""
 
@@ -400,23 +404,16 @@ class PathFinder:
         path.cost = cost
 
 
-def _range_implies(symbol: str, value: object, wanted: str, limit: object) -> bool:
+def _range_implies(symbol: str, value: Any, wanted: str, limit: Any) -> bool:
     """Does ``x <symbol> value`` imply ``x <wanted> limit``?"""
-    above, below = symbol in (">", ">="), symbol in ("<", "<=")
     if symbol == "=":
-        checks = {
-            "=": value == limit,
-            ">": value > limit,
-            ">=": value >= limit,
-            "<": value < limit,
-            "<=": value <= limit,
-            "<>": value != limit,
-        }  # type: ignore[operator]
-        return bool(checks[wanted])
-    if wanted in (">", ">=") and above:
-        return value > limit or (value == limit and (wanted == ">=" or symbol == ">"))  # type: ignore[operator]
-    if wanted in ("<", "<=") and below:
-        return value < limit or (value == limit and (wanted == "<=" or symbol == "<"))  # type: ignore[operator]
+        return bool(COMPARE[wanted](value, limit))
+    if symbol[0] != wanted[0] or wanted == "<>" or symbol == "<>":
+        return False
+    if wanted[0] == ">":
+        return bool(value > limit or (value == limit and (wanted == ">=" or symbol == ">")))
+    if wanted[0] == "<":
+        return bool(value < limit or (value == limit and (wanted == "<=" or symbol == "<")))
     return False
 
 

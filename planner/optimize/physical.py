@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from base.types import ANY, PgType
+from base.types import PgType
 from planner.access import TableAccess, TypeResolver, table_access
 from planner.exec.aggregate import AggregateOp, GroupingSet, argument_layout
 from planner.exec.compile import compile_filter_batch, compile_projection_batch, compile_scalar, compile_set
@@ -26,9 +26,9 @@ from planner.exec.relational import (
     ValuesOp,
 )
 from planner.exec.runtime import Operator, RowsFunction, ScalarFunction
-from planner.exec.scalar import KeyMaker, Sorter, column_positions, pick_rows
+from planner.exec.scalar import KeyMaker, Sorter, column_positions, layout_of, pick_rows
 from planner.exec.source import CteScanOp, FunctionScanOp, ProjectSetOp, RecursiveOp, VirtualScanOp, WithOp
-from planner.exec.subplan import SubPlan, invoke_function
+from planner.exec.subplan import SubPlan
 from planner.expr import Call, Col, Const, Expr, Param, SortKey, Subquery, transform
 from planner.functions.registry import Function
 from planner.nodes import (
@@ -56,6 +56,7 @@ from planner.nodes import (
     Window,
     With,
 )  # fmt: skip
+from planner.optimize.build_subquery import build_subquery
 from planner.optimize.operators import Operators, strip_relabel
 from planner.optimize.paths import PathFinder
 from planner.optimize.selectivity import ROWS_DEFAULT, Estimator
@@ -127,7 +128,7 @@ class Builder:
                 self.free.add(part.id)
                 return Param(self.slot_of(part.id) + 1, part.type, part.typmod)
             if isinstance(part, Subquery):
-                return self._subquery(part, columns)
+                return build_subquery(self, part, columns)
             return part
 
         return transform(expr, rewrite)
@@ -162,69 +163,6 @@ class Builder:
     def keys_of(self, columns: Sequence[int], input_columns: tuple[int, ...], nulls_equal: bool) -> KeyMaker:
         exprs = [self.column(id) for id in columns]
         return KeyMaker(exprs, [expr.type for expr in exprs], input_columns, self.rows_function, nulls_equal)
-
-    # --- subqueries in expressions
-
-    def _subquery(self, expr: Subquery, columns: tuple[int, ...]) -> Expr:
-        outer_free = self.free
-        self.free = set()
-        root = self.aligned(self.build(expr.plan, limit=1.0 if expr.kind == "exists" else None), expr.plan.columns)
-        plan_free = self.free
-        plan = SubPlan(f"SubPlan {len(self.subplans) + 1}", expr.kind, root, self.new_slot(), expr.type)
-        plan.is_volatile = any(is_volatile(e) for e in _all_exprs(expr.plan))
-        self.subplans.append(plan)
-        args, test_free = self._test(plan, expr, columns)
-        inner_free = plan_free | test_free
-        self.free = outer_free
-        near = [id for id in sorted(inner_free) if id in columns]
-        far = [id for id in sorted(inner_free) if id not in columns]
-        self.free |= set(far)
-        plan.outer_slots = tuple([self.slot_of(id) for id in far])
-        plan.is_rows_fixed = not (plan_free & set(columns)) and not plan.is_volatile
-        if args is None:
-            plan.bindings = tuple([self.slot_of(id) for id in near])
-            args = [self.column(id) for id in near]
-        runner = Param(plan.slot + 1, ANY)
-        return Call(invoke_function(plan.label), (runner, *args), expr.type, expr.typmod)
-
-    def _test(self, plan: SubPlan, expr: Subquery, columns: tuple[int, ...]) -> tuple[list[Expr] | None, set[int]]:
-        """Compiles the test of any/all; arguments of the call if it can be hashed."""
-        if expr.test is None:
-            return None, set()
-        own = expr.plan.columns
-        hashed = self._hashable(expr)
-        if hashed is not None and not plan.is_volatile:
-            saved, self.free = self.free, set()
-            lowered = self.lower(hashed[0], columns)
-            far, self.free = self.free, saved
-            if plan.root is not None and not self._reads(plan.root, expr.plan, columns):
-                plan.hashed = True
-                plan.hash_type = hashed[1]
-                return [lowered], far
-        saved, self.free = self.free, set()
-        plan.test = compile_scalar(self.lower(expr.test, own), layout_of(own))
-        found, self.free = self.free, saved
-        return None, found
-
-    def _reads(self, root: Operator, plan: Node, columns: tuple[int, ...]) -> bool:
-        """True if the subquery's rows depend on the row at hand."""
-        from planner.optimize.tree import free_columns
-
-        return bool(free_columns(plan) & set(columns))
-
-    def _hashable(self, expr: Subquery) -> tuple[Expr, PgType] | None:
-        """(outer value, type) of ``value = column`` over a one-column subquery."""
-        if expr.kind != "any" or len(expr.plan.columns) != 1 or expr.test is None:
-            return None
-        compared = self.operators.comparison(expr.test)
-        if compared is None or compared[0] != "=":
-            return None
-        _, left, right = compared
-        own = expr.plan.columns[0]
-        for value, column in ((left, strip_relabel(right)), (right, strip_relabel(left))):
-            if isinstance(column, Col) and column.id == own and own not in expr_columns(value):
-                return value, value.type
-        return None
 
     # --- trees
 
@@ -376,6 +314,7 @@ class Builder:
             input, node.columns, node.group, sets, group_rows, node.aggs, plans,
             self.rows_function(exprs, input.columns), node.grouping_column is not None,
         )  # fmt: skip
+        operator.group_exprs = [self.column(id) for id in node.group]
         operator.is_single = not node.group and node.grouping_sets is None
         groups = 1.0
         for id in node.group:
@@ -493,6 +432,7 @@ class Builder:
         self.cte_depth -= 1
         input = self.build(node.input, order)
         operator = WithOp(input, tuple(ctes))
+        operator.names = tuple([cte.name for cte in node.ctes])
         operator.estimate(input.rows, input.cost + sum([plan.cost for _, plan, _ in ctes]))
         return operator
 
@@ -546,17 +486,6 @@ class Builder:
         else:
             desc = self.statement.foreign.get(scan_or_id) or self.statement.tables[scan_or_id]
         return table_access(desc, self.types, self.statement.table_exprs.get(desc.id))
-
-
-def layout_of(columns: tuple[int, ...]) -> dict[int, int | str]:
-    """Column id to position."""
-    return {id: i for i, id in enumerate(columns)}
-
-
-def _all_exprs(node: Node) -> list[Expr]:
-    from planner.optimize.tree import node_exprs, walk_nodes
-
-    return [expr for part in walk_nodes(node) for expr in node_exprs(part)]
 
 
 def _without_constants(keys: Sequence[SortKey]) -> tuple[SortKey, ...]:
