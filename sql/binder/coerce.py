@@ -55,7 +55,7 @@ def constant(ctx: BindContext, text: str | None, target: PgType, typmod: int, ex
         return Const(None, target, typmod)
     try:
         # Interval input itself obeys the typmod; the other types are cut to length afterwards.
-        value = typeio.text_in(target, text, typmod if target.oid == INTERVAL.oid else -1, ctx.io, _no_clock)
+        value = typeio.text_in(target, typmod if target.oid == INTERVAL.oid else -1, text, ctx.io, _no_clock)
         if typmod >= 0:
             value = typeio.apply_typmod(target, typmod, value, explicit)
     except _NeedsClock:
@@ -80,13 +80,14 @@ def coerce(
     ctx: BindContext, expr: Expr, target: PgType, context: str = "i", typmod: int = -1, position: int = -1
 ) -> Expr | None:
     """Returns ``expr`` as ``target`` in a cast context (i, a, e), or None if there is no such cast."""
-    if expr.type.oid == target.oid and not (target.oid == RECORD.oid):
+    if expr.type.oid == target.oid and target.oid != RECORD.oid:
         if expr.type.oid == UNKNOWN.oid:
             return expr
         return apply_typmod(ctx.registry, expr, typmod, context == "e")
     if expr.type.oid == UNKNOWN.oid:
-        if target.kind == "p" and target.oid not in (RECORD.oid,):
-            return expr if target.oid != UNKNOWN.oid and not isinstance(expr, (Const, Param)) else expr
+        if target.kind == "p":
+            # "any", cstring and record take a literal as it is.
+            return resolve_unknown(ctx, expr, position) if isinstance(expr, Const) else expr
         if isinstance(expr, Const):
             return constant(ctx, expr.value, target, typmod, context == "e", position)
         if isinstance(expr, Param):
@@ -96,7 +97,10 @@ def coerce(
     if target.oid == RECORD.oid:
         return expr if expr.type.oid == RECORD.oid or expr.type.kind == "c" else None
     if isinstance(expr, ArrayExpr) and target.is_array and target.elem is not None:
-        items = [coerce(ctx, arg, target if arg.type.is_array else target.elem, context, typmod, position) for arg in expr.args]
+        items = [
+            coerce(ctx, arg, target if arg.type.is_array else target.elem, context, typmod, position)
+            for arg in expr.args
+        ]
         if all(item is not None for item in items):
             return ArrayExpr(tuple([item for item in items if item is not None]), target, typmod)
         return None
@@ -181,13 +185,13 @@ def implicit(ctx: BindContext, expr: Expr, target: PgType, position: int = -1) -
     """Implicit coercion that the resolver promised to exist."""
     found = coerce(ctx, expr, target, "i", -1, position)
     if found is None:
-        raise placed(
-            error("42804", f"cannot cast type {type_name(expr.type)} to {type_name(target)}"), position
-        )
+        raise placed(error("42804", f"cannot cast type {type_name(expr.type)} to {type_name(target)}"), position)
     return found
 
 
-def explicit_cast(ctx: BindContext, expr: Expr, target: PgType, typmod: int, position: int, value_position: int) -> Expr:
+def explicit_cast(
+    ctx: BindContext, expr: Expr, target: PgType, typmod: int, position: int, value_position: int
+) -> Expr:
     """CAST(expr AS target)."""
     found = coerce(ctx, expr, target, "e", typmod, value_position)
     if found is None:
@@ -205,7 +209,8 @@ def required(ctx: BindContext, expr: Expr, target: PgType, clause: str, position
     found = coerce(ctx, expr, target, "a", -1, position)
     if found is None:
         raise placed(
-            error("42804", f"argument of {clause} must be type {type_name(target)}, not type {type_name(expr.type)}"), position
+            error("42804", f"argument of {clause} must be type {type_name(target)}, not type {type_name(expr.type)}"),
+            position,
         )
     return found
 
@@ -222,7 +227,9 @@ def resolve_unknown(ctx: BindContext, expr: Expr, position: int = -1) -> Expr:
 # --- common types -------------------------------------------------------------------------
 
 
-def common(ctx: BindContext, exprs: Sequence[Expr], context: str, positions: Sequence[int]) -> tuple[list[Expr], PgType, int]:
+def common(
+    ctx: BindContext, exprs: Sequence[Expr], context: str, positions: Sequence[int]
+) -> tuple[list[Expr], PgType, int]:
     """Coerces expressions to their common type (manual 10.5); returns them, the type and the shared typmod."""
     try:
         chosen = select_common_type(ctx.registry, [expr.type for expr in exprs], context)
@@ -236,7 +243,8 @@ def common(ctx: BindContext, exprs: Sequence[Expr], context: str, positions: Seq
         found = coerce(ctx, expr, chosen, "i", -1, position)
         if found is None:
             raise placed(
-                error("42846", f"{context} could not convert type {type_name(expr.type)} to {type_name(chosen)}"), position
+                error("42846", f"{context} could not convert type {type_name(expr.type)} to {type_name(chosen)}"),
+                position,
             )
         out.append(found)
     return out, chosen, typmod
@@ -266,7 +274,7 @@ def number(text: str) -> Const:
             return Const(value, INT4)
         if -(2**63) <= value < 2**63:
             return Const(value, INT8)
-    value_text = typeio.text_in(NUMERIC, text, -1, typeio.IoSettings(), typeio.no_time)
+    value_text = typeio.text_in(NUMERIC, -1, text)
     assert isinstance(value_text, Decimal), f"{value_text=}"
     return Const(value_text, NUMERIC)
 

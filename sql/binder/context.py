@@ -55,7 +55,9 @@ class Usage:
 class BindContext:
     """State of one statement."""
 
-    def __init__(self, catalog: CatalogView, registry: Registry, io: IoSettings, param_types: Sequence[PgType | None]) -> None:
+    def __init__(
+        self, catalog: CatalogView, registry: Registry, io: IoSettings, param_types: Sequence[PgType | None]
+    ) -> None:
         self.catalog = catalog
         self.registry = registry
         self.io = io

@@ -39,7 +39,13 @@ def expr_key(expr: Expr) -> Any:
         return ("const", expr.type.oid, type(expr.value).__name__, _value_key(expr.value), expr.typmod)
     if isinstance(expr, Param):
         return ("param", expr.index, expr.type.oid)
-    return (type(expr).__name__, expr.type.oid, expr.typmod, *_own(expr), *[expr_key(child) for child in expr.children()])
+    return (
+        type(expr).__name__,
+        expr.type.oid,
+        expr.typmod,
+        *_own(expr),
+        *[expr_key(child) for child in expr.children()],
+    )
 
 
 def _value_key(value: Any) -> Any:

@@ -28,7 +28,9 @@ class ScopeColumn:
 
     __slots__ = ("attnum", "expr", "id", "name", "type", "typmod")
 
-    def __init__(self, name: str, id: int, type: PgType, typmod: int = -1, attnum: int = 0, expr: Expr | None = None) -> None:
+    def __init__(
+        self, name: str, id: int, type: PgType, typmod: int = -1, attnum: int = 0, expr: Expr | None = None
+    ) -> None:
         self.name = name
         self.id = id
         self.type = type
@@ -45,7 +47,17 @@ class ScopeColumn:
 class RangeItem:
     """A FROM item: a name and its columns."""
 
-    __slots__ = ("alias", "columns", "hidden", "is_function_scalar", "is_lateral_only", "scan", "schema", "table", "table_oid")
+    __slots__ = (
+        "alias",
+        "columns",
+        "hidden",
+        "is_function_scalar",
+        "is_lateral_only",
+        "scan",
+        "schema",
+        "table",
+        "table_oid",
+    )
 
     def __init__(self, alias: str, columns: list[ScopeColumn]) -> None:
         self.alias = alias
@@ -69,24 +81,34 @@ class RangeItem:
 class FromTree:
     """What binding FROM (or a part of it) gives."""
 
-    __slots__ = ("columns", "items", "node")
+    __slots__ = ("columns", "is_lateral", "items", "node")
 
-    def __init__(self, node: Node, items: list[RangeItem], columns: list[ScopeColumn]) -> None:
+    def __init__(
+        self, node: Node, items: list[RangeItem], columns: list[ScopeColumn], is_lateral: bool = False
+    ) -> None:
         self.node = node
         self.items = items
         self.columns = columns
+        self.is_lateral = is_lateral
+        """True if it uses columns of FROM items before it."""
 
 
 class Scope:
     """One query level of names."""
 
-    def __init__(self, parent: Scope | None, items: Iterable[RangeItem] = (), columns: Iterable[ScopeColumn] = ()) -> None:
+    def __init__(
+        self, parent: Scope | None, items: Iterable[RangeItem] = (), columns: Iterable[ScopeColumn] = ()
+    ) -> None:
         self.parent = parent
         self.items = list(items)
         self.columns = list(columns)
         self.state: QueryState | None = None
         """Aggregates and windows of the query; None where they cannot be (FROM, DML targets)."""
         self.ids: set[int] | None = None
+        self.is_referenced = False
+        """Set when a name was found at this level: tells whether a lateral item uses its siblings."""
+        self.outer_refs: list[tuple[int, int, str]] | None = None
+        """While grouped clauses are bound: (column id, position, name) that subqueries took from this level."""
         self.forbidden: list[RangeItem] = []
         """Items that exist here but cannot be referenced (siblings of a subquery in FROM): for hints."""
 
@@ -113,6 +135,9 @@ def find_column(scope: Scope, name: str, position: int) -> tuple[ScopeColumn, Sc
         if len(found) > 1:
             raise error("42702", f'column reference "{name}" is ambiguous', position=position + 1)
         if found:
+            level.is_referenced = True
+            if level is not scope and level.outer_refs is not None:
+                level.outer_refs.append((found[0].id, position, name))
             return found[0], level
         level = level.parent
     return None
@@ -126,6 +151,7 @@ def find_item(scope: Scope, schema: str | None, name: str, position: int) -> tup
         if len(found) > 1:
             raise error("42P09", f'table reference "{name}" is ambiguous', position=position + 1)
         if found:
+            level.is_referenced = True
             return found[0], level
         level = level.parent
     return None

@@ -1,0 +1,293 @@
+"""INSERT, UPDATE, DELETE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from base.errors import FeatureNotSupported, MeridianError, error
+from base.types import RECORD, UNKNOWN
+from planner.expr import Col, Const, Expr, Field, RowExpr, Subquery
+from planner.nodes import Delete, Filter, Join, Node, Project, TableExprs, Update
+from planner.schema import ColumnDesc, TableDesc
+from sql.binder.coerce import resolve_unknown
+from sql.binder.context import Source
+from sql.binder.expressions import ExprBinder, record_type
+from sql.binder.from_clause import FromBinder, alias_of, table_scan
+from sql.binder.queries import BoundQuery
+from sql.binder.scope import FromTree, RangeItem, Scope
+from sql.binder.table_exprs import assigned, bind_table_exprs, column_type, default_value
+from sql.binder.targets import assign_ids, bind_targets, output_of, resolve_targets
+from sql.binder.tree import form_of, position_of, text_of
+from sql.parse import forms
+from sql.parse.statements import RawRows
+
+if TYPE_CHECKING:
+    from sql.binder.queries import QueryBinder
+
+Returning = tuple[tuple[int, ...], tuple[Expr, ...]]
+
+
+def bind_dml(
+    queries: QueryBinder, node: exp.Expr, source: Source, raw_rows: RawRows | None = None, overriding: str = ""
+) -> BoundQuery:
+    """Binds a data-modifying statement, with its own WITH clause."""
+    from planner.nodes import With
+    from sql.binder.insert import bind_insert
+    from sql.binder.queries import QueryBinder as Binder
+
+    clause = node.args.get("with_")
+    if clause is not None:
+        inner = Binder(queries.ctx, queries)
+        inner.depth = queries.depth
+        ctes = inner.with_clause(clause, None, source)
+        found = _dispatch(inner, node, source, raw_rows, overriding)
+        return BoundQuery(With(tuple(ctes), found.node), found.columns)
+    if isinstance(node, exp.Insert):
+        return bind_insert(queries, node, source, raw_rows, overriding)
+    return _dispatch(queries, node, source, raw_rows, overriding)
+
+
+def _dispatch(
+    queries: QueryBinder, node: exp.Expr, source: Source, raw_rows: RawRows | None, overriding: str
+) -> BoundQuery:
+    from sql.binder.insert import bind_insert
+
+    if isinstance(node, exp.Insert):
+        return bind_insert(queries, node, source, raw_rows, overriding)
+    if isinstance(node, exp.Update):
+        return bind_update(queries, node, source)
+    assert isinstance(node, exp.Delete), f"{node=}"
+    return bind_delete(queries, node, source)
+
+
+# --- shared -----------------------------------------------------------------------------------------
+
+
+def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc:
+    """The table a statement writes; raises 42P01, 42809."""
+    schema_node = node.args.get("db")
+    schema = schema_node.name if schema_node is not None else None
+    name, position = node.name, position_of(schema_node or node.this)
+    if schema is None and name in queries.ctes:
+        raise error("42P01", f'relation "{name}" cannot be the target of a modifying statement', position=position + 1)
+    found = queries.ctx.catalog.find_relation(schema, name)
+    if found is None:
+        full = name if schema is None else f"{schema}.{name}"
+        raise error("42P01", f'relation "{full}" does not exist', position=position + 1)
+    if not isinstance(found, TableDesc):
+        raise error("42501", f'permission denied: "{name}" is a system catalog')
+    if found.kind == "v":
+        verb = {"a": "insert into", "w": "update", "d": "delete from"}[letter]
+        raise error("55000", f'cannot {verb} view "{name}"', detail="Views are not updatable.")
+    if found.kind != "r":
+        raise error("42809", f'cannot change sequence "{name}"')
+    queries.ctx.use_table(found, letter)
+    return found
+
+
+def target_column(table: TableDesc, name: str, position: int) -> ColumnDesc:
+    """A column named as a target; raises 42703."""
+    for column in table.columns:
+        if column.name == name:
+            return column
+    raise error("42703", f'column "{name}" of relation "{table.name}" does not exist', position=position + 1)
+
+
+def bind_returning(
+    queries: QueryBinder, node: exp.Expr, scope: Scope, source: Source
+) -> tuple[Returning | None, list[object]]:
+    """RETURNING: (ids and expressions, output columns)."""
+    clause = node.args.get("returning")
+    if clause is None:
+        return None, []
+    binder = ExprBinder(queries.ctx, source, scope, queries, "RETURNING")
+    targets = bind_targets(binder, clause.expressions)
+    resolve_targets(queries.ctx, targets)
+    assign_ids(queries.ctx, targets)
+    # The ids must not be those of the row itself: the executor computes a fresh output row.
+    for target in targets:
+        if isinstance(target.expr, Col) and target.expr.id == target.id:
+            from planner.nodes import ColumnInfo
+
+            known = queries.ctx.metadata[target.id]
+            target.id = queries.ctx.metadata.add(
+                ColumnInfo(target.name, known.type, known.typmod, known.table_oid, known.attnum, known.nullable)
+            )
+    ids = tuple([target.id for target in targets])
+    columns: list[object] = list(output_of(targets))
+    return (ids, tuple([target.expr for target in targets])), columns
+
+
+def _old_ids(item: RangeItem) -> tuple[int, ...]:
+    assert item.scan is not None, f"{item.alias=}"
+    return item.scan.columns
+
+
+def _joined(
+    queries: QueryBinder, target: FromTree, first: exp.Expr, joins: Sequence[exp.Expr], source: Source
+) -> FromTree:
+    """The target table with the tables of FROM or USING."""
+    other = FromBinder(queries, None, source).bind(first, joins)
+    for item in other.items:
+        if item.alias == target.items[0].alias:
+            raise error("42712", f'table name "{item.alias}" specified more than once')
+    node = Join("inner", target.node, other.node, None)
+    return FromTree(node, target.items + other.items, target.columns + other.columns)
+
+
+# --- UPDATE -----------------------------------------------------------------------------------------
+
+
+def bind_update(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQuery:
+    """UPDATE t SET .. FROM .. WHERE .. RETURNING .."""
+    table = target_table(queries, node.this, "w")
+    alias = alias_of(node.this)[0] or table.name
+    tree = table_scan(FromBinder(queries, None, source), table, alias)
+    old = tree.items[0]
+    clause = node.args.get("from_")
+    if clause is not None:
+        # sqlglot hangs the further tables of FROM on its first one.
+        tree = _joined(queries, tree, clause.this, (), source)
+    scope = Scope(None, tree.items, tree.columns)
+    plan = tree.node
+    # SET is bound before WHERE: that is where parameters get their types from first.
+    sets, plan = bind_sets(queries, node.expressions, table, scope, source, plan)
+    where = node.args.get("where")
+    if where is not None:
+        binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
+        plan = _filtered(plan, binder.condition(where.this, "WHERE"))
+    exprs, new = bind_table_exprs(queries, table, alias)
+    seen = Scope(
+        None,
+        [new, *tree.items[1:]],
+        new.columns + [c for c in tree.columns if not old.find(c.name) or c not in old.columns],
+    )
+    returning, columns = bind_returning(queries, node, seen, source)
+    if returning is not None:
+        queries.ctx.use_table(table, "r")
+    update = Update(table, plan, _old_ids(old), tuple(sets), exprs, returning)
+    return BoundQuery(update, columns)  # type: ignore[arg-type]  # output columns
+
+
+def _filtered(plan: Node, condition: Expr) -> Node:
+    """The condition below a projection that only adds columns for SET."""
+    if isinstance(plan, Project):
+        return Project(Filter(plan.input, condition), plan.columns, plan.exprs)
+    return Filter(plan, condition)
+
+
+def bind_sets(
+    queries: QueryBinder,
+    nodes: Sequence[exp.Expr],
+    table: TableDesc,
+    scope: Scope,
+    source: Source,
+    plan: Node,
+    clause: str = "UPDATE",
+) -> tuple[list[tuple[int, Expr]], Node]:
+    """SET items: (attnum, value) each; a row assigned from a subquery adds a column to the plan."""
+    binder = ExprBinder(queries.ctx, source, scope, queries, clause)
+    sets: list[tuple[int, Expr]] = []
+    for node in nodes:
+        call = node.expression
+        names = [text_of(name) for name in call.expressions[1:]]
+        value = call.expressions[0]
+        position = position_of(call)
+        columns = [target_column(table, name, position) for name in names]
+        for column in columns:
+            if any(column.id == attnum for attnum, _ in sets) or sum(other.id == column.id for other in columns) > 1:
+                raise error("42601", f'multiple assignments to same column "{column.name}"', position=position + 1)
+        if form_of(call) == forms.SET_ONE:
+            sets.append((columns[0].id, _assigned(queries, binder, columns[0], value)))
+        else:
+            found, plan = _row_assigned(queries, binder, columns, value, plan, position)
+            sets.extend(found)
+    return sets, plan
+
+
+def _assigned(queries: QueryBinder, binder: ExprBinder, column: ColumnDesc, node: exp.Expr) -> Expr:
+    position = position_of(node)
+    is_default = form_of(node) == forms.DEFAULT
+    if column.generated or column.identity == "a":
+        if not is_default:
+            detail = f'Column "{column.name}" is a generated column.' if column.generated else (
+                f'Column "{column.name}" is an identity column defined as GENERATED ALWAYS.')  # fmt: skip
+            raise error("428C9", f'column "{column.name}" can only be updated to DEFAULT', detail=detail, position=None)
+        if column.generated:
+            return Const(None, column_type(queries, column.type_oid), column.typmod)
+    if is_default:
+        return default_value(queries, column)
+    return assigned(queries, binder.bind(node), column, column_type(queries, column.type_oid), position)
+
+
+def _row_assigned(
+    queries: QueryBinder, binder: ExprBinder, columns: list[ColumnDesc], value: exp.Expr, plan: Node, position: int
+) -> tuple[list[tuple[int, Expr]], Node]:
+    """(a, b) = (1, 2), ROW(1, 2) or (SELECT ..)."""
+    if form_of(value) == forms.ROW:
+        items = value.expressions
+        if len(items) != len(columns):
+            raise error("42601", "number of columns does not match number of values", position=position + 1)
+        return [(column.id, _assigned(queries, binder, column, item)) for column, item in zip(columns, items)], plan
+    if not isinstance(value, exp.Subquery):
+        if len(columns) == 1:
+            return [(columns[0].id, _assigned(queries, binder, columns[0], value))], plan
+        text = "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression"
+        raise error("0A000", text, position=position_of(value) + 1)
+    found = queries.subquery(value, binder.scope, binder.source)
+    if len(found.columns) != len(columns):
+        raise error("42601", "number of columns does not match number of values", position=position + 1)
+    row = record_type([(c.name, c.type) for c in found.columns])
+    cell = queries.ctx.add_column("row", row)
+    values = RowExpr(tuple([Col(c.id, c.type, c.typmod, c.name) for c in found.columns]), row)
+    subquery = Subquery("scalar", Project(found.node, (cell,), (values,)), row)
+    id = queries.ctx.add_column("row", row)
+    passed = [_passed(queries, column) for column in plan.columns]
+    plan = Project(plan, (*plan.columns, id), (*passed, subquery))
+    sets: list[tuple[int, Expr]] = []
+    for i, (column, output) in enumerate(zip(columns, found.columns)):
+        field: Expr = Field(Col(id, row, -1, "row"), i, output.type, output.typmod)
+        sets.append((column.id, assigned(queries, field, column, column_type(queries, column.type_oid), position)))
+    return sets, plan
+
+
+def _passed(queries: QueryBinder, id: int) -> Col:
+    known = queries.ctx.metadata[id]
+    return Col(id, known.type, known.typmod, known.name)
+
+
+# --- DELETE -----------------------------------------------------------------------------------------
+
+
+def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQuery:
+    """DELETE FROM t USING .. WHERE .. RETURNING .."""
+    table = target_table(queries, node.this, "d")
+    alias = alias_of(node.this)[0] or table.name
+    tree = table_scan(FromBinder(queries, None, source), table, alias)
+    old = tree.items[0]
+    using = node.args.get("using") or []
+    if using:
+        tree = _joined(queries, tree, using[0], [exp.Join(this=item) for item in using[1:]], source)
+    scope = Scope(None, tree.items, tree.columns)
+    plan = tree.node
+    where = node.args.get("where")
+    if where is not None:
+        condition = ExprBinder(queries.ctx, source, scope, queries, "WHERE").condition(where.this, "WHERE")
+        plan = Filter(plan, condition)
+    returning, columns = bind_returning(queries, node, scope, source)
+    if where is not None or returning is not None:
+        queries.ctx.use_table(table, "r")
+    delete = Delete(table, plan, _old_ids(old), _delete_exprs(queries, table), returning)
+    return BoundQuery(delete, columns)  # type: ignore[arg-type]  # output columns
+
+
+def _delete_exprs(queries: QueryBinder, table: TableDesc) -> TableExprs:
+    return bind_table_exprs(queries, table)[0]
+
+
+assert FeatureNotSupported is not MeridianError
+assert RECORD is not UNKNOWN
+assert resolve_unknown is not None
