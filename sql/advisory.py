@@ -80,7 +80,9 @@ class AdvisoryLocks:
 
     def held(self) -> list[tuple[Key, Any, bool]]:
         """For pg_locks."""
-        return [(key, holder, lock.exclusive) for key, holders in self._held.items() for holder, lock in holders.items()]
+        return [
+            (key, holder, lock.exclusive) for key, holders in self._held.items() for holder, lock in holders.items()
+        ]
 
     def _release(self, holder: Any, session: bool) -> None:
         for key in [key for key, holders in self._held.items() if holder in holders]:
@@ -110,4 +112,6 @@ class AdvisoryLocks:
             if any(other is s for s in seen):
                 continue
             seen.append(other)
-            pending.extend(h for w, k, _, _ in self._queue if w is other for h in self._held.get(k, ()) if h is not other)
+            pending.extend(
+                h for w, k, _, _ in self._queue if w is other for h in self._held.get(k, ()) if h is not other
+            )

@@ -154,7 +154,14 @@ class SessionApi(ABC):
     def parse(self, name: str, sql: str, param_oids: Sequence[int]) -> Eager[None]: ...
 
     @abstractmethod
-    def bind(self, portal: str, statement: str, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]) -> Eager[None]:
+    def bind(
+        self,
+        portal: str,
+        statement: str,
+        param_formats: Sequence[int],
+        params: Sequence[bytes | None],
+        result_formats: Sequence[int],
+    ) -> Eager[None]:
         """Decodes parameters (``base.typeio``) and makes a portal."""
 
     @abstractmethod

@@ -117,7 +117,9 @@ class SessionContext(ExecContext):
 
     async def _setval(self, oid: int, desc: TableDesc, value: int, is_called: bool) -> None:
         assert desc.sequence is not None
-        self.session.refilled[-oid] = await self.session.server.sequences.set_value(oid, value, is_called, desc.sequence, desc.name)
+        self.session.refilled[-oid] = await self.session.server.sequences.set_value(
+            oid, value, is_called, desc.sequence, desc.name
+        )
 
     def lastval(self) -> int:
         if self.last_sequence not in self.currvals:

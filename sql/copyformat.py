@@ -133,7 +133,9 @@ class TextReader:
 
     def _escaped(self, line: str) -> Fields:
         raw = _split_escaped(line, self._delimiter) if "\\" + self._delimiter in line else line.split(self._delimiter)
-        return [None if field == self._null else _ESCAPE.sub(_unescape, field) if "\\" in field else field for field in raw]
+        return [
+            None if field == self._null else _ESCAPE.sub(_unescape, field) if "\\" in field else field for field in raw
+        ]
 
 
 def _ends_escaped(data: bytes, end: int) -> bool:
@@ -175,7 +177,10 @@ def decode_utf8(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as problem:
-        raise SqlError(f'invalid byte sequence for encoding "UTF8": 0x{data[problem.start : problem.start + 1].hex()}', sqlstate="22021") from None
+        raise SqlError(
+            f'invalid byte sequence for encoding "UTF8": 0x{data[problem.start : problem.start + 1].hex()}',
+            sqlstate="22021",
+        ) from None
 
 
 class CsvReader:
@@ -385,7 +390,11 @@ class CsvWriter:
         everything = "*" in options.force_quote
         self._forced = [everything or name in options.force_quote for name in names]
         self._special = re.compile("[" + re.escape(options.delimiter + options.quote) + "\r\n]")
-        self.header = (options.delimiter.join(self._field(name, False) for name in names) + "\n").encode() if options.header else b""
+        self.header = (
+            (options.delimiter.join(self._field(name, False) for name in names) + "\n").encode()
+            if options.header
+            else b""
+        )
         self.trailer = b""
 
     def _field(self, text: str, forced: bool) -> str:
@@ -398,7 +407,10 @@ class CsvWriter:
         return text
 
     def row(self, fields: Sequence[bytes | None]) -> bytes:
-        parts = [self._options.null if f is None else self._field(f.decode(), forced) for f, forced in zip(fields, self._forced)]
+        parts = [
+            self._options.null if f is None else self._field(f.decode(), forced)
+            for f, forced in zip(fields, self._forced)
+        ]
         return (self._options.delimiter.join(parts) + "\n").encode()
 
 

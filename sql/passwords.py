@@ -18,6 +18,8 @@ def scram_secret_of(password: str, rng: Rng) -> str:
     if password.startswith("SCRAM-SHA-256$"):
         return password
     mechanism = ScramMechanism("SCRAM-SHA-256")
-    salt, stored_key, server_key, iterations = mechanism.make_auth_info(password, iteration_count=ITERATIONS, salt=rng.bytes(SALT_BYTES))
+    salt, stored_key, server_key, iterations = mechanism.make_auth_info(
+        password, iteration_count=ITERATIONS, salt=rng.bytes(SALT_BYTES)
+    )
     salt64, stored64, server64 = (base64.b64encode(part).decode() for part in (salt, stored_key, server_key))
     return f"SCRAM-SHA-256${iterations}:{salt64}${stored64}:{server64}"

@@ -19,7 +19,18 @@ ENTRIES_MAX: Final = 5_000
 class PlanEntry:
     """One statement, ready to run."""
 
-    __slots__ = ("columns", "command", "fast", "generation", "param_types", "plan", "read_only", "sql", "statement", "uses_time", "write_tables")
+    __slots__ = (
+        "columns",
+        "command",
+        "fast",
+        "generation",
+        "param_types",
+        "plan",
+        "read_only",
+        "sql",
+        "statement",
+        "write_tables",
+    )
 
     def __init__(
         self,

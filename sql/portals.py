@@ -99,10 +99,12 @@ class QueryPortal(Portal):
         assert self.entry is not None
         self.is_started = True
         fast = self.entry.fast
+        rows = None
         if fast is not None:
             rows = fast.run(txn, self.params, context)
-            if rows.__class__ is not list:
+            if rows is not None and rows.__class__ is not list:
                 rows = await rows
+        if fast is not None and rows is not None:
             self.affected = fast.affected(rows) if not self.entry.read_only else 0
             self.pending = rows if self.columns is not None else []
             self.is_done = True

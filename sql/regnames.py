@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from base.errors import SqlError
 from base.typeio import RegResolver, type_name
 from sql.parse.identifiers import split_name
-from sql.pgcatalog import builtin, virtual_relation
+from sql.pgcatalog import builtin
 from sql.pgcatalog.deparse import quote_identifier, relation_name
 from sql.pgcatalog.relation import VirtualRelation
 

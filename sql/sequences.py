@@ -71,7 +71,8 @@ class Sequences:
         """setval()."""
         if not desc.minimum <= value <= desc.maximum:
             raise SqlError(
-                f'setval: value {value} is out of bounds for sequence "{name}" ({desc.minimum}..{desc.maximum})', sqlstate="22003"
+                f'setval: value {value} is out of bounds for sequence "{name}" ({desc.minimum}..{desc.maximum})',
+                sqlstate="22003",
             )
         self._known[id] = _Sequence(value, is_called)
         await self._store(id, value, is_called)

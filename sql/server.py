@@ -10,6 +10,7 @@ from base.errors import SqlError
 from base.seams import Clock, Rng, Scheduler
 from kvtier.client import Kv
 from planner.functions.registry import Registry
+from sql import commands
 from sql.advisory import AdvisoryLocks
 from sql.api import Server, SessionApi, Sink
 from sql.catalog.cache import Catalog
@@ -42,6 +43,7 @@ class SqlServer(Server):
         defaults: dict[str, str],
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
+        commands.load()
         self.kv = kv
         self.coordinator = coordinator
         self.catalog = catalog
@@ -64,6 +66,8 @@ class SqlServer(Server):
         """Transactions and statements run again after a 40001 without the client being told."""
         self.stored_bytes: Callable[[], int] = lambda: 0
         """Set by the node: size of the store."""
+        self.range_source: Callable[[bytes, bytes], list[dict[str, Any]]] = lambda start, end: []
+        """Set by the node: descriptions of the ranges over a span."""
         self._last_pid = 0
 
     def scram_secret(self, user: str) -> Eager[str | None]:
@@ -100,6 +104,10 @@ class SqlServer(Server):
     def parameter_statuses(self, session: SessionApi) -> list[tuple[str, str]]:
         assert isinstance(session, Session)
         return session.settings.reported()
+
+    def describe_ranges(self, start: bytes, end: bytes) -> list[dict[str, Any]]:
+        """Ranges that overlap a span, for SHOW RANGES."""
+        return self.range_source(start, end)
 
     def kv_bytes(self) -> int:
         """Bytes the store holds, for pg_database_size."""

@@ -24,13 +24,13 @@ from kvtier.messages import Isolation
 from planner.schema import DatabaseDesc
 from sql import commands
 from sql.analyze import Analyzer
-from sql.api import Portal, Prepared, ResultColumn, SessionApi, Sink
+from sql.api import Portal, Prepared, ResultColumn, RowEncoder, SessionApi, Sink
 from sql.catalog.state import CatalogState, RoleDesc
 from sql.context import SessionContext
 from sql.parse import ParsedStatement, lift_literals, parse
 from sql.parse import statements as ast
 from sql.plancache import PlanEntry
-from sql.portals import QueryPortal, PreparedStatement
+from sql.portals import PreparedStatement, QueryPortal
 from sql.regnames import SessionRegs
 from sql.settings import Settings, into_bytes, into_ms, split_search_path
 from sql.transactions import TransactionBlock
@@ -39,6 +39,7 @@ from sql.view import SessionView
 if TYPE_CHECKING:
     from sql.server import SqlServer
 
+UNLIFTABLE_MAX: Final = 1_000
 RETRIES_MAX: Final = 50
 """Times a statement or transaction is run again before the client is told of the conflict."""
 STATEMENTS_MAX: Final = 10_000
@@ -48,7 +49,9 @@ STATEMENTS_MAX: Final = 10_000
 class Session(SessionApi):
     """See the module docstring."""
 
-    def __init__(self, server: SqlServer, pid: int, cancel_key: bytes, role: RoleDesc, database: DatabaseDesc, sink: Sink) -> None:
+    def __init__(
+        self, server: SqlServer, pid: int, cancel_key: bytes, role: RoleDesc, database: DatabaseDesc, sink: Sink
+    ) -> None:
         self.server = server
         self.pid = pid
         self.cancel_key = cancel_key
@@ -71,6 +74,8 @@ class Session(SessionApi):
         self.portals: dict[str, QueryPortal] = {}
         self.refilled: dict[int, int] = {}
         self.regs = SessionRegs(self)
+        self.unliftable: dict[Any, None] = {}
+        """Shapes of simple statements that do not bind with their literals taken out."""
         self.granted: dict[tuple[int, ...], bool] = {}
         """Advisory locks that a running statement waited for and got."""
         self.has_txn_advisory = False
@@ -117,7 +122,9 @@ class Session(SessionApi):
         """SET, set_config(): checks, stores and applies."""
         lowered = name.lower()
         if lowered in ("transaction_isolation", "transaction_read_only", "transaction_deferrable"):
-            key = {"transaction_isolation": "isolation", "transaction_read_only": "read_only"}.get(lowered, "deferrable")
+            key = {"transaction_isolation": "isolation", "transaction_read_only": "read_only"}.get(
+                lowered, "deferrable"
+            )
             self.block.set_modes({key: value.lower()})
             return value
         value = self.settings.set(name, value, is_local)
@@ -151,6 +158,29 @@ class Session(SessionApi):
         for name, value in options.items():
             self.settings.set_default(name, value)
         self.apply_settings()
+
+    def plan_scope(self) -> tuple[Any, ...]:
+        """What a plan depends on besides its text: database, role, settings."""
+        return (self.database_id, self.user, self._settings_applied)
+
+    def plan_settings(self) -> Settings:
+        """Parameters the planner reads (enable_seqscan...)."""
+        return self.settings
+
+    def literal_io(self) -> IoSettings:
+        """How literals are read: with names for the reg* types."""
+        return self.io._replace(regs=self.regs)
+
+    def output_io(self, columns: Sequence[ResultColumn]) -> IoSettings:
+        """How a result is printed; only reg* columns need the catalog, and only they keep encoders per session."""
+        if any([column.type.name.startswith("reg") or column.type.name.startswith("_reg") for column in columns]):
+            return self.literal_io()
+        return self.io
+
+    def remember_unliftable(self, key: Any) -> None:
+        if len(self.unliftable) >= UNLIFTABLE_MAX:
+            self.unliftable.clear()
+        self.unliftable[key] = None
 
     def notice(self, severity: str, error: MeridianError) -> None:
         if severity in ("NOTICE", "INFO") and self.settings["client_min_messages"] in ("warning", "error"):
@@ -307,23 +337,34 @@ class Session(SessionApi):
             types.append(pg_type)
         return tuple(types)
 
-    async def prepare(self, name: str, sql: str, parsed: ParsedStatement | None, types: tuple[PgType | None, ...]) -> PreparedStatement:
+    async def prepare(
+        self, name: str, sql: str, parsed: ParsedStatement | None, types: tuple[PgType | None, ...]
+    ) -> PreparedStatement:
         """Analyses a statement: parameter types and result columns (also for SQL-level PREPARE)."""
         if parsed is None:
             return PreparedStatement(name, sql, None, types, (), None, None)
         if commands.find(parsed.statement) is not None:
             params = tuple(t for t in types if t is not None)
-            return PreparedStatement(name, sql, parsed, types, params, commands.columns_of(self, parsed.statement), None)
+            return PreparedStatement(
+                name, sql, parsed, types, params, commands.columns_of(self, parsed.statement), None
+            )
         entry = await Analyzer(self).entry(parsed, types)
         return PreparedStatement(name, sql, parsed, types, entry.param_types, entry.columns, entry)
 
     def bind(
-        self, portal: str, statement: str, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]
+        self,
+        portal: str,
+        statement: str,
+        param_formats: Sequence[int],
+        params: Sequence[bytes | None],
+        result_formats: Sequence[int],
     ) -> Eager[None]:
         prepared = self.statements.get(statement)
         if prepared is None:
             raise SqlError(
-                f'prepared statement "{statement}" does not exist' if statement else "unnamed prepared statement does not exist",
+                f'prepared statement "{statement}" does not exist'
+                if statement
+                else "unnamed prepared statement does not exist",
                 sqlstate="26000",
             )
         if portal and portal in self.portals:
@@ -338,14 +379,24 @@ class Session(SessionApi):
         return None
 
     async def _rebind(
-        self, portal: str, prepared: PreparedStatement, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]
+        self,
+        portal: str,
+        prepared: PreparedStatement,
+        param_formats: Sequence[int],
+        params: Sequence[bytes | None],
+        result_formats: Sequence[int],
     ) -> None:
         """The catalog changed since Parse: plan again; the result must keep its shape (reliability 90)."""
         await self.current_entry(prepared)
         self._bind(portal, prepared, param_formats, params, result_formats)
 
     def _bind(
-        self, portal: str, prepared: PreparedStatement, param_formats: Sequence[int], params: Sequence[bytes | None], result_formats: Sequence[int]
+        self,
+        portal: str,
+        prepared: PreparedStatement,
+        param_formats: Sequence[int],
+        params: Sequence[bytes | None],
+        result_formats: Sequence[int],
     ) -> None:
         types = prepared.param_types
         if len(params) != len(types):
@@ -355,11 +406,14 @@ class Session(SessionApi):
             )
         formats = tuple(param_formats)
         if len(formats) > 1 and len(formats) != len(params):
-            raise SqlError(f"bind message has {len(formats)} parameter formats but {len(params)} parameters", sqlstate="08P01")
+            raise SqlError(
+                f"bind message has {len(formats)} parameter formats but {len(params)} parameters", sqlstate="08P01"
+            )
         columns = prepared.columns
         if len(result_formats) > 1 and len(result_formats) != len(columns or ()):
             raise SqlError(
-                f"bind message has {len(result_formats)} result formats but query has {len(columns or ())} columns", sqlstate="08P01"
+                f"bind message has {len(result_formats)} result formats but query has {len(columns or ())} columns",
+                sqlstate="08P01",
             )
         decoders = prepared.decoders.get(formats)
         if decoders is None or prepared.decoder_settings is not self.io:
@@ -369,7 +423,9 @@ class Session(SessionApi):
                 prepared.decoder_settings = self.io
             prepared.decoders[formats] = decoders
         values = tuple([None if raw is None else decode(raw) for decode, raw in zip(decoders, params)])
-        self.portals[portal] = QueryPortal(portal, prepared.parsed, prepared.entry, values, columns, tuple(result_formats), prepared)
+        self.portals[portal] = QueryPortal(
+            portal, prepared.parsed, prepared.entry, values, columns, tuple(result_formats), prepared
+        )
 
     def _decoders(self, types: tuple[PgType, ...], formats: tuple[int, ...]) -> list[Callable[[bytes], Any]]:
         decoders = []
@@ -383,7 +439,10 @@ class Session(SessionApi):
     def describe_statement(self, name: str) -> Eager[Prepared]:
         prepared = self.statements.get(name)
         if prepared is None:
-            raise SqlError(f'prepared statement "{name}" does not exist' if name else "unnamed prepared statement does not exist", sqlstate="26000")
+            raise SqlError(
+                f'prepared statement "{name}" does not exist' if name else "unnamed prepared statement does not exist",
+                sqlstate="26000",
+            )
         return prepared
 
     def describe_portal(self, name: str) -> Eager[Portal]:
@@ -477,7 +536,7 @@ class Session(SessionApi):
         if not portal.is_started:
             await self._start(portal, entry)
         sink = self.sink
-        encode = sink.encoder(entry.columns, portal.formats, self.io) if entry.columns is not None else None
+        encode = self._encoder(portal) if portal.columns is not None else None
         limit = max_rows
         while True:
             rows = await portal.next_rows(limit - portal.sent_now if limit else 0)
@@ -496,6 +555,18 @@ class Session(SessionApi):
                 return
             self.context.check_interrupt()
 
+    def _encoder(self, portal: QueryPortal) -> RowEncoder:
+        assert portal.columns is not None
+        return self.sink.encoder(portal.columns, portal.formats, self.output_io(portal.columns))
+
+    async def start_counted(self, portal: QueryPortal, clock: Callable[[], int]) -> None:
+        """Opens a plan with counters on, for EXPLAIN ANALYZE."""
+        entry = portal.entry
+        assert entry is not None
+        await self._admit(entry)
+        portal.is_started = True
+        portal.cursor = entry.plan.open(self.block.ensure(), (), self.context, clock)
+
     async def start_portal(self, portal: QueryPortal) -> None:
         """Opens a query portal's plan: locks, snapshot, cursor."""
         assert portal.entry is not None
@@ -513,6 +584,11 @@ class Session(SessionApi):
         return entry
 
     async def _start(self, portal: QueryPortal, entry: PlanEntry) -> None:
+        await self._admit(entry)
+        await portal.open(self.block.ensure(), self.context)
+
+    async def _admit(self, entry: PlanEntry) -> None:
+        """What a plan needs before it runs: permission to write, table locks, a snapshot new enough."""
         block = self.block
         if not entry.read_only:
             if self.settings["transaction_read_only"] == "on":
@@ -529,7 +605,6 @@ class Session(SessionApi):
                 modified = state.modified.get(table_id, 0)
                 if modified >= txn.read_ts:
                     await block.move_past(modified)
-        await portal.open(txn, self.context)
 
     async def evaluate(self, expression: ast.SqlExpr, target: PgType) -> Any:
         """Computes an expression without columns, cast to a type (EXECUTE's arguments, AS OF...)."""

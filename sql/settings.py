@@ -50,7 +50,14 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     Parameter("is_superuser", "on", "internal", report=True),
     Parameter("session_authorization", "root", "internal", report=True),
     Parameter("DateStyle", "ISO, MDY", report=True, plan=True),
-    Parameter("IntervalStyle", "postgres", "enum", ("postgres", "postgres_verbose", "sql_standard", "iso_8601"), report=True, plan=True),
+    Parameter(
+        "IntervalStyle",
+        "postgres",
+        "enum",
+        ("postgres", "postgres_verbose", "sql_standard", "iso_8601"),
+        report=True,
+        plan=True,
+    ),
     Parameter("TimeZone", "UTC", report=True, plan=True),
     Parameter("integer_datetimes", "on", "internal", report=True),
     Parameter("standard_conforming_strings", "on", "bool", report=True),
@@ -94,7 +101,12 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     Parameter("default_toast_compression", "pglz"),
     Parameter("default_text_search_config", "pg_catalog.simple"),
     Parameter("synchronize_seqscans", "on", "bool"),
-    Parameter("synchronous_commit", "on", "enum", ("on", "off", "local", "remote_write", "remote_apply", "true", "false", "yes", "no")),
+    Parameter(
+        "synchronous_commit",
+        "on",
+        "enum",
+        ("on", "off", "local", "remote_write", "remote_apply", "true", "false", "yes", "no"),
+    ),
     Parameter("quote_all_identifiers", "off", "bool"),
     Parameter("escape_string_warning", "on", "bool"),
     Parameter("backslash_quote", "safe_encoding", "enum", ("safe_encoding", "on", "off")),
@@ -132,7 +144,14 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     Parameter("tcp_keepalives_interval", "0", "integer"),
     Parameter("tcp_keepalives_count", "0", "integer"),
     Parameter("role", "none"),
-    Parameter("vectorize", "off", "enum", ("off", "on", "auto"), plan=True, note="executor choice; only the row executor is built"),
+    Parameter(
+        "vectorize",
+        "off",
+        "enum",
+        ("off", "on", "auto"),
+        plan=True,
+        note="executor choice; only the row executor is built",
+    ),
 )
 BY_NAME: Final[dict[str, Parameter]] = {p.name.lower(): p for p in PARAMETERS}
 
@@ -159,7 +178,10 @@ def _with_unit(parameter: Parameter, value: str, units: dict[str, float], base_u
     except ValueError:
         raise _bad(parameter.name, value) from None
     if not parameter.low <= number <= parameter.high:
-        raise SqlError(f'{number} {base_unit} is outside the valid range for parameter "{parameter.name}" ({parameter.low} .. {parameter.high})', sqlstate="22023")
+        raise SqlError(
+            f'{number} {base_unit} is outside the valid range for parameter "{parameter.name}" ({parameter.low} .. {parameter.high})',
+            sqlstate="22023",
+        )
     if number == 0:
         return "0"
     names = {"kb": "kB", "mb": "MB", "gb": "GB", "tb": "TB"}
@@ -187,7 +209,10 @@ def check(parameter: Parameter, value: str) -> str:
         except ValueError:
             raise _bad(parameter.name, value) from None
         if not parameter.low <= number <= parameter.high:
-            raise SqlError(f'{value} is outside the valid range for parameter "{parameter.name}" ({parameter.low} .. {parameter.high})', sqlstate="22023")
+            raise SqlError(
+                f'{value} is outside the valid range for parameter "{parameter.name}" ({parameter.low} .. {parameter.high})',
+                sqlstate="22023",
+            )
         return str(number)
     if parameter.kind == "ms":
         return _with_unit(parameter, value, TIME_UNITS, "ms")
@@ -234,7 +259,9 @@ def _normalise_datestyle(value: str, current: str) -> str:
 class Settings:
     """The parameters of one session."""
 
-    def __init__(self, defaults: dict[str, str], on_report: Callable[[str, str], None], zone_name: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, defaults: dict[str, str], on_report: Callable[[str, str], None], zone_name: Callable[[str], str | None]
+    ) -> None:
         self._defaults = defaults
         """What RESET goes back to: built-in, then server, role, database and startup options."""
         self._values: dict[str, str] = dict(defaults)

@@ -47,7 +47,9 @@ class TableLocks:
         self._exclusive[table_id] = holder
         return True
 
-    async def acquire(self, holder: Any, table_id: int, exclusive: bool, timeout_ms: int = 0, nowait: bool = False, name: str = "") -> None:
+    async def acquire(
+        self, holder: Any, table_id: int, exclusive: bool, timeout_ms: int = 0, nowait: bool = False, name: str = ""
+    ) -> None:
         """Waits for the lock; raises Deadlock, or LockNotAvailable after ``timeout_ms`` (0: never) or with ``nowait``."""
         attempt = self.try_exclusive if exclusive else self.try_write
         while not attempt(holder, table_id):

@@ -72,7 +72,10 @@ class TransactionBlock:
         isolation = LEVELS[settings["transaction_isolation"]]
         lock_timeout = session.lock_timeout_ms
         self.txn = session.server.coordinator.begin(
-            isolation, read_only=settings["transaction_read_only"] == "on", as_of_ts=self.as_of_ts, lock_timeout_ms=lock_timeout
+            isolation,
+            read_only=settings["transaction_read_only"] == "on",
+            as_of_ts=self.as_of_ts or 0,
+            lock_timeout_ms=lock_timeout,
         )
         return self.txn
 

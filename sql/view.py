@@ -9,9 +9,11 @@ from base.errors import FeatureNotSupported, SqlError
 from base.typeio import typmod_from_args
 from base.types import PgType, array_of
 from planner.schema import DatabaseDesc, SchemaDesc, TableDesc
+from sql.binder.catalog_view import CatalogView
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID, CatalogState
 from sql.parse.statements import Name, TypeName
 from sql.pgcatalog import virtual_relation
+from sql.settings import split_search_path
 
 if TYPE_CHECKING:
     from sql.session import Session
@@ -23,7 +25,7 @@ SERIALS: Final = {
 }  # fmt: skip
 
 
-class SessionView:
+class SessionView(CatalogView):
     """Immutable: made anew when the state, the path or the role changes."""
 
     def __init__(self, session: Session, state: CatalogState) -> None:
@@ -144,6 +146,18 @@ class SessionView:
     def table_by_id(self, id: int) -> TableDesc | None:
         return self.state.table_by_id(id)
 
+    def type_by_oid(self, oid: int) -> PgType | None:
+        return self.state.type_by_oid(oid)
+
+    def for_view(self, view: TableDesc) -> SessionView:
+        """The same catalog under the search path a view was made with."""
+        path = view.options.get("search_path")
+        if path is None:
+            return self
+        other = SessionView(self.session, self.state)
+        other.path = tuple(view.owner if name == "$user" else name for name in split_search_path(path))
+        return other
+
     # --- types -----------------------------------------------------------------
 
     def find_type(self, names: tuple[str, ...]) -> PgType | None:
@@ -196,17 +210,18 @@ class SessionView:
         if not self.owns(owner):
             raise SqlError(f"must be owner of {kind} {name}", sqlstate="42501")
 
-    def has_privilege(self, owner: str, privileges: tuple[tuple[str, str], ...], letter: str) -> bool:
+    def has_privilege(self, owner: str, privileges: tuple[tuple[str, str], ...], letter: str, role: str = "") -> bool:
         """``letter`` as in aclitem: r select, a insert, w update, d delete, D truncate, U usage, C create, c connect."""
-        if self.owns(owner):
+        checked = role or self.session.user
+        if self.state.is_superuser(checked) or owner in self.state.roles_of(checked):
             return True
         granted = dict(privileges)
         if letter in granted.get("public", ""):
             return True
-        return any(letter in granted.get(role, "") for role in self.state.roles_of(self.session.user))
+        return any(letter in granted.get(member, "") for member in self.state.roles_of(checked))
 
-    def require(self, table: TableDesc, letter: str) -> None:
-        """Raises 42501 if the session's role lacks a privilege on a relation."""
-        if not self.has_privilege(table.owner, table.privileges, letter):
+    def require(self, table: TableDesc, letter: str, role: str = "") -> None:
+        """Raises 42501 if a role (the session's, or a view's owner) lacks a privilege on a relation."""
+        if not self.has_privilege(table.owner, table.privileges, letter, role):
             kind = {"r": "table", "v": "view", "S": "sequence"}.get(table.kind, "relation")
             raise SqlError(f"permission denied for {kind} {table.name}", sqlstate="42501")

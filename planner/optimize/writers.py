@@ -1,4 +1,4 @@
-"""Pieces of the planner for schema changes: a table's writer, functions over its rows, outside any statement."""
+"""Writers and row functions without a statement: what schema changes need to fill and check tables."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from planner.exec.runtime import RowsFunction
 from planner.exec.write import TableWriter
 from planner.expr import Expr
 from planner.nodes import Metadata, Statement, TableExprs, Values
-from planner.optimize.operators import Operators
 from planner.optimize.physical import Builder
 from planner.optimize.registry import builtin_operators
 from planner.optimize.selectivity import Estimator
 from planner.schema import TableDesc, TableStats
 
 
+def _builder(table: TableDesc, exprs: TableExprs, metadata: Metadata, types: TypeResolver) -> Builder:
+    statement = Statement("SELECT", Values([()], ()), metadata, (), (), {table.id: table})
+    statement.table_exprs[table.id] = exprs
+    operators = builtin_operators()
+    return Builder(statement, _no_stats, operators, Estimator(operators, parse_stored), types, None)
+
+
 def _no_stats(table_id: int) -> TableStats | None:
     return None
 
 
-def _builder(table: TableDesc, exprs: TableExprs, metadata: Metadata, types: TypeResolver) -> Builder:
-    statement = Statement("INSERT", Values([], ()), metadata, (), (), {table.id: table})
-    statement.table_exprs[table.id] = exprs
-    operators: Operators = builtin_operators()
-    return Builder(statement, _no_stats, operators, Estimator(operators, parse_stored), types, None)
-
-
 def table_writer(table: TableDesc, exprs: TableExprs, metadata: Metadata, types: TypeResolver) -> TableWriter:
-    """Returns the writer of a table given its bound expressions; ``table`` must have no foreign keys."""
-    assert not table.foreign_keys, table.name
-    assert not table.inbound, table.name
+    """The writer of a table, its foreign keys included if the descriptor lists them."""
     return _builder(table, exprs, metadata, types).writes.writer(table, exprs)
 
 
 def row_functions(
-    table: TableDesc, exprs: TableExprs, metadata: Metadata, computed: Sequence[Expr], types: TypeResolver
+    table: TableDesc, exprs: TableExprs, metadata: Metadata, wanted: Sequence[Expr], types: TypeResolver
 ) -> RowsFunction:
-    """Returns a function from rows of a table (``exprs.row`` ids) to rows of the computed expressions."""
-    return _builder(table, exprs, metadata, types).rows_function(computed, exprs.row)
+    """A function from complete rows of a table to rows of the wanted expressions over ``exprs.row``."""
+    builder = _builder(table, exprs, metadata, types)
+    function = builder.rows_function(wanted, exprs.row)
+    assert not builder.subplans, "a stored expression with a subquery"
+    return function

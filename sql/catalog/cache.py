@@ -54,6 +54,12 @@ class Catalog:
         self.stats: dict[int, TableStats] = {}
         self._next_id = 0
         self._id_limit = 0
+        self._drafts = 0
+
+    def draft_generation(self) -> int:
+        """Returns a generation no other state has; uncommitted ones are negative."""
+        self._drafts -= 1
+        return self._drafts
 
     async def load(self) -> None:
         """Reads everything; creates the first databases on a fresh store."""
@@ -103,12 +109,28 @@ class Catalog:
             DatabaseDesc(id=5, version=1, name="postgres"),
             SchemaDesc(id=2200, version=1, database_id=5, name="public", privileges=(("public", "UC"),)),
             DatabaseDesc(id=keys.FIRST_USER_ID, version=1, name="defaultdb"),
-            SchemaDesc(id=keys.FIRST_USER_ID + 1, version=1, database_id=keys.FIRST_USER_ID, name="public", privileges=(("public", "UC"),)),
+            SchemaDesc(
+                id=keys.FIRST_USER_ID + 1,
+                version=1,
+                database_id=keys.FIRST_USER_ID,
+                name="public",
+                privileges=(("public", "UC"),),
+            ),
         ]
         root = RoleDesc(
-            name=SUPERUSER, oid=10, can_login=True, superuser=True, create_db=True, create_role=True, bypass_rls=True, replication=True
+            name=SUPERUSER,
+            oid=10,
+            can_login=True,
+            superuser=True,
+            create_db=True,
+            create_role=True,
+            bypass_rls=True,
+            replication=True,
         )
-        puts = [Put(keys.FORMAT_KEY, FORMAT_VERSION), Put(keys.NEXT_ID_KEY, (keys.FIRST_USER_ID + 16).to_bytes(8, "big"))]
+        puts = [
+            Put(keys.FORMAT_KEY, FORMAT_VERSION),
+            Put(keys.NEXT_ID_KEY, (keys.FIRST_USER_ID + 16).to_bytes(8, "big")),
+        ]
         for desc in descs:
             puts.append(Put(keys.descriptor_key(desc.id), encode_descriptor(desc)))
             puts.append(Put(keys.name_key(*name_of(desc)), desc.id.to_bytes(4, "big")))

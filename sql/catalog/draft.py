@@ -6,6 +6,8 @@ here as a derived ``CatalogState`` that the transaction's later statements plan 
 
 from __future__ import annotations
 
+import msgspec
+
 from base.errors import TxnRetry
 from kvtier.messages import Lock
 from planner.schema import TableDesc
@@ -13,8 +15,6 @@ from sql.catalog import keys
 from sql.catalog.cache import Catalog
 from sql.catalog.state import CatalogState, Desc, RoleDesc, decode_descriptor, encode_descriptor, name_of
 from txn.transaction import Txn
-
-import msgspec
 
 Snapshot = tuple[CatalogState, dict[int, "Desc | None"], dict[str, "RoleDesc | None"]]
 
@@ -100,10 +100,8 @@ class Draft:
 
     def _remember(self, id: int, desc: Desc | None) -> None:
         self.descs[id] = desc
-        self.state = self.state.replace({id: desc}, generation=-abs(self.state.generation) - 1)
+        self.state = self.state.replace({id: desc}, generation=self.catalog.draft_generation())
 
     def _remember_role(self, name: str, role: RoleDesc | None) -> None:
         self.roles[name] = role
-        self.state = self.state.replace({}, {name: role}, generation=-abs(self.state.generation) - 1)
-
-
+        self.state = self.state.replace({}, {name: role}, generation=self.catalog.draft_generation())

@@ -92,7 +92,16 @@ def name_of(desc: Desc) -> tuple[str, int, int, str]:
 
 def enum_type(desc: TypeDesc, namespace: str) -> PgType:
     """Returns the PgType of an enum, with its array type linked."""
-    pg_type = PgType(desc.id, desc.name, 4, "E", desc.array_oid, kind="e", enum_labels=tuple(l for l, _ in desc.labels), namespace=namespace)
+    pg_type = PgType(
+        desc.id,
+        desc.name,
+        4,
+        "E",
+        desc.array_oid,
+        kind="e",
+        enum_labels=tuple(label for label, _ in desc.labels),
+        namespace=namespace,
+    )
     pg_type.enum_physical = dict(desc.labels)
     array = PgType(desc.array_oid, "_" + desc.name, -1, "A", 0, False, pg_type, namespace=namespace)
     pg_type.array_type = array
@@ -150,7 +159,9 @@ class CatalogState:
         new_roles = self.roles
         if roles:
             new_roles = {name: role for name, role in {**self.roles, **roles}.items() if role is not None}
-        return CatalogState(by_id, by_name, new_roles, types_by_oid, modified, self.generation + 1 if generation is None else generation)
+        return CatalogState(
+            by_id, by_name, new_roles, types_by_oid, modified, self.generation + 1 if generation is None else generation
+        )
 
     # --- lookups ---------------------------------------------------------------
 
@@ -180,13 +191,22 @@ class CatalogState:
         return types.BY_OID.get(oid) or self.types.get(oid)
 
     def schemas(self, database_id: int) -> list[SchemaDesc]:
-        return sorted((d for d in self.by_id.values() if isinstance(d, SchemaDesc) and d.database_id == database_id), key=lambda d: d.id)
+        return sorted(
+            (d for d in self.by_id.values() if isinstance(d, SchemaDesc) and d.database_id == database_id),
+            key=lambda d: d.id,
+        )
 
     def tables(self, database_id: int) -> list[TableDesc]:
-        return sorted((d for d in self.by_id.values() if isinstance(d, TableDesc) and d.database_id == database_id), key=lambda d: d.id)
+        return sorted(
+            (d for d in self.by_id.values() if isinstance(d, TableDesc) and d.database_id == database_id),
+            key=lambda d: d.id,
+        )
 
     def enums(self, database_id: int) -> list[TypeDesc]:
-        return sorted((d for d in self.by_id.values() if isinstance(d, TypeDesc) and d.database_id == database_id), key=lambda d: d.id)
+        return sorted(
+            (d for d in self.by_id.values() if isinstance(d, TypeDesc) and d.database_id == database_id),
+            key=lambda d: d.id,
+        )
 
     def databases(self) -> list[DatabaseDesc]:
         return sorted((d for d in self.by_id.values() if isinstance(d, DatabaseDesc)), key=lambda d: d.id)
@@ -210,7 +230,9 @@ class CatalogState:
         return desc is not None and desc.superuser
 
 
-def _replace_type(current: dict[int, PgType], old: Desc | None, new: Desc | None, state: CatalogState) -> dict[int, PgType]:
+def _replace_type(
+    current: dict[int, PgType], old: Desc | None, new: Desc | None, state: CatalogState
+) -> dict[int, PgType]:
     result = dict(current)
     if isinstance(old, TypeDesc):
         result.pop(old.id, None)

@@ -66,15 +66,17 @@ def text_columns(*names: str) -> tuple[ResultColumn, ...]:
     return tuple(ResultColumn(name, TEXT) for name in names)
 
 
-def send_rows(session: Session, portal: QueryPortal, columns: tuple[ResultColumn, ...], rows: list[tuple[Any, ...]]) -> None:
+def send_rows(
+    session: Session, portal: QueryPortal, columns: tuple[ResultColumn, ...], rows: list[tuple[Any, ...]]
+) -> None:
     """Writes a command's few rows."""
-    encode = session.sink.encoder(columns, portal.formats, session.io)
+    encode = session.sink.encoder(columns, portal.formats, session.output_io(columns))
     session.sink.rows(b"".join([encode(row) for row in rows]), len(rows))
 
 
 def load() -> None:
     """Imports every module of handlers; called once by ``sql.session``."""
     from sql.commands import copying, cursors, explain, maintenance, notify, prepared, settings, show, transactions  # noqa: F401
-    from sql.ddl import comments, databases, indexes, roles, schemas, sequences, tables, truncate, types, views  # noqa: F401
     from sql.ddl import alter as _alter  # noqa: F401
+    from sql.ddl import comments, databases, indexes, roles, schemas, sequences, tables, truncate, types, views  # noqa: F401
     from sql.ddl import drop as _drop  # noqa: F401

@@ -35,7 +35,10 @@ BATCH_ROWS: Final = 1000
 async def copy(session: Session, statement: ast.Copy, portal: QueryPortal) -> None:
     if statement.target is not None:
         what = "a program" if statement.is_program else "a file"
-        raise FeatureNotSupported(f"COPY to or from {what} on the server is not supported", hint="Use COPY .. STDIN or STDOUT (psql's \\copy).")
+        raise FeatureNotSupported(
+            f"COPY to or from {what} on the server is not supported",
+            hint="Use COPY .. STDIN or STDOUT (psql's \\copy).",
+        )
     options = CopyOptions(statement.options, statement.is_from)
     if statement.is_from:
         count = await _copy_from(session, statement, options)
@@ -56,7 +59,11 @@ def _columns(table: TableDesc, names: tuple[str, ...]) -> list[ColumnDesc]:
         if not found:
             raise SqlError(f'column "{name}" of relation "{table.name}" does not exist', sqlstate="42703")
         if found[0].generated:
-            raise SqlError(f'column "{name}" is a generated column', sqlstate="42P10", detail="Generated columns cannot be used in COPY.")
+            raise SqlError(
+                f'column "{name}" is a generated column',
+                sqlstate="42P10",
+                detail="Generated columns cannot be used in COPY.",
+            )
         result.append(found[0])
     return result
 
@@ -66,7 +73,9 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _insert_plan(session: Session, table: TableDesc, columns: list[ColumnDesc], types: list[PgType]) -> tuple[Any, Statement]:
+def _insert_plan(
+    session: Session, table: TableDesc, columns: list[ColumnDesc], types: list[PgType]
+) -> tuple[Any, Statement]:
     """Plans the insert of rows handed in as parameter 1."""
     schema = session.view().schema_name(table.schema_id)
     names = ", ".join(quoted(c.name) for c in columns)
@@ -74,7 +83,15 @@ def _insert_plan(session: Session, table: TableDesc, columns: list[ColumnDesc], 
     target = f"INSERT INTO {quoted(schema)}.{quoted(table.name)}"
     text = f"{target} ({names}) VALUES ({marks})" if columns else f"{target} DEFAULT VALUES"
     bound = Analyzer(session).bind(parse(text)[0], tuple(types))
-    source = Function("copy_rows", (RECORD,), RECORD, _rows_of, returns_set=True, volatility=VOLATILE, out_fields=tuple((c.name, t) for c, t in zip(columns, types)))
+    source = Function(
+        "copy_rows",
+        (RECORD,),
+        RECORD,
+        _rows_of,
+        returns_set=True,
+        volatility=VOLATILE,
+        out_fields=tuple((c.name, t) for c, t in zip(columns, types)),
+    )
     ids = tuple(bound.metadata.add(ColumnInfo(c.name, t, c.typmod)) for c, t in zip(columns, types))
     scan = FunctionScan((Call(source, (Param(1, RECORD),), RECORD),), (len(ids),), ids, False)
 
@@ -91,7 +108,7 @@ def _insert_plan(session: Session, table: TableDesc, columns: list[ColumnDesc], 
     assert isinstance(bound.root, Insert)
     bound.root = bound.root.with_inputs((rewrite(bound.root.input),))
     bound.params = (RECORD,)
-    return plan(bound, session.server.catalog.stats.get, session.plan_settings()), bound
+    return plan(bound, session.server.catalog.stats.get, session.plan_settings(), session.state().type_by_oid), bound
 
 
 def _rows_of(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -124,7 +141,15 @@ async def _copy_from(session: Session, statement: ast.Copy, options: CopyOptions
 class _Loader:
     """Reads CopyData into rows and inserts them."""
 
-    def __init__(self, session: Session, table: TableDesc, columns: list[ColumnDesc], types: list[PgType], options: CopyOptions, physical: Any) -> None:
+    def __init__(
+        self,
+        session: Session,
+        table: TableDesc,
+        columns: list[ColumnDesc],
+        types: list[PgType],
+        options: CopyOptions,
+        physical: Any,
+    ) -> None:
         self.session = session
         self.table = table
         self.columns = columns
@@ -140,7 +165,8 @@ class _Loader:
             settings = session.io
             now = session.context
             self.decoders = [
-                (lambda text, t=t, m=c.typmod: text_in(t, m, text, settings, lambda: now.transaction_time)) for c, t in zip(columns, types)  # type: ignore[misc]
+                (lambda text, t=t, m=c.typmod: text_in(t, m, text, settings, lambda: now.transaction_time))
+                for c, t in zip(columns, types)  # type: ignore[misc]
             ]
         self.not_null = [c.name in options.force_not_null or "*" in options.force_not_null for c in columns]
         self.force_null = [c.name in options.force_null or "*" in options.force_null for c in columns]
@@ -205,7 +231,9 @@ class _Loader:
                 decode(field)
             except MeridianError:
                 shown = field if isinstance(field, str) else field.hex()
-                error.detail = error.detail or f'COPY {self.table.name}, line {line}, column {column.name}: "{shown[:100]}"'
+                error.detail = (
+                    error.detail or f'COPY {self.table.name}, line {line}, column {column.name}: "{shown[:100]}"'
+                )
                 return
 
     async def _insert(self, rows: list[tuple[Any, ...]]) -> None:

@@ -67,7 +67,11 @@ async def _fetch(cursor: QueryPortal, statement: ast.Fetch) -> list[tuple[Any, .
     if cursor.rows is None and direction == "forward" and (count is None or count > 0):
         return await _forward(cursor, count)
     if not cursor.is_scroll and not (direction == "forward" and (count is None or count >= 0)):
-        raise SqlError("cursor can only scan forward", sqlstate="55000", hint="Declare it with SCROLL option to enable backward scan.")
+        raise SqlError(
+            "cursor can only scan forward",
+            sqlstate="55000",
+            hint="Declare it with SCROLL option to enable backward scan.",
+        )
     await _materialise(cursor)
     assert cursor.rows is not None
     return _scrolled(cursor, cursor.rows, direction, count)
@@ -95,7 +99,9 @@ async def _materialise(cursor: QueryPortal) -> None:
         cursor.seen = []
 
 
-def _scrolled(cursor: QueryPortal, rows: list[tuple[Any, ...]], direction: str, count: int | None) -> list[tuple[Any, ...]]:
+def _scrolled(
+    cursor: QueryPortal, rows: list[tuple[Any, ...]], direction: str, count: int | None
+) -> list[tuple[Any, ...]]:
     size, here = len(rows), cursor.position
     if direction in ("absolute", "relative"):
         assert count is not None

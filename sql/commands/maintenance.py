@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from planner.statistics import analyze_table
+
 from base.errors import FeatureNotSupported, SqlError
 from planner.access import table_access
 from planner.schema import TableDesc, TableStats
-from planner.statistics import analyze_table
 from sql.commands import handles
 from sql.parse import statements as ast
 
@@ -21,7 +22,9 @@ async def analyze(session: Session, statement: ast.Analyze, portal: QueryPortal)
     if statement.tables:
         tables = [session.view().table(name) for name, _ in statement.tables]
     else:
-        tables = [t for t in session.state().tables(session.database_id) if t.kind == "r" and session.view().owns(t.owner)]
+        tables = [
+            t for t in session.state().tables(session.database_id) if t.kind == "r" and session.view().owns(t.owner)
+        ]
     for table in tables:
         await collect(session, table)
     session.sink.complete("ANALYZE")
@@ -56,4 +59,6 @@ async def create_extension(session: Session, statement: ast.CreateExtension, por
 
 @handles(ast.CancelJob)
 async def cancel_job(session: Session, statement: ast.CancelJob, portal: QueryPortal) -> None:
-    raise FeatureNotSupported(f"{statement.action.upper()} {statement.kind.upper()} is not supported", hint="Use pg_cancel_backend(pid).")
+    raise FeatureNotSupported(
+        f"{statement.action.upper()} {statement.kind.upper()} is not supported", hint="Use pg_cancel_backend(pid)."
+    )

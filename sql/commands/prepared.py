@@ -49,13 +49,13 @@ async def execute(session: Session, statement: ast.Execute, portal: QueryPortal)
             sqlstate="42601",
             detail=f"Expected {len(prepared.param_types)} parameters but got {len(statement.args)}.",
         )
-    values = [
-        await session.evaluate(arg, pg_type) for arg, pg_type in zip(statement.args, prepared.param_types)
-    ]
+    values = [await session.evaluate(arg, pg_type) for arg, pg_type in zip(statement.args, prepared.param_types)]
     await run_prepared(session, prepared, tuple(values), portal)
 
 
-async def run_prepared(session: Session, prepared: PreparedStatement, values: tuple[object, ...], portal: QueryPortal) -> None:
+async def run_prepared(
+    session: Session, prepared: PreparedStatement, values: tuple[object, ...], portal: QueryPortal
+) -> None:
     """Runs a prepared statement with parameter values, in the result formats of ``portal``."""
     assert prepared.parsed is not None
     handler = commands.find(prepared.parsed.statement)

@@ -19,7 +19,12 @@ LIST_PARAMETERS = ("search_path", "datestyle", "temp_tablespaces", "session_prel
 
 
 def _quoted(value: str) -> str:
-    if value and value == value.lower() and value.replace("_", "a").replace("$", "a").isalnum() and not value[0].isdigit():
+    if (
+        value
+        and value == value.lower()
+        and value.replace("_", "a").replace("$", "a").isalnum()
+        and not value[0].isdigit()
+    ):
         return value
     return '"' + value.replace('"', '""') + '"'
 
@@ -63,7 +68,10 @@ def _set_role(session: Session, name: str, statement: ast.SetVariable) -> None:
         raise SqlError(f'role "{role}" does not exist', sqlstate="22023")
     allowed = state.is_superuser(session.login_user) or (name == "role" and role in state.roles_of(session.login_user))
     if not allowed:
-        raise SqlError(f'permission denied to set {"role" if name == "role" else "session authorization"} "{role}"', sqlstate="42501")
+        raise SqlError(
+            f'permission denied to set {"role" if name == "role" else "session authorization"} "{role}"',
+            sqlstate="42501",
+        )
     session.user = session.context.user = role
     if name == "session_authorization":
         session.context.session_user = role

@@ -52,18 +52,29 @@ def _rows(session: Session, statement: ast.ShowObjects) -> list[tuple[Any, ...]]
     if kind == "databases":
         return [(d.name, d.owner) for d in session.state().databases()]
     if kind == "schemas":
-        return [(s.name, s.owner) for s in session.state().schemas(session.database_id)] + [("information_schema", None), ("pg_catalog", None)]
+        return [(s.name, s.owner) for s in session.state().schemas(session.database_id)] + [
+            ("information_schema", None),
+            ("pg_catalog", None),
+        ]
     if kind == "sequences":
         return [(view.schema_name(t.schema_id), t.name) for t in tables if t.kind == "S"]
     if kind in ("users", "roles"):
         roles = sorted(session.state().roles.values(), key=lambda r: r.name)
-        return [(r.name, ", ".join(w for w, on in (("SUPERUSER", r.superuser), ("NOLOGIN", not r.can_login)) if on)) for r in roles]
+        return [
+            (r.name, ", ".join(w for w, on in (("SUPERUSER", r.superuser), ("NOLOGIN", not r.can_login)) if on))
+            for r in roles
+        ]
     assert statement.target is not None
     table = view.relation(statement.target)
     assert table is not None
     if kind == "columns":
         return [
-            (c.name, deparse.format_type(view, c.type_oid, c.typmod), "YES" if c.nullable else "NO", deparse.default_text(view, c.default) or None)
+            (
+                c.name,
+                deparse.format_type(view, c.type_oid, c.typmod),
+                "YES" if c.nullable else "NO",
+                deparse.default_text(view, c.default) or None,
+            )
             for c in table.columns
             if not c.hidden
         ]

@@ -52,7 +52,9 @@ async def alter_table(session: Session, statement: ast.AlterTable, portal: Query
     else:
         table = session.view().relation(statement.name, missing_ok=statement.if_exists)
         if table is None:
-            session.notice("NOTICE", SqlError(f'relation "{statement.name}" does not exist, skipping', sqlstate="00000"))
+            session.notice(
+                "NOTICE", SqlError(f'relation "{statement.name}" does not exist, skipping', sqlstate="00000")
+            )
         else:
             await _alter_relation(session, table, statement)
     session.sink.complete(tag)
@@ -69,7 +71,9 @@ async def _alter_relation(session: Session, table: TableDesc, statement: ast.Alt
         run = _actions.get(type(action))
         if run is None:
             raise FeatureNotSupported(f"ALTER TABLE {type(action).__name__} is not supported yet")
-        if current.kind != "r" and not isinstance(action, (ast.RenameRelation, ast.RenameColumn, ast.SetOwner, ast.SetSchema, ast.SetOptions)):
+        if current.kind != "r" and not isinstance(
+            action, (ast.RenameRelation, ast.RenameColumn, ast.SetOwner, ast.SetSchema, ast.SetOptions)
+        ):
             raise SqlError(f'"{current.name}" is not a table', sqlstate="42809")
         await run(session, current, action)
 
@@ -107,15 +111,27 @@ async def add_column(session: Session, table: TableDesc, action: ast.AddColumn) 
         return table
     primary = [c for c in written.constraints if c.kind == "primary key"]
     nullable = written.nullable is not False and not primary
-    column = await build_column(session, table.id, table.name, _schema(session, table), written, table.next_column_id, nullable)
+    column = await build_column(
+        session, table.id, table.name, _schema(session, table), written, table.next_column_id, nullable
+    )
     analyzer = Analyzer(session)
     missing, is_constant = b"", True
     if column.default and not column.generated:
         missing, is_constant = await analyzer.constant_default(table, column)
         column = msgspec.structs.replace(column, missing=missing)
     needs_rows = not is_constant or bool(column.generated)
-    if not column.nullable and not column.default and not column.generated and await Backfill(session, table).has_rows():
-        raise SqlError(f'column "{column.name}" of relation "{table.name}" contains null values', sqlstate="23502", table=table.name, column=column.name)
+    if (
+        not column.nullable
+        and not column.default
+        and not column.generated
+        and await Backfill(session, table).has_rows()
+    ):
+        raise SqlError(
+            f'column "{column.name}" of relation "{table.name}" contains null values',
+            sqlstate="23502",
+            table=table.name,
+            column=column.name,
+        )
     old = table
     columns = (*table.columns, column)
     layouts, next_layout = with_new_layout(table, columns, table.indexes[0], column_types(session, columns))
@@ -149,7 +165,11 @@ async def drop_column(session: Session, table: TableDesc, name: str, cascade: bo
     await _drop_views_on(session, table, column, cascade)
     analyzer = Analyzer(session)
     for index in table.indexes[1:]:
-        if any(c.column_id == column.id for c in index.columns) or column.id in index.include or analyzer.index_uses(table, index, column):
+        if (
+            any(c.column_id == column.id for c in index.columns)
+            or column.id in index.include
+            or analyzer.index_uses(table, index, column)
+        ):
             table = await drop_index(session, table, index.id)
     table = await _drop_keys_on(session, table, column, cascade)
     checks = tuple(check for check in table.checks if not analyzer.text_uses(table, check.expression, column))
@@ -159,7 +179,9 @@ async def drop_column(session: Session, table: TableDesc, name: str, cascade: bo
             await session.block.ddl().drop(sequence)
     columns = tuple(c for c in table.columns if c.id != column.id)
     layouts, next_layout = with_new_layout(table, columns, table.indexes[0], column_types(session, columns))
-    return await session.block.ddl().update_table(table, columns=columns, checks=checks, layouts=layouts, next_layout_id=next_layout)
+    return await session.block.ddl().update_table(
+        table, columns=columns, checks=checks, layouts=layouts, next_layout_id=next_layout
+    )
 
 
 async def _drop_views_on(session: Session, table: TableDesc, column: ColumnDesc, cascade: bool) -> None:
@@ -187,7 +209,10 @@ async def _drop_keys_on(session: Session, table: TableDesc, column: ColumnDesc, 
             raise SqlError(
                 f"cannot drop column {column.name} of table {table.name} because other objects depend on it",
                 sqlstate="2BP01",
-                detail="\n".join(f"constraint {k.name} on table {other.name} depends on column {column.name} of table {table.name}" for k in hit),
+                detail="\n".join(
+                    f"constraint {k.name} on table {other.name} depends on column {column.name} of table {table.name}"
+                    for k in hit
+                ),
                 hint="Use DROP ... CASCADE to drop the dependent objects too.",
             )
         if hit:
@@ -219,7 +244,12 @@ async def alter_not_null(session: Session, table: TableDesc, action: ast.AlterCo
         if column.identity:
             raise SqlError(f'column "{column.name}" of relation "{table.name}" is an identity column', sqlstate="42601")
     elif column.nullable and await Backfill(session, table).has_null(column.id):
-        raise SqlError(f'column "{column.name}" of relation "{table.name}" contains null values', sqlstate="23502", table=table.name, column=column.name)
+        raise SqlError(
+            f'column "{column.name}" of relation "{table.name}" contains null values',
+            sqlstate="23502",
+            table=table.name,
+            column=column.name,
+        )
     return await _replace_column(session, table, msgspec.structs.replace(column, nullable=not action.not_null))
 
 
@@ -229,7 +259,11 @@ async def alter_type(session: Session, table: TableDesc, action: ast.AlterColumn
     pg_type, typmod = session.view().type_named(action.type)
     if pg_type.oid == column.type_oid and typmod == column.typmod and action.using is None:
         return table
-    views = [v for v in session.state().tables(session.database_id) if v.kind == "v" and Analyzer(session).view_uses(v, table, column)]
+    views = [
+        v
+        for v in session.state().tables(session.database_id)
+        if v.kind == "v" and Analyzer(session).view_uses(v, table, column)
+    ]
     if views:
         detail = f'rule _RETURN on view {views[0].name} depends on column "{column.name}"'
         raise SqlError("cannot alter type of a column used by a view or rule", sqlstate="0A000", detail=detail)
@@ -239,7 +273,9 @@ async def alter_type(session: Session, table: TableDesc, action: ast.AlterColumn
     columns = tuple(new if c.id == column.id else c for c in table.columns)
     changed = msgspec.structs.replace(table, columns=columns, layouts=())
     layouts, next_layout = with_new_layout(changed, columns, table.indexes[0], column_types(session, columns))
-    updated = await session.block.ddl().update_table(table, columns=columns, layouts=layouts, next_layout_id=next_layout)
+    updated = await session.block.ddl().update_table(
+        table, columns=columns, layouts=layouts, next_layout_id=next_layout
+    )
     validate_table_expressions(session, updated)
     return await Backfill(session, table).rebuild(updated, {column.id: convert})
 
@@ -259,25 +295,42 @@ async def alter_identity(session: Session, table: TableDesc, action: ast.AlterCo
     if action.action == "drop":
         if sequence is not None:
             await session.block.ddl().drop(sequence)
-        return await _replace_column(session, table, msgspec.structs.replace(column, identity="", default="", sequence_id=0))
+        return await _replace_column(
+            session, table, msgspec.structs.replace(column, identity="", default="", sequence_id=0)
+        )
     if action.options is not None and sequence is not None:
         await alter_options(session, sequence, action.options)
-    return await _replace_column(session, table, msgspec.structs.replace(column, identity=action.identity or column.identity))
+    return await _replace_column(
+        session, table, msgspec.structs.replace(column, identity=action.identity or column.identity)
+    )
 
 
-async def _add_identity(session: Session, table: TableDesc, column: ColumnDesc, action: ast.AlterColumnIdentity) -> TableDesc:
+async def _add_identity(
+    session: Session, table: TableDesc, column: ColumnDesc, action: ast.AlterColumnIdentity
+) -> TableDesc:
     if column.identity:
-        raise SqlError(f'column "{column.name}" of relation "{table.name}" is already an identity column', sqlstate="55000")
+        raise SqlError(
+            f'column "{column.name}" of relation "{table.name}" is already an identity column', sqlstate="55000"
+        )
     if column.nullable:
-        raise SqlError(f'column "{column.name}" of relation "{table.name}" must be declared NOT NULL before identity can be added', sqlstate="55000")
+        raise SqlError(
+            f'column "{column.name}" of relation "{table.name}" must be declared NOT NULL before identity can be added',
+            sqlstate="55000",
+        )
     if column.default:
-        raise SqlError(f'column "{column.name}" of relation "{table.name}" already has a default value', sqlstate="55000")
+        raise SqlError(
+            f'column "{column.name}" of relation "{table.name}" already has a default value', sqlstate="55000"
+        )
     pg_type = session.state().type_by_oid(column.type_oid)
     if pg_type is None or pg_type not in INTEGERS:
         raise SqlError("identity column type must be smallint, integer, or bigint", sqlstate="22023")
     schema = _schema(session, table)
-    sequence = await create_owned_sequence(session, schema, table.id, table.name, column.id, column.name, pg_type, action.options)
-    new = msgspec.structs.replace(column, identity=action.identity, sequence_id=sequence.id, default=next_value_text(schema, sequence))
+    sequence = await create_owned_sequence(
+        session, schema, table.id, table.name, column.id, column.name, pg_type, action.options
+    )
+    new = msgspec.structs.replace(
+        column, identity=action.identity, sequence_id=sequence.id, default=next_value_text(schema, sequence)
+    )
     return await _replace_column(session, table, new)
 
 
@@ -285,7 +338,9 @@ async def _add_identity(session: Session, table: TableDesc, column: ColumnDesc, 
 async def drop_expression(session: Session, table: TableDesc, action: ast.AlterColumnDropExpression) -> TableDesc:
     column = find_column(table, action.name)
     if not column.generated and not action.if_exists:
-        raise SqlError(f'column "{column.name}" of relation "{table.name}" is not a stored generated column', sqlstate="55000")
+        raise SqlError(
+            f'column "{column.name}" of relation "{table.name}" is not a stored generated column', sqlstate="55000"
+        )
     return await _replace_column(session, table, msgspec.structs.replace(column, generated=""))
 
 
@@ -297,7 +352,9 @@ async def alter_column_options(session: Session, table: TableDesc, action: ast.A
 
 @_acts(ast.AlterColumnVisible)
 async def alter_visible(session: Session, table: TableDesc, action: ast.AlterColumnVisible) -> TableDesc:
-    return await _replace_column(session, table, msgspec.structs.replace(find_column(table, action.name), hidden=not action.visible))
+    return await _replace_column(
+        session, table, msgspec.structs.replace(find_column(table, action.name), hidden=not action.visible)
+    )
 
 
 @_acts(ast.RenameColumn)
@@ -307,7 +364,8 @@ async def rename_column(session: Session, table: TableDesc, action: ast.RenameCo
         raise SqlError(f'column "{action.new_name}" of relation "{table.name}" already exists', sqlstate="42701")
     rename = Analyzer(session).renamer(table, column, action.new_name)
     columns = tuple(
-        msgspec.structs.replace(c, name=action.new_name if c.id == column.id else c.name, generated=rename(c.generated)) for c in table.columns
+        msgspec.structs.replace(c, name=action.new_name if c.id == column.id else c.name, generated=rename(c.generated))
+        for c in table.columns
     )
     checks = tuple(msgspec.structs.replace(check, expression=rename(check.expression)) for check in table.checks)
     indexes = tuple(
@@ -317,7 +375,11 @@ async def rename_column(session: Session, table: TableDesc, action: ast.RenameCo
         )
         for index in table.indexes
     )  # fmt: skip
-    views = [v for v in session.state().tables(session.database_id) if v.kind == "v" and Analyzer(session).view_uses(v, table, column)]
+    views = [
+        v
+        for v in session.state().tables(session.database_id)
+        if v.kind == "v" and Analyzer(session).view_uses(v, table, column)
+    ]
     if views:
         raise FeatureNotSupported(f'renaming a column that view "{views[0].name}" uses is not supported yet')
     return await session.block.ddl().update_table(table, columns=columns, checks=checks, indexes=indexes)
@@ -357,7 +419,9 @@ async def _add_unique(session: Session, table: TableDesc, constraint: ast.Constr
         if not index.unique or index.predicate:
             raise SqlError(f'"{index.name}" is not a unique index', sqlstate="42809")
         name = constraint.name or index.name
-        indexes = tuple(msgspec.structs.replace(i, name=name, constraint=name) if i.id == index.id else i for i in table.indexes)
+        indexes = tuple(
+            msgspec.structs.replace(i, name=name, constraint=name) if i.id == index.id else i for i in table.indexes
+        )
         return await draft.update_table(table, indexes=indexes)
     index = await build_unique(session, _schema(session, table), table, constraint)
     table = await draft.update_table(table, indexes=(*table.indexes, index), next_index_id=table.next_index_id + 1)
@@ -384,14 +448,26 @@ async def _add_primary_key(session: Session, table: TableDesc, constraint: ast.C
     keys = [column_named(table.name, table.columns, name) for name in names]
     for column in keys:
         if column.nullable and await Backfill(session, table).has_null(column.id):
-            raise SqlError(f'column "{column.name}" of relation "{table.name}" contains null values', sqlstate="23502", table=table.name, column=column.name)
+            raise SqlError(
+                f'column "{column.name}" of relation "{table.name}" contains null values',
+                sqlstate="23502",
+                table=table.name,
+                column=column.name,
+            )
     taken = taken_names(session, _schema(session, table))
     label = constraint.name or constraint.using_index or choose(table.name, "", "pkey", taken)
     primary = IndexDesc(
-        id=1, name=label, columns=tuple(IndexColumn(c.id) for c in keys), unique=True, constraint=label, oid=await session.block.ddl().new_id()
+        id=1,
+        name=label,
+        columns=tuple(IndexColumn(c.id) for c in keys),
+        unique=True,
+        constraint=label,
+        oid=await session.block.ddl().new_id(),
     )
     ids = {c.id for c in keys}
-    columns = tuple(msgspec.structs.replace(c, nullable=False) if c.id in ids else c for c in table.columns if c.name != ROWID)
+    columns = tuple(
+        msgspec.structs.replace(c, nullable=False) if c.id in ids else c for c in table.columns if c.name != ROWID
+    )
     return await _rekey(session, table, columns, primary)
 
 
@@ -412,7 +488,12 @@ async def _rekey(session: Session, table: TableDesc, columns: tuple[ColumnDesc, 
     old = session.state().table_by_id(table.id)
     assert old is not None
     updated = await session.block.ddl().update_table(
-        old, columns=columns, indexes=(primary, *table.indexes[1:]), layouts=layouts, next_layout_id=next_layout, next_column_id=table.next_column_id
+        old,
+        columns=columns,
+        indexes=(primary, *table.indexes[1:]),
+        layouts=layouts,
+        next_layout_id=next_layout,
+        next_column_id=table.next_column_id,
     )
     return await Backfill(session, old).rebuild(updated)
 
@@ -443,16 +524,24 @@ async def drop_constraint(session: Session, table: TableDesc, action: ast.DropCo
 async def _drop_key_constraint(session: Session, table: TableDesc, index: IndexDesc, cascade: bool) -> TableDesc:
     for id in table.inbound:
         other = session.state().table_by_id(id)
-        hit = [k for k in other.foreign_keys if k.target_table == table.id and k.target_index == index.id] if other is not None else []
+        hit = (
+            [k for k in other.foreign_keys if k.target_table == table.id and k.target_index == index.id]
+            if other is not None
+            else []
+        )
         if other is not None and hit:
             if not cascade:
                 raise SqlError(
                     f"cannot drop constraint {index.constraint} on table {table.name} because other objects depend on it",
                     sqlstate="2BP01",
-                    detail="\n".join(f"constraint {k.name} on table {other.name} depends on index {index.name}" for k in hit),
+                    detail="\n".join(
+                        f"constraint {k.name} on table {other.name} depends on index {index.name}" for k in hit
+                    ),
                     hint="Use DROP ... CASCADE to drop the dependent objects too.",
                 )
-            await session.block.ddl().update_table(other, foreign_keys=tuple(k for k in other.foreign_keys if k not in hit))
+            await session.block.ddl().update_table(
+                other, foreign_keys=tuple(k for k in other.foreign_keys if k not in hit)
+            )
     current = session.state().table_by_id(table.id)
     assert current is not None
     if index.id == 1:
@@ -466,12 +555,16 @@ async def validate_constraint(session: Session, table: TableDesc, action: ast.Va
     for check in table.checks:
         if check.name == action.name:
             await Backfill(session, table).validate_check(check)
-            checks = tuple(msgspec.structs.replace(c, validated=True) if c.name == action.name else c for c in table.checks)
+            checks = tuple(
+                msgspec.structs.replace(c, validated=True) if c.name == action.name else c for c in table.checks
+            )
             return await draft.update_table(table, checks=checks)
     for key in table.foreign_keys:
         if key.name == action.name:
             await Backfill(session, table).validate_foreign_key(key)
-            keys = tuple(msgspec.structs.replace(k, validated=True) if k.name == action.name else k for k in table.foreign_keys)
+            keys = tuple(
+                msgspec.structs.replace(k, validated=True) if k.name == action.name else k for k in table.foreign_keys
+            )
             return await draft.update_table(table, foreign_keys=keys)
     raise SqlError(f'constraint "{action.name}" of relation "{table.name}" does not exist', sqlstate="42704")
 
@@ -479,7 +572,9 @@ async def validate_constraint(session: Session, table: TableDesc, action: ast.Va
 @_acts(ast.AlterConstraint)
 async def alter_constraint(session: Session, table: TableDesc, action: Any) -> TableDesc:
     keys = tuple(
-        msgspec.structs.replace(k, deferrable=action.deferrable, initially_deferred=action.initially_deferred) if k.name == action.name else k
+        msgspec.structs.replace(k, deferrable=action.deferrable, initially_deferred=action.initially_deferred)
+        if k.name == action.name
+        else k
         for k in table.foreign_keys
     )
     if keys == table.foreign_keys and all(k.name != action.name for k in keys):
@@ -493,7 +588,9 @@ async def rename_constraint(session: Session, table: TableDesc, action: ast.Rena
     old, new = action.name, action.new_name
     checks = tuple(msgspec.structs.replace(c, name=new) if c.name == old else c for c in table.checks)
     keys = tuple(msgspec.structs.replace(k, name=new) if k.name == old else k for k in table.foreign_keys)
-    indexes = tuple(msgspec.structs.replace(i, name=new, constraint=new) if i.constraint == old else i for i in table.indexes)
+    indexes = tuple(
+        msgspec.structs.replace(i, name=new, constraint=new) if i.constraint == old else i for i in table.indexes
+    )
     if (checks, keys, indexes) == (table.checks, table.foreign_keys, table.indexes):
         raise SqlError(f'constraint "{old}" for table "{table.name}" does not exist', sqlstate="42704")
     return await session.block.ddl().update_table(table, checks=checks, foreign_keys=keys, indexes=indexes)

@@ -126,7 +126,8 @@ class Backfill:
         computed = (await evaluate(writer.computed, [row], self._run()))[0] if writer.computed is not None else ()
         values = index.values(row, computed)
         shown = [
-            "null" if value is None else datum_text(value, column.type, self.session.context) for value, column in zip(values, index.columns)
+            "null" if value is None else datum_text(value, column.type, self.session.context)
+            for value, column in zip(values, index.columns)
         ]
         name = index.desc.name
         return SqlError(
@@ -205,7 +206,9 @@ class Backfill:
     def _duplicate_key(self, access: TableAccess, row: Row) -> SqlError:
         primary = access.desc.indexes[0]
         names = [access.columns[id].name for id in access.key_attnums]
-        shown = [datum_text(row[access.position[id]], access.types[id], self.session.context) for id in access.key_attnums]
+        shown = [
+            datum_text(row[access.position[id]], access.types[id], self.session.context) for id in access.key_attnums
+        ]
         return SqlError(
             f'could not create unique index "{primary.name}"',
             sqlstate="23505",

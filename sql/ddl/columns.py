@@ -22,13 +22,17 @@ ROWID: Final = "rowid"
 """Hidden primary key of a table that has none."""
 
 
-def layout_columns(columns: tuple[ColumnDesc, ...], primary: IndexDesc, types: dict[int, PgType]) -> tuple[tuple[int, int], ...]:
+def layout_columns(
+    columns: tuple[ColumnDesc, ...], primary: IndexDesc, types: dict[int, PgType]
+) -> tuple[tuple[int, int], ...]:
     """Returns what a row value holds: every column the primary key does not give back exactly."""
     in_key = {c.column_id for c in primary.columns if key_form(types[c.column_id]).restorable}
     return tuple((column.id, column.type_oid) for column in columns if column.id not in in_key)
 
 
-def with_new_layout(table: TableDesc, columns: tuple[ColumnDesc, ...], primary: IndexDesc, types: dict[int, PgType]) -> tuple[tuple[LayoutDesc, ...], int]:
+def with_new_layout(
+    table: TableDesc, columns: tuple[ColumnDesc, ...], primary: IndexDesc, types: dict[int, PgType]
+) -> tuple[tuple[LayoutDesc, ...], int]:
     """Returns (layouts, next layout id): the table's, and one more if its columns now need another format."""
     wanted = layout_columns(columns, primary, types)
     if table.layouts and table.layouts[-1].columns == wanted:
@@ -47,7 +51,13 @@ def column_types(session: Session, columns: tuple[ColumnDesc, ...]) -> dict[int,
 
 
 async def build_column(
-    session: Session, table_id: int, table_name: str, schema: SchemaDesc, written: ast.ColumnDef, id: int, nullable: bool
+    session: Session,
+    table_id: int,
+    table_name: str,
+    schema: SchemaDesc,
+    written: ast.ColumnDef,
+    id: int,
+    nullable: bool,
 ) -> ColumnDesc:
     """Makes a column's descriptor; a serial or identity column also makes its sequence."""
     name = written.name
@@ -64,12 +74,19 @@ async def build_column(
             raise SqlError("identity column type must be smallint, integer, or bigint", sqlstate="22023")
         if default:
             kind = "identity" if written.identity else "default"
-            raise SqlError(f'multiple {kind} values specified for column "{name}" of table "{table_name}"', sqlstate="42601")
-        sequence = await create_owned_sequence(session, schema, table_id, table_name, id, name, pg_type, written.identity_options)
+            raise SqlError(
+                f'multiple {kind} values specified for column "{name}" of table "{table_name}"', sqlstate="42601"
+            )
+        sequence = await create_owned_sequence(
+            session, schema, table_id, table_name, id, name, pg_type, written.identity_options
+        )
         sequence_id, default = sequence.id, next_value_text(schema, sequence)
         nullable = False
     if written.generated is not None and default:
-        raise SqlError(f'both default and generation expression specified for column "{name}" of table "{table_name}"', sqlstate="42601")
+        raise SqlError(
+            f'both default and generation expression specified for column "{name}" of table "{table_name}"',
+            sqlstate="42601",
+        )
     return ColumnDesc(
         id=id, name=name, type_oid=pg_type.oid, typmod=typmod, nullable=nullable, default=default, identity=written.identity,
         generated=written.generated.text if written.generated is not None else "", sequence_id=sequence_id, hidden=written.hidden,
@@ -107,5 +124,3 @@ def column_named(table_name: str, columns: tuple[ColumnDesc, ...], name: str) ->
         if column.name == name:
             return column
     raise SqlError(f'column "{name}" named in key does not exist', sqlstate="42703")
-
-

@@ -36,7 +36,11 @@ async def comment_on(session: Session, statement: ast.CommentOn, portal: QueryPo
     elif kind == "role":
         await draft.put_role(msgspec.structs.replace(role_named(session, name.name), comment=text))
     elif kind in ("schema", "database", "type"):
-        found: Any = {"schema": view.schema, "database": view.database}[kind](name.name) if kind != "type" else find_enum(session, name)
+        found: Any = (
+            {"schema": view.schema, "database": view.database}[kind](name.name)
+            if kind != "type"
+            else find_enum(session, name)
+        )
         await draft.put(msgspec.structs.replace(found, version=found.version + 1, comment=text))
     else:
         raise FeatureNotSupported(f"COMMENT ON {kind.upper()} is not supported")
@@ -71,5 +75,7 @@ async def _on_index(session: Session, name: ast.Name, text: str) -> None:
     if found is None:
         raise SqlError(f'relation "{name}" does not exist', sqlstate="42P01")
     table, at = found
-    indexes = tuple(msgspec.structs.replace(index, comment=text) if i == at else index for i, index in enumerate(table.indexes))
+    indexes = tuple(
+        msgspec.structs.replace(index, comment=text) if i == at else index for i, index in enumerate(table.indexes)
+    )
     await session.block.ddl().update_table(table, indexes=indexes)

@@ -29,7 +29,9 @@ def require_free_name(table: TableDesc, name: str) -> None:
 async def unique_index(session: Session, schema: SchemaDesc, table: TableDesc, constraint: ast.Constraint) -> TableDesc:
     """Adds the index of a UNIQUE constraint to a table that is still empty."""
     index = await build_unique(session, schema, table, constraint)
-    return await session.block.ddl().update_table(table, indexes=(*table.indexes, index), next_index_id=table.next_index_id + 1)
+    return await session.block.ddl().update_table(
+        table, indexes=(*table.indexes, index), next_index_id=table.next_index_id + 1
+    )
 
 
 async def build_unique(session: Session, schema: SchemaDesc, table: TableDesc, constraint: ast.Constraint) -> IndexDesc:
@@ -60,7 +62,12 @@ async def add_check(session: Session, table: TableDesc, constraint: ast.Constrai
     label = used[0] if len(used) == 1 else ""
     name = constraint.name or choose(table.name, label, "check", constraint_names(table))
     require_free_name(table, name)
-    check = CheckDesc(name=name, expression=constraint.check.text, validated=not constraint.not_valid, oid=await session.block.ddl().new_id())
+    check = CheckDesc(
+        name=name,
+        expression=constraint.check.text,
+        validated=not constraint.not_valid,
+        oid=await session.block.ddl().new_id(),
+    )
     return await session.block.ddl().update_table(table, checks=(*table.checks, check))
 
 
@@ -68,7 +75,9 @@ async def add_foreign_key(session: Session, table: TableDesc, constraint: ast.Co
     """Adds a FOREIGN KEY constraint and tells the referenced table of it."""
     assert constraint.target is not None
     draft = session.block.ddl()
-    target = table if _is_self(session, table, constraint.target.table) else session.view().table(constraint.target.table)
+    target = (
+        table if _is_self(session, table, constraint.target.table) else session.view().table(constraint.target.table)
+    )
     if target.id != table.id:
         await session.block.lock_table(target.id, target.name, exclusive=True)
     key = await _build_key(session, table, target, constraint)
@@ -83,10 +92,14 @@ async def add_foreign_key(session: Session, table: TableDesc, constraint: ast.Co
 
 
 def _is_self(session: Session, table: TableDesc, name: ast.Name) -> bool:
-    return name.name == table.name and (name.schema is None or session.view().schema_name(table.schema_id) == name.schema)
+    return name.name == table.name and (
+        name.schema is None or session.view().schema_name(table.schema_id) == name.schema
+    )
 
 
-async def _build_key(session: Session, table: TableDesc, target: TableDesc, constraint: ast.Constraint) -> ForeignKeyDesc:
+async def _build_key(
+    session: Session, table: TableDesc, target: TableDesc, constraint: ast.Constraint
+) -> ForeignKeyDesc:
     written = constraint.target
     assert written is not None
     columns = [_own_column(table, name) for name in constraint.columns]
@@ -124,9 +137,17 @@ def _target_index(target: TableDesc, wanted: tuple[int, ...]) -> tuple[IndexDesc
     """Finds the unique index over exactly these columns; returns it and their order in it."""
     for index in target.indexes:
         ids = tuple(c.column_id for c in index.columns)
-        if index.unique and not index.predicate and index.state == "public" and sorted(ids) == sorted(wanted) and 0 not in ids:
+        if (
+            index.unique
+            and not index.predicate
+            and index.state == "public"
+            and sorted(ids) == sorted(wanted)
+            and 0 not in ids
+        ):
             return index, tuple(wanted.index(id) for id in ids)
-    raise SqlError(f'there is no unique constraint matching given keys for referenced table "{target.name}"', sqlstate="42830")
+    raise SqlError(
+        f'there is no unique constraint matching given keys for referenced table "{target.name}"', sqlstate="42830"
+    )
 
 
 def drop_inbound(target: TableDesc, source_id: int) -> tuple[int, ...]:

@@ -44,7 +44,16 @@ async def create_database(session: Session, statement: ast.CreateDatabase, porta
     owner = role_named(session, owner).name if owner != "default" else session.user
     id = await draft.new_id()
     await draft.put(DatabaseDesc(id=id, version=1, name=statement.name, owner=owner))
-    await draft.put(SchemaDesc(id=await draft.new_id(), version=1, database_id=id, name="public", owner=owner, privileges=(("public", "UC"),)))
+    await draft.put(
+        SchemaDesc(
+            id=await draft.new_id(),
+            version=1,
+            database_id=id,
+            name="public",
+            owner=owner,
+            privileges=(("public", "UC"),),
+        )
+    )
     session.sink.complete("CREATE DATABASE")
 
 

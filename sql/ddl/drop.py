@@ -133,9 +133,13 @@ async def drop_relation(session: Session, desc: TableDesc) -> None:
         elif current.sequence is not None and current.sequence.owner_table == desc.id:
             await draft.drop(current)
             session.server.sequences.forget(current.id)
-        elif desc.kind == "S" and any(c.default and f"nextval({desc.id}::regclass)" in c.default for c in current.columns):
+        elif desc.kind == "S" and any(
+            c.default and f"nextval({desc.id}::regclass)" in c.default for c in current.columns
+        ):
             columns = tuple(
-                msgspec.structs.replace(c, default="", sequence_id=0) if f"nextval({desc.id}::regclass)" in c.default else c
+                msgspec.structs.replace(c, default="", sequence_id=0)
+                if f"nextval({desc.id}::regclass)" in c.default
+                else c
                 for c in current.columns
             )
             await draft.update_table(current, columns=columns)
@@ -217,7 +221,9 @@ async def drop_type(session: Session, desc: TypeDesc, cascade: bool) -> None:
         from sql.ddl.alter import drop_column
 
         for table, column in users:
-            session.notice("NOTICE", SqlError(f"drop cascades to column {column.name} of table {table.name}", sqlstate="00000"))
+            session.notice(
+                "NOTICE", SqlError(f"drop cascades to column {column.name} of table {table.name}", sqlstate="00000")
+            )
             await session.block.lock_table(table.id, table.name, exclusive=True)
             current = session.state().table_by_id(table.id)
             assert current is not None
@@ -252,7 +258,9 @@ async def drop_schema(session: Session, desc: SchemaDesc, cascade: bool) -> None
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
     await drop_relations(session, [t for t in tables if t.sequence is None or not t.sequence.owner_table], cascade=True)
-    await drop_relations(session, [t for t in session.state().tables(desc.database_id) if t.schema_id == desc.id], cascade=True)
+    await drop_relations(
+        session, [t for t in session.state().tables(desc.database_id) if t.schema_id == desc.id], cascade=True
+    )
     for enum in enums:
         await drop_type(session, enum, cascade=True)
     await session.block.ddl().drop(desc)

@@ -45,7 +45,9 @@ def _with_options(session: Session, role: RoleDesc, options: ast.RoleOptions) ->
         "connection_limit": options.connection_limit, "valid_until": options.valid_until,
     }  # fmt: skip
     changes.update({name: value for name, value in fields.items() if value is not None})
-    if (options.superuser or options.bypass_rls or options.replication) and not session.state().is_superuser(session.user):
+    if (options.superuser or options.bypass_rls or options.replication) and not session.state().is_superuser(
+        session.user
+    ):
         raise SqlError("must be superuser to create superusers", sqlstate="42501")
     if options.password_null:
         changes["secret"] = ""
@@ -83,7 +85,9 @@ async def alter_role(session: Session, statement: ast.AlterRole, portal: QueryPo
     if not statement.name or statement.database is not None:
         raise FeatureNotSupported("ALTER ROLE ALL and IN DATABASE are not supported")
     role = role_named(session, statement.name)
-    own_password = role.name == session.user and statement.options is not None and statement.options.password is not None
+    own_password = (
+        role.name == session.user and statement.options is not None and statement.options.password is not None
+    )
     if not own_password:
         _require_create_role(session, "alter")
     if role.superuser and not session.state().is_superuser(session.user):
@@ -106,7 +110,9 @@ def _owned(session: Session, role: str) -> list[str]:
     lines = []
     for desc in session.state().by_id.values():
         if getattr(desc, "owner", None) == role:
-            kind = {"DatabaseDesc": "database", "SchemaDesc": "schema", "TypeDesc": "type"}.get(type(desc).__name__, "table")
+            kind = {"DatabaseDesc": "database", "SchemaDesc": "schema", "TypeDesc": "type"}.get(
+                type(desc).__name__, "table"
+            )
             lines.append(f"owner of {kind} {desc.name}")
         elif role in dict(getattr(desc, "privileges", ())):
             lines.append(f"privileges for {desc.name}")
@@ -127,7 +133,9 @@ async def drop_role(session: Session, statement: ast.DropRole, portal: QueryPort
         owned = _owned(session, name)
         if owned:
             raise SqlError(
-                f'role "{name}" cannot be dropped because some objects depend on it', sqlstate="2BP01", detail="\n".join(owned)
+                f'role "{name}" cannot be dropped because some objects depend on it',
+                sqlstate="2BP01",
+                detail="\n".join(owned),
             )
         for other in list(session.state().roles.values()):
             if name in other.member_of:
@@ -169,7 +177,11 @@ async def grant(session: Session, statement: ast.Grant, portal: QueryPortal) -> 
         for grantee in statement.grantees:
             name = grantee if grantee == "public" else role_named(session, grantee).name
             have = granted.get(name, "")
-            after = "".join(dict.fromkeys(have + letters)) if statement.is_grant else "".join(c for c in have if c not in letters)
+            after = (
+                "".join(dict.fromkeys(have + letters))
+                if statement.is_grant
+                else "".join(c for c in have if c not in letters)
+            )
             if after:
                 granted[name] = after
             else:
@@ -211,14 +223,18 @@ def _grant_targets(session: Session, statement: ast.Grant) -> list[tuple[TableDe
         wanted = "S" if "sequences" in statement.kind else "rv"
         schemas = {view.schema(name.name).id for name in statement.names}
         tables = session.state().tables(session.database_id)
-        return [(t, "sequence" if t.kind == "S" else "table") for t in tables if t.schema_id in schemas and t.kind in wanted]
+        return [
+            (t, "sequence" if t.kind == "S" else "table") for t in tables if t.schema_id in schemas and t.kind in wanted
+        ]
     if statement.kind in ("function", "type", "language", "all functions in schema", "procedure", "routine"):
         return []
     raise FeatureNotSupported(f"GRANT ON {statement.kind.upper()} is not supported")
 
 
 @handles(ast.AlterDefaultPrivileges)
-async def alter_default_privileges(session: Session, statement: ast.AlterDefaultPrivileges, portal: QueryPortal) -> None:
+async def alter_default_privileges(
+    session: Session, statement: ast.AlterDefaultPrivileges, portal: QueryPortal
+) -> None:
     raise FeatureNotSupported("ALTER DEFAULT PRIVILEGES is not supported yet")
 
 

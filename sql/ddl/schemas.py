@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def _check_name(session: Session, name: str) -> None:
     if name.startswith("pg_"):
-        raise SqlError(f'unacceptable schema name "{name}"', sqlstate="42939", detail='The prefix "pg_" is reserved for system schemas.')
+        raise SqlError(
+            f'unacceptable schema name "{name}"',
+            sqlstate="42939",
+            detail='The prefix "pg_" is reserved for system schemas.',
+        )
     if name in SYSTEM_SCHEMAS or session.state().schema(session.database_id, name) is not None:
         raise SqlError(f'schema "{name}" already exists', sqlstate="42P06")
 
@@ -39,12 +43,15 @@ async def create_schema(session: Session, statement: ast.CreateSchema, portal: Q
     _check_name(session, name)
     draft = session.block.ddl()
     owner = role_named(session, statement.owner).name if statement.owner else session.user
-    await draft.put(SchemaDesc(id=await draft.new_id(), version=1, database_id=session.database_id, name=name, owner=owner))
+    await draft.put(
+        SchemaDesc(id=await draft.new_id(), version=1, database_id=session.database_id, name=name, owner=owner)
+    )
     for element in statement.elements:
         handler = commands.find(element)
         assert handler is not None
-        if getattr(element, "name", None) is not None and element.name.schema is None:
-            element.name = element.name._replace(schema=name)
+        written = getattr(element, "name", None)
+        if isinstance(written, ast.Name) and written.schema is None:
+            element.name = written._replace(schema=name)  # type: ignore[union-attr, assignment]  # it has a Name
         await handler(session, element, portal)
     session.sink.complete("CREATE SCHEMA")
 
@@ -57,6 +64,8 @@ async def alter_schema(session: Session, statement: ast.AlterSchema, portal: Que
         _check_name(session, statement.value)
         changed = msgspec.structs.replace(desc, version=desc.version + 1, name=statement.value)
     else:
-        changed = msgspec.structs.replace(desc, version=desc.version + 1, owner=role_named(session, statement.value).name)
+        changed = msgspec.structs.replace(
+            desc, version=desc.version + 1, owner=role_named(session, statement.value).name
+        )
     await session.block.ddl().put(changed)
     session.sink.complete("ALTER SCHEMA")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _BITS = {INT2.oid: 15, INT4.oid: 31, INT8.oid: 63}
 
 
-def build_sequence(options: ast.SequenceOptions, current: SequenceDesc | None, pg_type: PgType | None = None) -> SequenceDesc:
+def build_sequence(
+    options: ast.SequenceOptions, current: SequenceDesc | None, pg_type: PgType | None = None
+) -> SequenceDesc:
     """Applies options to a new (``current`` None) or existing sequence; raises 22023 as PostgreSQL does."""
     base = current or SequenceDesc()
     type_oid = pg_type.oid if pg_type is not None else base.type_oid
@@ -33,15 +35,21 @@ def build_sequence(options: ast.SequenceOptions, current: SequenceDesc | None, p
         raise SqlError("INCREMENT must not be zero", sqlstate="22023")
     fresh = current is None or (pg_type is not None and pg_type.oid != base.type_oid)
     default_min, default_max = (1, high) if increment > 0 else (low, -1)
-    minimum = options.minimum if options.minimum is not None else default_min if fresh or options.no_minimum else base.minimum
-    maximum = options.maximum if options.maximum is not None else default_max if fresh or options.no_maximum else base.maximum
+    minimum = (
+        options.minimum if options.minimum is not None else default_min if fresh or options.no_minimum else base.minimum
+    )
+    maximum = (
+        options.maximum if options.maximum is not None else default_max if fresh or options.no_maximum else base.maximum
+    )
     for word, value in (("MAXVALUE", maximum), ("MINVALUE", minimum)):
         if not low <= value <= high:
             name = {15: "smallint", 31: "integer", 63: "bigint"}[_BITS[type_oid]]
             raise SqlError(f"{word} ({value}) is out of range for sequence data type {name}", sqlstate="22023")
     if minimum >= maximum:
         raise SqlError(f"MINVALUE ({minimum}) must be less than MAXVALUE ({maximum})", sqlstate="22023")
-    start = options.start if options.start is not None else (minimum if increment > 0 else maximum) if fresh else base.start
+    start = (
+        options.start if options.start is not None else (minimum if increment > 0 else maximum) if fresh else base.start
+    )
     if start < minimum:
         raise SqlError(f"START value ({start}) cannot be less than MINVALUE ({minimum})", sqlstate="22023")
     if start > maximum:
@@ -82,9 +90,15 @@ async def create_owned_sequence(
 ) -> TableDesc:  # fmt: skip
     """Makes the sequence of a serial or identity column."""
     written = options or ast.SequenceOptions()
-    name = written.sequence_name.name if written.sequence_name is not None else choose(table_name, column_name, "seq", taken_names(session, schema))
+    name = (
+        written.sequence_name.name
+        if written.sequence_name is not None
+        else choose(table_name, column_name, "seq", taken_names(session, schema))
+    )
     sequence = build_sequence(written, None, pg_type)
-    return await put_sequence(session, schema, name, msgspec.structs.replace(sequence, owner_table=table_id, owner_column=column_id))
+    return await put_sequence(
+        session, schema, name, msgspec.structs.replace(sequence, owner_table=table_id, owner_column=column_id)
+    )
 
 
 @handles(ast.CreateSequence)
@@ -95,7 +109,9 @@ async def create_sequence(session: Session, statement: ast.CreateSequence, porta
     if statement.name.name in taken_names(session, schema):
         if not statement.if_not_exists:
             raise SqlError(f'relation "{statement.name.name}" already exists', sqlstate="42P07")
-        session.notice("NOTICE", SqlError(f'relation "{statement.name.name}" already exists, skipping', sqlstate="42P07"))
+        session.notice(
+            "NOTICE", SqlError(f'relation "{statement.name.name}" already exists, skipping', sqlstate="42P07")
+        )
         session.sink.complete("CREATE SEQUENCE")
         return
     options = statement.options

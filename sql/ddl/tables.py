@@ -43,7 +43,9 @@ async def create(session: Session, statement: ast.CreateTable) -> TableDesc | No
     if statement.name.name in taken_names(session, schema):
         if not statement.if_not_exists:
             raise SqlError(f'relation "{statement.name.name}" already exists', sqlstate="42P07")
-        session.notice("NOTICE", SqlError(f'relation "{statement.name.name}" already exists, skipping', sqlstate="42P07"))
+        session.notice(
+            "NOTICE", SqlError(f'relation "{statement.name.name}" already exists, skipping', sqlstate="42P07")
+        )
         return None
     draft = session.block.ddl()
     table_id = await draft.new_id()
@@ -97,12 +99,15 @@ async def _build(session: Session, schema: SchemaDesc, table_id: int, statement:
     columns: list[ColumnDesc] = []
     for id, definition in enumerate(definitions, 1):
         if isinstance(definition, ColumnDesc):
-            column = msgspec.structs.replace(definition, id=id, nullable=definition.nullable and definition.name not in key_names)
+            column = msgspec.structs.replace(
+                definition, id=id, nullable=definition.nullable and definition.name not in key_names
+            )
         else:
             nullable = definition.nullable is not False and definition.name not in key_names
             if definition.nullable is True and definition.name in key_names:
                 raise SqlError(
-                    f'conflicting NULL/NOT NULL declarations for column "{definition.name}" of table "{statement.name.name}"', sqlstate="42601"
+                    f'conflicting NULL/NOT NULL declarations for column "{definition.name}" of table "{statement.name.name}"',
+                    sqlstate="42601",
                 )
             column = await build_column(session, table_id, statement.name.name, schema, definition, id, nullable)
         columns.append(column)
@@ -133,7 +138,13 @@ async def _with_primary(
         include = tuple(column_named(name, columns, included).id for included in constraint.include)
         key_label = constraint.name or choose(name, "", "pkey", taken_names(session, schema))
         primary = IndexDesc(
-            id=1, name=key_label, columns=key, unique=True, include=include, constraint=key_label, oid=await draft.new_id()
+            id=1,
+            name=key_label,
+            columns=key,
+            unique=True,
+            include=include,
+            constraint=key_label,
+            oid=await draft.new_id(),
         )
     table = TableDesc(
         id=table_id, version=1, database_id=session.database_id, schema_id=schema.id, name=name, columns=columns, indexes=(primary,),
@@ -151,7 +162,7 @@ def require_btree(type_name: str) -> None:
     """Types without an ordering cannot be key columns."""
     if type_name in ("json", "xml"):
         raise SqlError(
-            f"data type {type_name} has no default operator class for access method \"btree\"",
+            f'data type {type_name} has no default operator class for access method "btree"',
             sqlstate="42704",
             hint="You must specify an operator class for the index or define a default operator class for the data type.",
         )
@@ -163,7 +174,9 @@ def check_key_columns(names: tuple[str, ...], what: str) -> None:
             raise SqlError(f'column "{name}" appears twice in {what}', sqlstate="42701")
 
 
-async def _add_constraints(session: Session, schema: SchemaDesc, table: TableDesc, statement: ast.CreateTable) -> TableDesc:
+async def _add_constraints(
+    session: Session, schema: SchemaDesc, table: TableDesc, statement: ast.CreateTable
+) -> TableDesc:
     """Adds UNIQUE, CHECK and FOREIGN KEY constraints, those of columns first, as PostgreSQL names them."""
     constraints = [c for column in statement.columns for c in column.constraints] + list(statement.constraints)
     for constraint in constraints:

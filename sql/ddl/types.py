@@ -23,7 +23,9 @@ PHYSICAL_STEP: Final = 1 << 16
 
 def _check_label(label: str) -> None:
     if len(label.encode()) > LABEL_BYTES_MAX:
-        raise SqlError(f'invalid enum label "{label}"', sqlstate="42602", detail=f"Labels must be {LABEL_BYTES_MAX} bytes or less.")
+        raise SqlError(
+            f'invalid enum label "{label}"', sqlstate="42602", detail=f"Labels must be {LABEL_BYTES_MAX} bytes or less."
+        )
 
 
 @handles(ast.CreateEnum)
@@ -95,7 +97,9 @@ def _physical(desc: TypeDesc, at: int) -> int:
         return desc.labels[0][1] - PHYSICAL_STEP
     low, high = desc.labels[at - 1][1], desc.labels[at][1]
     if high - low < 2:
-        raise SqlError(f'no room for another label between "{desc.labels[at - 1][0]}" and "{desc.labels[at][0]}"', sqlstate="54000")
+        raise SqlError(
+            f'no room for another label between "{desc.labels[at - 1][0]}" and "{desc.labels[at][0]}"', sqlstate="54000"
+        )
     return (low + high) // 2
 
 
@@ -108,6 +112,8 @@ async def rename_value(session: Session, statement: ast.AlterTypeRenameValue, po
     if statement.new_label in names:
         raise SqlError(f'enum label "{statement.new_label}" already exists', sqlstate="42710")
     _check_label(statement.new_label)
-    labels = tuple((statement.new_label if label == statement.label else label, number) for label, number in desc.labels)
+    labels = tuple(
+        (statement.new_label if label == statement.label else label, number) for label, number in desc.labels
+    )
     await session.block.ddl().put(msgspec.structs.replace(desc, version=desc.version + 1, labels=labels))
     session.sink.complete("ALTER TYPE")

@@ -34,7 +34,8 @@ async def create_view(session: Session, statement: ast.CreateView, portal: Query
         if name in names[:i]:
             raise SqlError(f'column "{name}" specified more than once', sqlstate="42701")
     columns = tuple(
-        ColumnDesc(id=i, name=name, type_oid=pg_type.oid, typmod=typmod) for i, (name, (pg_type, typmod)) in enumerate(zip(names, bound.types), 1)
+        ColumnDesc(id=i, name=name, type_oid=pg_type.oid, typmod=typmod)
+        for i, (name, (pg_type, typmod)) in enumerate(zip(names, bound.types), 1)
     )
     old = session.state().table(session.database_id, schema.id, statement.name.name)
     draft = session.block.ddl()

@@ -42,7 +42,9 @@ def relation_names() -> tuple[str, ...]:
 def shape(qualified: str) -> RelationShape:
     """Returns the declaration of a relation; raises KeyError."""
     found = _payload()["relations"][qualified]
-    columns = tuple((name, types.BY_OID.get(oid, types.TEXT), typmod, not_null) for name, oid, typmod, not_null in found["columns"])
+    columns = tuple(
+        (name, types.BY_OID.get(oid, types.TEXT), typmod, not_null) for name, oid, typmod, not_null in found["columns"]
+    )
     return RelationShape(found["oid"], found["kind"], columns, found["type"])
 
 

@@ -16,7 +16,12 @@ _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 def quote_identifier(name: str) -> str:
     """Quotes a name where PostgreSQL's quote_ident would."""
-    if name and name[0] in "abcdefghijklmnopqrstuvwxyz_" and all(char in _PLAIN for char in name) and name not in _reserved():
+    if (
+        name
+        and name[0] in "abcdefghijklmnopqrstuvwxyz_"
+        and all(char in _PLAIN for char in name)
+        and name not in _reserved()
+    ):
         return name
     return '"' + name.replace('"', '""') + '"'
 
@@ -50,7 +55,9 @@ def qualified_name(view: SessionView, table: TableDesc) -> str:
 
 def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
     """One key of an index definition."""
-    text = quote_identifier(column_name(table, column.column_id)) if column.column_id else _expression(column.expression)
+    text = (
+        quote_identifier(column_name(table, column.column_id)) if column.column_id else _expression(column.expression)
+    )
     if not with_order:
         return text
     if column.descending:
@@ -61,7 +68,11 @@ def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
 def _expression(text: str) -> str:
     """Function calls stand alone, everything else in parentheses."""
     stripped = text.strip()
-    if stripped.endswith(")") and "(" in stripped and stripped.split("(", 1)[0].replace("_", "a").replace(".", "a").isalnum():
+    if (
+        stripped.endswith(")")
+        and "(" in stripped
+        and stripped.split("(", 1)[0].replace("_", "a").replace(".", "a").isalnum()
+    ):
         depth = 0
         for i, char in enumerate(stripped):
             depth += (char == "(") - (char == ")")

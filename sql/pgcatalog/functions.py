@@ -170,7 +170,14 @@ def shobj_description(ctx: ExecContext, oid: int, catalog: str) -> str | None:
     from sql.pgcatalog.tables import pg_shdescription
 
     class_oid = builtin.shape(f"pg_catalog.{catalog}").oid
-    return next((r["description"] for r in pg_shdescription(ctx.catalog()) if r["objoid"] == oid and r["classoid"] == class_oid), None)
+    return next(
+        (
+            r["description"]
+            for r in pg_shdescription(ctx.catalog())
+            if r["objoid"] == oid and r["classoid"] == class_oid
+        ),
+        None,
+    )
 
 
 # --- visibility, names -------------------------------------------------------------
@@ -289,7 +296,9 @@ def has_database_privilege(ctx: ExecContext, database: Any, privilege: str) -> b
     view = ctx.catalog()
     desc = view.state.by_id.get(database) if isinstance(database, int) else view.database(database)
     letters = _wanted(privilege, "database")
-    return desc is not None and any(letter in "cT" or view.has_privilege(desc.owner, desc.privileges, letter) for letter in letters)
+    return desc is not None and any(
+        letter in "cT" or view.has_privilege(desc.owner, desc.privileges, letter) for letter in letters
+    )
 
 
 def has_database_privilege_of(ctx: ExecContext, role: Any, database: Any, privilege: str) -> bool:
@@ -422,10 +431,16 @@ def pg_advisory_unlock_all(ctx: ExecContext) -> str:
 def register(registry: Registry) -> None:
     """Adds them all."""
 
-    def add(signature: str, impl: Callable[..., Any], volatility: str = STABLE, strict: bool = True, context: bool = True) -> None:
+    def add(
+        signature: str, impl: Callable[..., Any], volatility: str = STABLE, strict: bool = True, context: bool = True
+    ) -> None:
         name = signature.split("(")[0]
         # A family may have a general form of the same signature; the catalog's answer replaces it.
-        kept = [f for f in registry.functions.get(name, []) if str(f) != signature.rsplit(" ", 1)[0].replace(", ", ",").replace(",", ", ")]
+        kept = [
+            f
+            for f in registry.functions.get(name, [])
+            if str(f) != signature.rsplit(" ", 1)[0].replace(", ", ",").replace(",", ", ")
+        ]
         if name in registry.functions:
             registry.functions[name] = kept
         define(registry, signature, impl, volatility=volatility, strict=strict, needs_context=context)
@@ -461,15 +476,36 @@ def register(registry: Registry) -> None:
     add("shobj_description(oid, name) text", shobj_description)
     add("pg_table_is_visible(oid) bool", pg_table_is_visible)
     add("pg_type_is_visible(oid) bool", pg_type_is_visible)
-    for kind in ("function", "operator", "opclass", "opfamily", "collation", "conversion", "statistics_obj", "ts_config", "ts_dict", "ts_parser", "ts_template"):
+    for kind in (
+        "function",
+        "operator",
+        "opclass",
+        "opfamily",
+        "collation",
+        "conversion",
+        "statistics_obj",
+        "ts_config",
+        "ts_dict",
+        "ts_parser",
+        "ts_template",
+    ):
         add(f"pg_{kind}_is_visible(oid) bool", _builtin_visible)
-    for name, type_oid in (("regclass", REGCLASS), ("regtype", REGTYPE), ("regnamespace", REGNAMESPACE), ("regrole", REGROLE), ("regproc", REGPROC)):
+    for name, type_oid in (
+        ("regclass", REGCLASS),
+        ("regtype", REGTYPE),
+        ("regnamespace", REGNAMESPACE),
+        ("regrole", REGROLE),
+        ("regproc", REGPROC),
+    ):
         add(f"to_{name}(text) {name}", to_reg(type_oid))
     add("format_type(oid, int4) text", format_type, strict=False)
     add("current_schema() name", current_schema)
     add("current_schemas(bool) name[]", current_schemas)
     add("version() text", version)
-    add("pg_get_keywords() setof record(word text, catcode char, barelabel bool, catdesc text, baredesc text)", pg_get_keywords)
+    add(
+        "pg_get_keywords() setof record(word text, catcode char, barelabel bool, catdesc text, baredesc text)",
+        pg_get_keywords,
+    )
     for element in ("int2", "int4", "int8", "oid", "text", "name"):
         signature = f"_pg_expandarray({element}[]) setof record(x {element}, n int4)"
         define(registry, signature, pg_expandarray)
@@ -493,7 +529,10 @@ def _register_privileges(add: Callable[..., None]) -> None:
         add(f"has_any_column_privilege({target}, text) bool", has_table_privilege)
         add(f"has_function_privilege({target}, text) bool", has_any)
         add(f"has_type_privilege({target}, text) bool", has_any)
-        add(f"has_column_privilege({target}, text, text) bool", lambda ctx, relation, column, privilege: has_table_privilege(ctx, relation, privilege))
+        add(
+            f"has_column_privilege({target}, text, text) bool",
+            lambda ctx, relation, column, privilege: has_table_privilege(ctx, relation, privilege),
+        )
     add("pg_has_role(name, text) bool", pg_has_role)
 
 
@@ -524,8 +563,16 @@ def _register_session(add: Callable[..., None]) -> None:
     add("pg_listening_channels() setof text", pg_listening_channels)
     add("pg_notify(text, text) void", pg_notify, VOLATILE)
     add("pg_partition_ancestors(regclass) setof regclass", lambda oid: (), context=False)
-    add("pg_partition_tree(regclass) setof record(relid regclass, parentrelid regclass, isleaf bool, level int4)", lambda oid: (), context=False)
-    add("pg_options_to_table(text[]) setof record(option_name text, option_value text)", lambda options: [tuple(o.split("=", 1)) for o in options], context=False)
+    add(
+        "pg_partition_tree(regclass) setof record(relid regclass, parentrelid regclass, isleaf bool, level int4)",
+        lambda oid: (),
+        context=False,
+    )
+    add(
+        "pg_options_to_table(text[]) setof record(option_name text, option_value text)",
+        lambda options: [tuple(o.split("=", 1)) for o in options],
+        context=False,
+    )
     add("unique_rowid() int8", unique_rowid, VOLATILE)
     add("txid_current() int8", txid_current)
     add("pg_current_xact_id() xid8", txid_current)
@@ -544,7 +591,13 @@ def _register_advisory(add: Callable[..., None]) -> None:
         for shared in (False, True):
             suffix = "_shared" if shared else ""
             for scope in ("", "xact_"):
-                add(f"pg_advisory_{scope}lock{suffix}({keys}) void", _advisory(not shared, bool(scope), False), VOLATILE)
-                add(f"pg_try_advisory_{scope}lock{suffix}({keys}) bool", _advisory(not shared, bool(scope), True), VOLATILE)
+                add(
+                    f"pg_advisory_{scope}lock{suffix}({keys}) void", _advisory(not shared, bool(scope), False), VOLATILE
+                )
+                add(
+                    f"pg_try_advisory_{scope}lock{suffix}({keys}) bool",
+                    _advisory(not shared, bool(scope), True),
+                    VOLATILE,
+                )
             add(f"pg_advisory_unlock{suffix}({keys}) bool", _advisory_unlock(not shared), VOLATILE)
     add("pg_advisory_unlock_all() void", pg_advisory_unlock_all, VOLATILE)

@@ -20,7 +20,15 @@ TABLEOID = "tableoid"
 class VirtualRelation:
     """One relation of pg_catalog, information_schema or meridian_internal."""
 
-    def __init__(self, schema: str, name: str, build: Builder | None, columns: tuple[tuple[str, PgType, int, bool], ...], oid: int, kind: str) -> None:
+    def __init__(
+        self,
+        schema: str,
+        name: str,
+        build: Builder | None,
+        columns: tuple[tuple[str, PgType, int, bool], ...],
+        oid: int,
+        kind: str,
+    ) -> None:
         self.schema = schema
         self.name = name
         self.oid = oid

@@ -36,7 +36,12 @@ def acl(owner: str, privileges: tuple[tuple[str, str], ...], everything: str) ->
 
 def pg_namespace(view: SessionView) -> Iterator[Row]:
     yield {"oid": PG_CATALOG_OID, "nspname": "pg_catalog", "nspowner": 10, "nspacl": ("root=UC/root", "=U/root")}
-    yield {"oid": INFORMATION_SCHEMA_OID, "nspname": "information_schema", "nspowner": 10, "nspacl": ("root=UC/root", "=U/root")}
+    yield {
+        "oid": INFORMATION_SCHEMA_OID,
+        "nspname": "information_schema",
+        "nspowner": 10,
+        "nspacl": ("root=UC/root", "=U/root"),
+    }
     yield {"oid": 99, "nspname": "pg_toast", "nspowner": 10}
     for schema in view.state.schemas(view.database_id):
         yield {
@@ -88,10 +93,18 @@ def pg_auth_members(view: SessionView) -> Iterator[Row]:
 def pg_db_role_setting(view: SessionView) -> Iterator[Row]:
     for database in view.state.databases():
         if database.settings:
-            yield {"setdatabase": database.id, "setrole": 0, "setconfig": tuple(f"{k}={v}" for k, v in database.settings.items())}
+            yield {
+                "setdatabase": database.id,
+                "setrole": 0,
+                "setconfig": tuple(f"{k}={v}" for k, v in database.settings.items()),
+            }
     for role in sorted(view.state.roles.values(), key=lambda r: r.oid):
         if role.settings:
-            yield {"setdatabase": 0, "setrole": role.oid, "setconfig": tuple(f"{k}={v}" for k, v in role.settings.items())}
+            yield {
+                "setdatabase": 0,
+                "setrole": role.oid,
+                "setconfig": tuple(f"{k}={v}" for k, v in role.settings.items()),
+            }
 
 
 # --- relations ---------------------------------------------------------------------
@@ -187,7 +200,12 @@ def pg_attrdef(view: SessionView) -> Iterator[Row]:
         for column in visible_columns(table):
             if (column.default and not column.identity) or column.generated:
                 text = column.generated or deparse.default_text(view, column.default)
-                yield {"oid": oids.attrdef_oid(table.id, column.id), "adrelid": table.id, "adnum": column.id, "adbin": text}
+                yield {
+                    "oid": oids.attrdef_oid(table.id, column.id),
+                    "adrelid": table.id,
+                    "adnum": column.id,
+                    "adbin": text,
+                }
 
 
 def pg_index(view: SessionView) -> Iterator[Row]:
@@ -207,7 +225,13 @@ def pg_index(view: SessionView) -> Iterator[Row]:
 
 def pg_constraint(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
-        base: Row = {"connamespace": table.schema_id, "conrelid": table.id, "convalidated": True, "conislocal": True, "connoinherit": True}
+        base: Row = {
+            "connamespace": table.schema_id,
+            "conrelid": table.id,
+            "convalidated": True,
+            "conislocal": True,
+            "connoinherit": True,
+        }
         for index in table.indexes:
             if index.constraint:
                 yield {
@@ -221,7 +245,9 @@ def pg_constraint(view: SessionView) -> Iterator[Row]:
             }  # fmt: skip
         for number, key in enumerate(table.foreign_keys):
             target = view.table_by_id(key.target_table)
-            index_oid = next((i.oid for i in target.indexes if i.id == key.target_index), 0) if target is not None else 0
+            index_oid = (
+                next((i.oid for i in target.indexes if i.id == key.target_index), 0) if target is not None else 0
+            )
             actions = {"NO ACTION": "a", "RESTRICT": "r", "CASCADE": "c", "SET NULL": "n", "SET DEFAULT": "d"}
             yield {
                 **base, "oid": oids.check_oid(key.oid, table.id, 800 + number), "conname": key.name, "contype": "f",
@@ -249,7 +275,13 @@ def _check_columns(view: SessionView, table: TableDesc, expression: str) -> tupl
 
 def pg_type(view: SessionView) -> Iterator[Row]:
     for enum in view.state.enums(view.database_id):
-        common = {"typnamespace": enum.schema_id, "typowner": role_oid(view, enum.owner), "typisdefined": True, "typdelim": ",", "typtypmod": -1}
+        common = {
+            "typnamespace": enum.schema_id,
+            "typowner": role_oid(view, enum.owner),
+            "typisdefined": True,
+            "typdelim": ",",
+            "typtypmod": -1,
+        }
         yield {
             **common, "oid": enum.id, "typname": enum.name, "typlen": 4, "typbyval": True, "typtype": "e", "typcategory": "E",
             "typarray": enum.array_oid, "typinput": 3504, "typoutput": 3505, "typreceive": 3532, "typsend": 3533, "typalign": "i", "typstorage": "p",
@@ -286,7 +318,12 @@ def pg_type(view: SessionView) -> Iterator[Row]:
 def pg_enum(view: SessionView) -> Iterator[Row]:
     for enum in view.state.enums(view.database_id):
         for number, (label, _) in enumerate(enum.labels, 1):
-            yield {"oid": oids.attrdef_oid(enum.id, number), "enumtypid": enum.id, "enumsortorder": float(number), "enumlabel": label}
+            yield {
+                "oid": oids.attrdef_oid(enum.id, number),
+                "enumtypid": enum.id,
+                "enumsortorder": float(number),
+                "enumlabel": label,
+            }
 
 
 # --- sequences, dependencies, comments ---------------------------------------------
@@ -306,7 +343,11 @@ def pg_depend(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         if table.sequence is not None and table.sequence.owner_table:
             owner = view.table_by_id(table.sequence.owner_table)
-            column = next((c for c in owner.columns if c.id == table.sequence.owner_column), None) if owner is not None else None
+            column = (
+                next((c for c in owner.columns if c.id == table.sequence.owner_column), None)
+                if owner is not None
+                else None
+            )
             yield {
                 "classid": oids.PG_CLASS, "objid": table.id, "refclassid": oids.PG_CLASS, "refobjid": table.sequence.owner_table,
                 "refobjsubid": table.sequence.owner_column, "deptype": "i" if column is not None and column.identity else "a",
@@ -330,7 +371,12 @@ def pg_description(view: SessionView) -> Iterator[Row]:
             yield {"objoid": table.id, "classoid": oids.PG_CLASS, "objsubid": 0, "description": table.comment}
         for column in table.columns:
             if column.comment:
-                yield {"objoid": table.id, "classoid": oids.PG_CLASS, "objsubid": column.id, "description": column.comment}
+                yield {
+                    "objoid": table.id,
+                    "classoid": oids.PG_CLASS,
+                    "objsubid": column.id,
+                    "description": column.comment,
+                }
         for index in table.indexes:
             if index.comment:
                 yield {"objoid": index.oid, "classoid": oids.PG_CLASS, "objsubid": 0, "description": index.comment}
@@ -338,7 +384,12 @@ def pg_description(view: SessionView) -> Iterator[Row]:
         if comments:
             for row in pg_constraint(view):
                 if row["conrelid"] == table.id and row["conname"] in comments:
-                    yield {"objoid": row["oid"], "classoid": oids.PG_CONSTRAINT, "objsubid": 0, "description": comments[row["conname"]]}
+                    yield {
+                        "objoid": row["oid"],
+                        "classoid": oids.PG_CONSTRAINT,
+                        "objsubid": 0,
+                        "description": comments[row["conname"]],
+                    }
     for schema in view.state.schemas(view.database_id):
         if schema.comment:
             yield {"objoid": schema.id, "classoid": oids.PG_NAMESPACE, "objsubid": 0, "description": schema.comment}

@@ -78,7 +78,11 @@ def pg_stat_activity(view: SessionView) -> Iterator[Row]:
     for session in sorted(server.sessions.values(), key=lambda s: s.pid):
         status = session.transaction_status
         running = session.is_running()
-        state = "active" if running else {"I": "idle", "T": "idle in transaction", "E": "idle in transaction (aborted)"}[status]
+        state = (
+            "active"
+            if running
+            else {"I": "idle", "T": "idle in transaction", "E": "idle in transaction (aborted)"}[status]
+        )
         yield {
             "datid": session.database_id, "datname": session.database, "pid": session.pid, "usesysid": role_oid(view, session.user),
             "usename": session.user, "application_name": session.settings["application_name"], "state": state,
@@ -141,7 +145,14 @@ def tables(view: SessionView) -> Iterator[Row]:
     for qualified in builtin.relation_names():
         schema, _, name = qualified.partition(".")
         kind = "BASE TABLE" if builtin.shape(qualified).kind == "r" else "VIEW"
-        yield {"table_catalog": view.session.database, "table_schema": schema, "table_name": name, "table_type": kind, "is_insertable_into": "NO", "is_typed": "NO"}
+        yield {
+            "table_catalog": view.session.database,
+            "table_schema": schema,
+            "table_name": name,
+            "table_type": kind,
+            "is_insertable_into": "NO",
+            "is_typed": "NO",
+        }
     for table in user_tables(view):
         if table.kind in ("r", "v"):
             yield {
@@ -152,7 +163,9 @@ def tables(view: SessionView) -> Iterator[Row]:
 
 def _type_fields(pg_type: PgType, typmod: int) -> Row:
     """The columns of information_schema.columns that say the type."""
-    fields: Row = {"data_type": "ARRAY" if pg_type.is_array else "USER-DEFINED" if pg_type.kind == "e" else type_name(pg_type, -1)}
+    fields: Row = {
+        "data_type": "ARRAY" if pg_type.is_array else "USER-DEFINED" if pg_type.kind == "e" else type_name(pg_type, -1)
+    }
     if pg_type.name in ("varchar", "bpchar") and typmod > 4:
         fields["character_maximum_length"] = typmod - 4
     if pg_type.category == "S" and pg_type.name != "name":
@@ -314,7 +327,15 @@ def information_schema_catalog_name(view: SessionView) -> Iterator[Row]:
 
 
 def table_privileges(view: SessionView) -> Iterator[Row]:
-    words = {"a": "INSERT", "r": "SELECT", "w": "UPDATE", "d": "DELETE", "D": "TRUNCATE", "x": "REFERENCES", "t": "TRIGGER"}
+    words = {
+        "a": "INSERT",
+        "r": "SELECT",
+        "w": "UPDATE",
+        "d": "DELETE",
+        "D": "TRUNCATE",
+        "x": "REFERENCES",
+        "t": "TRIGGER",
+    }
     for table in user_tables(view):
         if table.kind not in ("r", "v"):
             continue
