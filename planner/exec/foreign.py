@@ -164,17 +164,23 @@ class InboundKey:
     """References from rows of a child table to the table that owns this."""
 
     def __init__(
-        self, key: ForeignKeyDesc, parent: TableAccess, child: TableWriter, defaults: RowsFunction | None
+        self,
+        key: ForeignKeyDesc,
+        parent: TableAccess,
+        child: TableAccess,
+        writer: TableWriter | None,
+        defaults: RowsFunction | None,
     ) -> None:
         self.key = key
         self.parent = parent
         self.child = child
+        self.writer = writer
+        """Of the child table; None if the actions only refuse."""
         self.defaults = defaults
         """SET DEFAULT: one row of the referencing columns' defaults; None if they are all NULL."""
-        access = child.access
         self.parent_positions = [parent.position[attnum] for attnum in key.target_columns]
-        self.child_positions = [access.position[attnum] for attnum in key.columns]
-        self.index = self._child_index(access)
+        self.child_positions = [child.position[attnum] for attnum in key.columns]
+        self.index = self._child_index(child)
 
     def _child_index(self, access: TableAccess) -> IndexAccess | None:
         """An index whose leading columns are the referencing ones."""
@@ -249,14 +255,14 @@ class InboundKey:
         return out
 
     async def _scan_table(self, values: list[Row], run: Run, limit: int, lock: Lock) -> Rows:
-        primary = self.child.access.primary
+        primary = self.child.primary
         start, end = primary.span()
         return await self._scan_span(start, end, primary, set(values), run, limit, lock)
 
     async def _scan_span(
         self, start: bytes, end: bytes, index: IndexAccess, wanted: set[Row], run: Run, limit: int, lock: Lock
     ) -> Rows:
-        access = self.child.access
+        access = self.child
         # Weaker isolation reads at an older snapshot: a locking read sees what was committed since.
         scan_lock = Lock.NONE if run.txn.isolation == Isolation.SERIALIZABLE else Lock.SHARE
         out: Rows = []
@@ -287,7 +293,7 @@ class InboundKey:
         """The rows of entries; of a whole-table scan only those that match are locked."""
         if not index.is_primary:
             return await get_many(run, keys, lock, Wait.BLOCK, b"")
-        access = self.child.access
+        access = self.child
         matching = []
         for i, (key, value) in enumerate(zip(keys, values)):
             row = access.decode_row(key, value)
@@ -317,7 +323,7 @@ class InboundKey:
         return {values: gone[values] for values, value in zip(found, present) if value is None}
 
     def _referenced(self, row: Row, ctx: ExecContext) -> MeridianError:
-        parent, child = self.parent.desc.name, self.child.access.desc.name
+        parent, child = self.parent.desc.name, self.child.desc.name
         return error(
             "23503",
             f'update or delete on table "{parent}" violates foreign key constraint "{self.key.name}" on table "{child}"',
@@ -327,16 +333,18 @@ class InboundKey:
         )
 
     async def _cascade_delete(self, gone: dict[Row, Row], run: Run) -> None:
+        assert self.writer is not None, self.key.name
         rows = await self._children(list(gone), run, lock=Lock.EXCLUSIVE)
         for at in range(0, len(rows), ROWS_PER_CASCADE):
-            await self.child.delete(rows[at : at + ROWS_PER_CASCADE], run)
+            await self.writer.delete(rows[at : at + ROWS_PER_CASCADE], run)
 
     async def _cascade_update(self, gone: dict[Row, Row], moved: dict[Row, Row], action: str, run: Run) -> None:
+        assert self.writer is not None, self.key.name
         rows = await self._children(list(gone), run, lock=Lock.EXCLUSIVE)
         for at in range(0, len(rows), ROWS_PER_CASCADE):
             old = rows[at : at + ROWS_PER_CASCADE]
             new = [self._with(row, await self._replacement(row, moved, action, run)) for row in old]
-            await self.child.update(old, await self.child.complete(new, run), run)
+            await self.writer.update(old, await self.writer.complete(new, run), run)
 
     async def _replacement(self, row: Row, moved: dict[Row, Row], action: str, run: Run) -> Row:
         if action == "CASCADE":

@@ -80,7 +80,6 @@ class WriteBuilder:
             predicate = self.builder.rows_function([exprs.index_predicates[index_id]], exprs.row)
         computed = None
         names = []
-        wanted = [expr for expr in exprs.index_exprs.get(index_id, ()) if expr is not None]
         for i, column in enumerate(index.desc.columns):
             names.append(writer.access.columns[column.column_id].name if column.column_id else column.expression)
             assert column.column_id or i in index.expr_types, index.desc.name
@@ -89,7 +88,6 @@ class WriteBuilder:
                 expr for i, expr in enumerate(exprs.index_exprs[index_id]) if i in index.expr_types and expr is not None
             ]
             computed = self.builder.rows_function(keyed, exprs.row)
-        del wanted
         return IndexWriter(index, predicate, computed, names)
 
     def _add_keys(self, writer: TableWriter, desc: TableDesc) -> None:
@@ -106,10 +104,12 @@ class WriteBuilder:
             (*desc.inbound, *((desc.id,) if any(k.target_table == desc.id for k in desc.foreign_keys) else ()))
         ):
             child_desc = self.desc(child_id)
-            child = self.writer(child_desc)
             for key in child_desc.foreign_keys:
                 if key.target_table == desc.id:
-                    writer.inbound.append(InboundKey(key, writer.access, child, self._defaults(key, child_desc)))
+                    child = self.writer(child_desc) if acts(key) else None
+                    access = child.access if child is not None else builder.access(child_id)
+                    inbound = InboundKey(key, writer.access, access, child, self._defaults(key, child_desc))
+                    writer.inbound.append(inbound)
 
     def _defaults(self, key: ForeignKeyDesc, child: TableDesc) -> RowsFunction | None:
         """The referencing columns' defaults, if an action needs them."""
@@ -220,6 +220,12 @@ class WriteBuilder:
         if tuple(old) == input.columns:
             return lambda rows, frame, ctx: rows
         return pick_rows([input.columns.index(id) for id in old])
+
+
+def acts(key: ForeignKeyDesc) -> bool:
+    """True if the key changes rows of its table, and does not only refuse."""
+    refusing = ("NO ACTION", "RESTRICT")
+    return key.on_delete not in refusing or key.on_update not in refusing
 
 
 def _without_locks(node: Node, table_id: int) -> Node:
