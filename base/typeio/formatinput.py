@@ -26,7 +26,7 @@ from base.typeio.calendar import (
     month_length,
 )
 from base.typeio.datetimes import checked_timestamp
-from base.typeio.datetokens import FIELD_OVERFLOW, INT4_MAX, into_error
+from base.typeio.datetokens import FIELD_OVERFLOW, INT4_MAX, ZONE_OVERFLOW, into_error
 from base.typeio.formatting import not_supported
 from base.typeio.pictures import KEYWORD, NO_DIGITS, SEPARATOR, SPACE, Node, is_separator, parse_date_picture, roman
 from base.typeio.zones import zone_or_error
@@ -281,7 +281,7 @@ def _evaluate(text: str, template: str) -> _Result:
     if reader.zone_sign:
         hours, minutes = found.get("tzh", 0), found.get("tzm", 0)
         if not 0 <= hours <= 15 or not 0 <= minutes < 60:
-            raise _overflow(text)
+            raise into_error(ZONE_OVERFLOW, text, "timestamp")
         result.offset = reader.zone_sign * (hours * 3600 + minutes * 60)
     return result
 

@@ -149,8 +149,7 @@ def _hour12(moment: Moment, node: Node) -> str:
 
 
 def _meridian(moment: Moment, node: Node) -> str:
-    _no_interval(moment)
-    text = "PM" if moment.hour % 24 >= 12 else "AM"
+    text = "PM" if split_quotient(moment.hour, 24)[1] >= 12 else "AM"
     return _cased(f"{text[0]}.{text[1]}." if "." in node.text else text, node)
 
 
@@ -257,13 +256,18 @@ def _padded_always(value: int, width: int) -> str:
     return f"{value:0{width}d}"
 
 
+def _unsigned(value: int, width: int, node: Node) -> str:
+    """Zero-padded without room for a sign."""
+    return str(value) if node.fill else _padded_always(value, width)
+
+
 def _iso_day_of_year(moment: Moment, node: Node) -> str:
     year = moment.iso()[0]
     return _padded(moment.days - iso_week_start(year) + 1, 3, node)
 
 
 def _quarter(moment: Moment, node: Node) -> str:
-    return str((moment.month - 1) // 3 + 1) if moment.month else ""
+    return str(split_quotient(moment.month - 1, 3)[0] + 1) if moment.month else ""
 
 
 def _julian(moment: Moment, node: Node) -> str:
@@ -283,10 +287,10 @@ _PRINTERS: Final[dict[str, Callable[[Moment, Node], str]]] = {
     "SSSSS": lambda moment, node: str(moment.hour * 3600 + moment.minute * 60 + moment.second),
     "TZ": _zone_name, "TZH": _zone_hour, "TZM": _zone_minute, "OF": _zone_offset,
     "MONTH": _month_name, "MON": _month_short, "MM": lambda moment, node: _padded(moment.month, 2, node), "RM": _roman_month,
-    "DAY": _day_name, "DY": _day_short, "DDD": lambda moment, node: _padded(moment.day_of_year, 3, node), "IDDD": _iso_day_of_year,
-    "DD": lambda moment, node: _padded(moment.day, 2, node), "D": lambda moment, node: _day_number(moment, 1), "ID": lambda moment, node: _day_number(moment, 0),
-    "WW": lambda moment, node: _padded((moment.day_of_year - 1) // 7 + 1, 2, node), "IW": lambda moment, node: _padded(moment.iso()[1], 2, node),
-    "W": lambda moment, node: str((moment.day - 1) // 7 + 1), "Q": _quarter, "CC": _century, "Y,YYY": _year_comma,
+    "DAY": _day_name, "DY": _day_short, "DDD": lambda moment, node: _unsigned(moment.day_of_year, 3, node), "IDDD": _iso_day_of_year,
+    "DD": lambda moment, node: _unsigned(moment.day, 2, node), "D": lambda moment, node: _day_number(moment, 1), "ID": lambda moment, node: _day_number(moment, 0),
+    "WW": lambda moment, node: _unsigned(split_quotient(moment.day_of_year - 1, 7)[0] + 1, 2, node), "IW": lambda moment, node: _padded(moment.iso()[1], 2, node),
+    "W": lambda moment, node: str(split_quotient(moment.day - 1, 7)[0] + 1), "Q": _quarter, "CC": _century, "Y,YYY": _year_comma,
     "YYYY": _year(4), "YYY": _year(3), "YY": _year(2), "Y": _year(1), "IYYY": _iso_year(4), "IYY": _iso_year(3), "IY": _iso_year(2), "I": _iso_year(1),
     "J": _julian,
 }  # fmt: skip

@@ -16,6 +16,7 @@ from base.typeio.pictures import KEYWORD, Node, ordinal_ending, roman, split_num
 
 DOUBLE_DIGITS: Final = 15
 _INT4_MAX: Final = 2**31 - 1
+_END: Final = "\0"
 _DIGIT_NODES: Final = ("9", "0", ".", "D")
 
 
@@ -129,9 +130,7 @@ def _bad(message: str) -> MeridianError:
 def numeric_to_char(value: Decimal, template: str) -> str:
     picture = NumberPicture(template)
     if picture.is_roman:
-        rounded = value.to_integral_value(context=EXACT) if value.is_finite() else None
-        whole = int(rounded) if rounded is not None and abs(rounded) <= _INT4_MAX else 0
-        return _print(picture, roman(whole), "+", 0)
+        return _print(picture, roman(_into_int4(value)), "+", 0)
     if picture.is_scientific:
         return _scientific(value, picture)
     if picture.is_shifted:
@@ -142,10 +141,22 @@ def numeric_to_char(value: Decimal, template: str) -> str:
     return _print_digits(picture, render_numeric(value))
 
 
+def _into_int4(value: Decimal) -> int:
+    """The cast to integer."""
+    if not value.is_finite():
+        raise error("0A000", f"cannot convert {'NaN' if value.is_nan() else 'infinity'} to integer")
+    rounded = value.to_integral_value(context=EXACT)
+    if not -_INT4_MAX - 1 <= rounded <= _INT4_MAX:
+        raise error("22003", "integer out of range")
+    return int(rounded)
+
+
 def float_to_char(value: float, template: str, single: bool = False) -> str:
     """Digits beyond what a double (15) or a single (6) holds are not printed."""
     picture = NumberPicture(template)
-    if picture.is_roman or picture.is_scientific or not math.isfinite(value):
+    if picture.is_roman:
+        return _print(picture, roman(round(value) if math.isfinite(value) else 0), "+", 0)
+    if picture.is_scientific or not math.isfinite(value):
         if picture.is_scientific and math.isfinite(value):
             return (
                 format(value, f"+.{picture.after}e").replace("+", " ", 1)
@@ -169,12 +180,10 @@ def _scientific(value: Decimal, picture: NumberPicture) -> str:
         filled[0] = " "
         filled[picture.before + 1] = "."
         return "".join(filled)
+    # The exponent is that of the value before rounding: 99.999 may print as 10.0e+01, as in PostgreSQL.
     exponent = value.adjusted() if value else 0
     unit = Decimal((0, (1,), exponent - picture.after))
     rounded = value.quantize(unit, context=EXACT)
-    if rounded and rounded.adjusted() > exponent:
-        exponent += 1
-        rounded = value.quantize(Decimal((0, (1,), exponent - picture.after)), context=EXACT)
     mantissa = render_numeric(EXACT.scaleb(rounded, -exponent))
     text = f"{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
     return text if text[0] == "-" else " " + text
@@ -240,7 +249,8 @@ class _NumberPrinter:
                     self._digit(node.name)
             else:
                 self._other(node)
-        return "".join(self.out)
+        # Past the last digit (a number cut short, or NaN) nothing more is printed.
+        return "".join(self.out).partition(_END)[0]
 
     def _other(self, node: Node) -> None:
         name = node.name
@@ -254,6 +264,8 @@ class _NumberPrinter:
             self.out.append(letters if self.fills else letters.rjust(15))
         elif name == "TH":
             if not (self.picture.is_roman or self.digits[0] == "#" or self.sign == "-" or self.picture.has_point):
+                if not self.digits[-1].isdecimal():
+                    raise error("22P02", f'"{self.digits}" is not a number')
                 self.out.append(ordinal_ending(self.digits, node.text))
         elif name == "MI":
             self.out.append("-" if self.sign == "-" else blank)
@@ -324,8 +336,8 @@ class _NumberPrinter:
                 self.out.append(" ")
             elif self._keeps_only_point():
                 self.out.append("0")
-        elif c:
-            self.out.append(c)
+        else:
+            self.out.append(c or _END)
             self.has_begun = True
         if c:
             self.at += 1
@@ -357,7 +369,12 @@ def _shift_down(value: Decimal, shift: int) -> Decimal:
     return exact.quantize(Decimal((0, (1,), -max(16, shift))), context=EXACT)
 
 
+_SIGNS: Final = {"MI": "-", "PL": "+", "SG": "+-"}
+
+
 class _NumberReader:
+    """Walks the template and the input together."""
+
     def __init__(self, picture: NumberPicture, text: str) -> None:
         self.picture = picture
         self.text = text
@@ -383,6 +400,9 @@ class _NumberReader:
             elif name in (",", "G"):
                 if self.text[self.at] == "," and not (self.picture.fills and not self.digits):
                     self.at += 1
+            elif name in _SIGNS and self.text[self.at] in _SIGNS[name]:
+                self.sign = self.text[self.at]
+                self.at += 1
             elif name in ("MI", "PL", "SG", "L"):
                 self._skip_other(1)
             elif name == "TH":
@@ -434,11 +454,5 @@ class _NumberReader:
             if following in ("-", "+"):
                 self.sign = following
                 self.at += 1
-        elif (
-            not was_read
-            and not picture.has_sign
-            and not picture.has_plus
-            and not picture.has_minus
-            and self._at() in ("-", "+")
-        ):
+        elif not was_read and not picture.has_sign and self._at() in ("-", "+"):
             self.sign = self._at()
