@@ -23,6 +23,7 @@ from planner.schema import ColumnDesc, ForeignKeyDesc, IndexDesc, TableDesc
 from sql.binder import Binder, Scalar, result_columns
 from sql.parse import ParsedStatement, parse
 from sql.parse.statements import Query, SqlExpr
+from sql.parse.stored import parse_stored_expression
 from sql.plancache import PlanEntry
 
 if TYPE_CHECKING:
@@ -267,11 +268,16 @@ class Analyzer:
         return self.names_in(table, expression.text)
 
     def names_in(self, table: TableDesc, text: str) -> tuple[str, ...]:
+        """Names of the table's columns in a stored expression."""
         by_id = {column.id: column.name for column in table.columns}
-        used = self.binder().columns_of(msgspec.structs.replace(table, foreign_keys=(), inbound=()), text)
-        return tuple(
-            dict.fromkeys(by_id[attnum] for _, table_id, attnum in used if table_id == table.id and attnum in by_id)
-        )
+        return tuple(dict.fromkeys(by_id[attnum] for _, attnum in self._uses(table, text) if attnum in by_id))
+
+    def _uses(self, table: TableDesc, text: str) -> list[tuple[int, int]]:
+        """(position in the text, attnum) of every reference to the table's columns."""
+        binder = self.binder()
+        parsed = parse_stored_expression(text)
+        binder.bind_scalar(SqlExpr(text, parsed.tree, 0), table)
+        return [(position, attnum) for position, table_id, attnum in binder.usage.columns if table_id == table.id]
 
     def text_uses(self, table: TableDesc, text: str, column: ColumnDesc) -> bool:
         return bool(text) and column.name in self.names_in(table, text)

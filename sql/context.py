@@ -87,17 +87,16 @@ class SessionContext(ExecContext):
         desc = self._sequence(sequence_oid)
         assert desc.sequence is not None
         sequences = self.session.server.sequences
-        pending = self.session.refilled.pop(sequence_oid, None)
-        value = pending if pending is not None else sequences.try_next(sequence_oid, desc.sequence, desc.name)
+        value = sequences.try_next(sequence_oid, desc.sequence, desc.name)
         if value is None:
-            raise NeedsAwait(self._refill(sequence_oid, desc))
+            claimed = sequences.refill(sequence_oid, desc.sequence, desc.name)
+            if claimed is None:
+                raise NeedsAwait(sequences.load(sequence_oid, desc.sequence))
+            value = claimed[0]
+            self.session.block.wait_for(claimed[1])
         self.currvals[sequence_oid] = value
         self.last_sequence = sequence_oid
         return value
-
-    async def _refill(self, oid: int, desc: TableDesc) -> None:
-        assert desc.sequence is not None
-        self.session.refilled[oid] = await self.session.server.sequences.refill(oid, desc.sequence, desc.name)
 
     def currval(self, sequence_oid: int) -> int:
         desc = self._sequence(sequence_oid)

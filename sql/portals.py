@@ -74,6 +74,8 @@ class QueryPortal(Portal):
         self.sql = parsed.text if parsed is not None else entry.sql if entry is not None else ""
         self.is_started = False
         self.is_done = False
+        self.must_describe = False
+        """Simple protocol: RowDescription is still to be sent, before the first row or the tag."""
         self.sent = 0
         self.sent_now = 0
         """Rows given by the current Execute."""

@@ -10,7 +10,8 @@ block (gaps, as in PostgreSQL), never repeats one.  Blocks grow while a sequence
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Awaitable
+from typing import Any, Final
 
 from base.errors import SqlError
 from kvtier.client import Kv
@@ -43,7 +44,7 @@ class Sequences:
         self._known: dict[int, _Sequence] = {}
 
     def try_next(self, id: int, desc: SequenceDesc, name: str) -> int | None:
-        """Returns the next value, or None if ``refill`` must be awaited first."""
+        """Returns the next value, or None if ``refill`` is needed."""
         state = self._known.get(id)
         if state is None:
             return None
@@ -55,17 +56,29 @@ class Sequences:
         state.last = value
         return value
 
-    async def refill(self, id: int, desc: SequenceDesc, name: str) -> int:
-        """Claims a block in the store and returns the next value."""
-        state = await self._load(id, desc)
+    def refill(self, id: int, desc: SequenceDesc, name: str) -> tuple[int, Awaitable[Any]] | None:
+        """Claims a block and returns (next value, the sync of the claim); None if the state must be loaded first.
+
+        The claim is in the log before anything that uses the value, so a commit that depends on it is durable after
+        it; what is told to a client without a commit waits for the sync.
+        """
+        state = self._known.get(id)
+        if state is None:
+            reply = self.kv.send(Batch([Get(sequence_key(id))]))
+            if not isinstance(reply, Reply):
+                return None
+            state = self._learn(id, desc, reply)
         value = self._following(state, desc, name)
         limit = desc.maximum if desc.increment > 0 else desc.minimum
         steps = min(state.block, abs(limit - value) // abs(desc.increment))
         state.block = min(state.block * 2, BLOCK_MAX)
         state.last, state.is_called = value, True
         state.ceiling = value + steps * desc.increment
-        await self._store(id, state.ceiling, True)
-        return value
+        return value, self._store(id, state.ceiling, True)
+
+    async def load(self, id: int, desc: SequenceDesc) -> None:
+        """Reads a sequence's state where that takes waiting."""
+        await self._load(id, desc)
 
     async def set_value(self, id: int, value: int, is_called: bool, desc: SequenceDesc, name: str) -> int:
         """setval()."""
@@ -113,11 +126,14 @@ class Sequences:
         state = self._known.get(id)
         if state is None:
             reply = self.kv.send(Batch([Get(sequence_key(id))]))
-            raw = (reply if isinstance(reply, Reply) else await reply).results[0]
-            last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
-            # Two sessions may load at once; the first one in wins.
-            state = self._known.setdefault(id, _Sequence(last, bool(is_called)))
+            state = self._learn(id, desc, reply if isinstance(reply, Reply) else await reply)
         return state
+
+    def _learn(self, id: int, desc: SequenceDesc, reply: Reply) -> _Sequence:
+        raw = reply.results[0]
+        last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+        # Two sessions may load at once; the first one in wins.
+        return self._known.setdefault(id, _Sequence(last, bool(is_called)))
 
     async def _store(self, id: int, last: int, is_called: bool) -> None:
         reply = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(last, is_called))]))

@@ -217,8 +217,7 @@ class Session(SessionApi):
         await self._run_unit(lambda: self._describe_and_run(portal), commit=self.block.is_implicit)
 
     async def _describe_and_run(self, portal: QueryPortal) -> None:
-        if portal.columns is not None:
-            self.sink.describe(portal.columns, ())
+        portal.must_describe = portal.columns is not None
         await self.run_portal(portal, 0)
 
     async def _simple_text(self, sql: str) -> None:
@@ -248,9 +247,8 @@ class Session(SessionApi):
     async def _run_command(self, handler: Any, parsed: ParsedStatement) -> None:
         self.begin_statement()
         columns = commands.columns_of(self, parsed.statement)
-        if columns is not None:
-            self.sink.describe(columns, ())
         portal = QueryPortal("", parsed, None, (), columns, ())
+        portal.must_describe = columns is not None
         await handler(self, parsed.statement, portal)
 
     # --- running with retries --------------------------------------------------
@@ -540,6 +538,8 @@ class Session(SessionApi):
         limit = max_rows
         while True:
             rows = await portal.next_rows(limit - portal.sent_now if limit else 0)
+            if portal.must_describe:
+                self.announce(portal)
             if rows and encode is not None:
                 sink.rows(b"".join([encode(row) for row in rows]), len(rows))
                 portal.count(len(rows))
@@ -554,6 +554,11 @@ class Session(SessionApi):
                 sink.suspended()
                 return
             self.context.check_interrupt()
+
+    def announce(self, portal: QueryPortal) -> None:
+        """Sends the RowDescription a simple query owes, now that its first rows are there."""
+        portal.must_describe = False
+        self.sink.describe(portal.columns, ())
 
     def _encoder(self, portal: QueryPortal) -> RowEncoder:
         assert portal.columns is not None

@@ -9,7 +9,8 @@ savepoints, deferred constraint checks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from base.errors import MeridianError, Retryable, SqlError, TxnRetry
 from kvtier.messages import Batch, DeleteSpan, Isolation, Reply
@@ -50,6 +51,8 @@ class TransactionBlock:
         self.was_told = False
         """True once the client was told a result of this transaction: it can no longer be run again here."""
         self.commit_ts = 0
+        self.syncs: list[Any] = []
+        """Tasks whose end a commit waits for: syncs of what this transaction told without writing it itself."""
         self.scrapped: list[tuple[bytes, bytes]] = []
         """Key spans written outside the transaction, to be cleared if it rolls back."""
 
@@ -119,6 +122,8 @@ class TransactionBlock:
         if txn is not None:
             try:
                 await session.before_commit()
+                for sync in self.syncs:
+                    await sync
                 committed = txn.commit()
                 if not isinstance(committed, int):
                     session.is_committing = True
@@ -158,6 +163,8 @@ class TransactionBlock:
         self.is_implicit = True
         self.as_of_ts = None
         self.was_told = False
+        if self.syncs:
+            self.syncs = []
         if self.scrapped:
             self.scrapped = []
         if self.savepoints:
@@ -220,6 +227,10 @@ class TransactionBlock:
             self.draft = Draft(self.session.server.catalog, txn)
         return self.draft
 
+    def wait_for(self, sync: Awaitable[Any]) -> None:
+        """Lets the commit wait for a sync that goes on meanwhile."""
+        self.syncs.append(self.session.server.scheduler.spawn(_awaited(sync), "sync"))
+
     def scrap(self, start: bytes, end: bytes) -> None:
         """Remembers a span that DDL fills directly: rubbish unless this transaction commits."""
         self.scrapped.append((start, end))
@@ -241,3 +252,7 @@ class TransactionBlock:
             moved = await moved
         if not moved:
             raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> None:
+    await awaitable

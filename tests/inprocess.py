@@ -148,7 +148,12 @@ async def start_node(scheduler: LoopScheduler, **settings: Any) -> Node:
     """Returns an open node on a fresh memory engine."""
     bugs: list[str] = []
     node = Node(
-        MemoryEngine(), SystemClock(), SystemRng(), scheduler, NodeSettings(insecure=True, **settings), log_bug=lambda _, text: bugs.append(text)
+        MemoryEngine(),
+        SystemClock(),
+        SystemRng(),
+        scheduler,
+        NodeSettings(insecure=True, **settings),
+        log_bug=lambda _, text: bugs.append(text),
     )
     node.bugs = bugs  # type: ignore[attr-defined]  # what tests look at when a bug of ours was met
     await node.open()

@@ -80,7 +80,9 @@ def test_no_datetime_now_and_no_open() -> None:
             if not isinstance(node, ast.Call):
                 continue
             text = ast.unparse(node.func)
-            if text in ("open", "input", "print") or text.endswith((".now", ".utcnow", ".today")) and text.split(".")[0] in ("datetime", "date"):
+            if text in ("open", "input", "print") or (
+                text.endswith((".now", ".utcnow", ".today")) and text.split(".")[0] in ("datetime", "date")
+            ):
                 wrong.append(f"{path}:{node.lineno} calls {text}; take it from a seam")
     assert wrong == []
 
@@ -96,7 +98,11 @@ def test_sets_are_not_iterated() -> None:
             elif isinstance(node, (ast.ListComp, ast.GeneratorExp, ast.DictComp)):
                 iterators += [generator.iter for generator in node.generators]
             for iterator in iterators:
-                is_call = isinstance(iterator, ast.Call) and isinstance(iterator.func, ast.Name) and iterator.func.id in ("set", "frozenset")
+                is_call = (
+                    isinstance(iterator, ast.Call)
+                    and isinstance(iterator.func, ast.Name)
+                    and iterator.func.id in ("set", "frozenset")
+                )
                 if isinstance(iterator, (ast.Set, ast.SetComp)) or is_call:
                     wrong.append(f"{path}:{iterator.lineno}")
     assert wrong == []

@@ -86,7 +86,7 @@ class Connection(Sink):
         self._asked_tls = self._asked_gss = False
         self._reading_paused = False
         self._drain_waiter: Waiter | None = None
-        self._copy: list[bytes | None | MeridianError] | None = None
+        self._copy: list[bytes | MeridianError | None] | None = None
         self._copy_bytes = 0
         self._copy_waiter: Waiter | None = None
         self._descriptions: dict[int, tuple[Any, tuple[int, ...], bytes]] = {}
@@ -139,7 +139,12 @@ class Connection(Sink):
 
     def shut_down(self) -> None:
         """The node drains: idle clients are told and closed, busy ones after their transaction."""
-        if self.state == "ready" and not self._busy and self.session is not None and self.session.transaction_status == "I":
+        if (
+            self.state == "ready"
+            and not self._busy
+            and self.session is not None
+            and self.session.transaction_status == "I"
+        ):
             self._fatal(SqlError("terminating connection due to administrator command", sqlstate="57P01"))
 
     # --- the loop over messages ------------------------------------------------
@@ -153,7 +158,11 @@ class Connection(Sink):
             self._fatal(error)
         except Exception as bug:
             self._fatal(self._internal(bug))
-        if self._reading_paused and len(self._input) <= INPUT_BYTES_MAX // 2 and self._copy_bytes <= COPY_QUEUE_BYTES_MAX // 2:
+        if (
+            self._reading_paused
+            and len(self._input) <= INPUT_BYTES_MAX // 2
+            and self._copy_bytes <= COPY_QUEUE_BYTES_MAX // 2
+        ):
             self._reading_paused = False
             self.io.resume_reading()
 
@@ -196,7 +205,9 @@ class Connection(Sink):
             self._statement_failed(kind, error)
             return
         except RecursionError:
-            self._statement_failed(kind, SqlError("statement is too complex", sqlstate="54001", hint="stack depth limit exceeded"))
+            self._statement_failed(
+                kind, SqlError("statement is too complex", sqlstate="54001", hint="stack depth limit exceeded")
+            )
             return
         except Exception as bug:
             self._statement_failed(kind, self._internal(bug))
@@ -406,7 +417,9 @@ class Connection(Sink):
         return None
 
     def _on_function_call(self, session: SessionApi, body: bytes) -> Any:
-        raise SqlError("the function call protocol is not supported", sqlstate="0A000", hint="Use SELECT function(...).")
+        raise SqlError(
+            "the function call protocol is not supported", sqlstate="0A000", hint="Use SELECT function(...)."
+        )
 
     def _on_late_copy(self, session: SessionApi, body: bytes) -> Any:
         """CopyData, CopyDone and CopyFail of a COPY that already failed are dropped (chapter 55.2.6)."""
@@ -441,7 +454,10 @@ class Connection(Sink):
     # --- errors ----------------------------------------------------------------
 
     def _internal(self, bug: BaseException) -> MeridianError:
-        return InternalError(f"internal error (reference {self.on_bug(bug)})", hint="The server's log has the details under this reference.")
+        return InternalError(
+            f"internal error (reference {self.on_bug(bug)})",
+            hint="The server's log has the details under this reference.",
+        )
 
     def _statement_failed(self, kind: int, error: MeridianError) -> None:
         """Tells the client, lets the session abort what it must, and skips to Sync in the extended protocol."""
@@ -616,7 +632,9 @@ class Connection(Sink):
             reason, _ = frontend.text_at(body, 0)
             self._copy.append(QueryCanceled(f"COPY from stdin failed: {reason}"))
         elif kind not in COPY_IN_KINDS:
-            self._copy.append(SqlError(f"unexpected message type 0x{kind:02X} during COPY from stdin", sqlstate="08P01"))
+            self._copy.append(
+                SqlError(f"unexpected message type 0x{kind:02X} during COPY from stdin", sqlstate="08P01")
+            )
         if self._copy_waiter is not None and self._copy:
             self._copy_waiter.wake()
 

@@ -57,7 +57,9 @@ def row_description(columns: Sequence[ResultColumn], formats: Sequence[int]) -> 
     for i, column in enumerate(columns):
         code = formats[i] if len(formats) > 1 else formats[0] if formats else 0
         parts.append(column.name.encode() + b"\0")
-        parts.append(_COLUMN.pack(column.table_oid, column.attnum, column.type.oid, column.type.length, column.typmod, code))
+        parts.append(
+            _COLUMN.pack(column.table_oid, column.attnum, column.type.oid, column.type.length, column.typmod, code)
+        )
     return message(b"T", b"".join(parts))
 
 
@@ -78,7 +80,15 @@ def copy_data(chunk: bytes) -> bytes:
     return message(b"d", chunk)
 
 
-_FIELDS: Final = (("detail", b"D"), ("hint", b"H"), ("schema", b"s"), ("table", b"t"), ("column", b"c"), ("datatype", b"d"), ("constraint", b"n"))
+_FIELDS: Final = (
+    ("detail", b"D"),
+    ("hint", b"H"),
+    ("schema", b"s"),
+    ("table", b"t"),
+    ("column", b"c"),
+    ("datatype", b"d"),
+    ("constraint", b"n"),
+)
 
 
 def _report(kind: bytes, severity: str, error: MeridianError) -> bytes:

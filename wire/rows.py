@@ -42,7 +42,12 @@ def row_encoder(types: Sequence[PgType], formats: Sequence[int], settings: IoSet
 
 def make_encoder(types: Sequence[PgType], codes: Sequence[int], settings: IoSettings) -> RowEncoder:
     """Generates the encoder of one row shape."""
-    namespace: dict[str, Any] = {"null": NULL, "length": struct.Struct("!i").pack, "head": struct.Struct("!cih").pack, "count": len(types)}
+    namespace: dict[str, Any] = {
+        "null": NULL,
+        "length": struct.Struct("!i").pack,
+        "head": struct.Struct("!cih").pack,
+        "count": len(types),
+    }
     lines = [f"{''.join(f'v{i}, ' for i in range(len(types)))} = row" if types else "pass"]
     parts = []
     for i, (pg_type, code) in enumerate(zip(types, codes)):

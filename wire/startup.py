@@ -60,7 +60,7 @@ def parse_startup(code: int, body: bytes) -> Startup:
     try:
         texts = [field.decode() for field in fields]
     except UnicodeDecodeError:
-        raise SqlError("invalid byte sequence for encoding \"UTF8\" in startup packet", sqlstate="22021") from None
+        raise SqlError('invalid byte sequence for encoding "UTF8" in startup packet', sqlstate="22021") from None
     values = dict(zip(texts[::2], texts[1::2]))
     user = values.pop("user", "")
     if not user:
@@ -97,7 +97,7 @@ def parse_options(text: str) -> dict[str, str]:
     for word in pending:
         if word == "-c":
             word = next(pending, "")
-        elif word.startswith("-c") or word.startswith("--"):
+        elif word.startswith(("-c", "--")):
             word = word[2:]
         else:
             raise _violation(f"invalid command-line argument for server process: {word}")

@@ -70,6 +70,9 @@ def send_rows(
     session: Session, portal: QueryPortal, columns: tuple[ResultColumn, ...], rows: list[tuple[Any, ...]]
 ) -> None:
     """Writes a command's few rows."""
+    if portal.must_describe:
+        portal.must_describe = False
+        session.sink.describe(columns, ())
     encode = session.sink.encoder(columns, portal.formats, session.output_io(columns))
     session.sink.rows(b"".join([encode(row) for row in rows]), len(rows))
 

@@ -50,6 +50,9 @@ async def fetch(session: Session, statement: ast.Fetch, portal: QueryPortal) -> 
     cursor = _find(session, statement.cursor)
     assert cursor.entry is not None
     rows = await _fetch(cursor, statement)
+    if portal.must_describe:
+        portal.columns = cursor.columns
+        session.announce(portal)
     if not statement.is_move and cursor.columns is not None:
         formats = portal.formats or cursor.formats
         encode = session.sink.encoder(cursor.columns, formats, session.io)

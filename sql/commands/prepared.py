@@ -63,7 +63,9 @@ async def run_prepared(
         await handler(session, prepared.parsed.statement, portal)
         return
     entry = await session.current_entry(prepared)
-    await session.run_portal(QueryPortal("", prepared.parsed, entry, values, (), portal.formats), 0)
+    inner = QueryPortal("", prepared.parsed, entry, values, (), portal.formats)
+    inner.must_describe = portal.must_describe
+    await session.run_portal(inner, 0)
 
 
 @handles(ast.Deallocate)

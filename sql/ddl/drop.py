@@ -16,6 +16,7 @@ from base.keys import index_span, table_span
 from planner.schema import SchemaDesc, TableDesc, TypeDesc
 from sql.commands import handles
 from sql.parse import statements as ast
+from sql.pgcatalog.deparse import relation_name
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
@@ -113,8 +114,16 @@ def _restrict(session: Session, desc: TableDesc, leaving: set[int], cascade: boo
             detail="\n".join(found),
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
-    for line in found:
-        session.notice("NOTICE", SqlError(f"drop cascades to {line.split(' depends on ')[0]}", sqlstate="00000"))
+    notify_cascade(session, [line.split(" depends on ")[0] for line in found])
+
+
+def notify_cascade(session: Session, objects: list[str]) -> None:
+    """Says what CASCADE takes along: the object, or how many."""
+    if len(objects) == 1:
+        session.notice("NOTICE", SqlError(f"drop cascades to {objects[0]}", sqlstate="00000"))
+    elif objects:
+        detail = "\n".join(f"drop cascades to {name}" for name in objects)
+        session.notice("NOTICE", SqlError(f"drop cascades to {len(objects)} other objects", sqlstate="00000", detail=detail))
 
 
 async def drop_relation(session: Session, desc: TableDesc) -> None:
@@ -248,15 +257,17 @@ async def drop_schema(session: Session, desc: SchemaDesc, cascade: bool) -> None
     state = session.state()
     tables = [t for t in state.tables(desc.database_id) if t.schema_id == desc.id]
     enums = [t for t in state.enums(desc.database_id) if t.schema_id == desc.id]
-    if (tables or enums) and not cascade:
-        lines = [f"{WORDS[t.kind]} {desc.name}.{t.name} depends on schema {desc.name}" for t in tables]
-        lines += [f"type {desc.name}.{t.name} depends on schema {desc.name}" for t in enums]
+    shown = [t for t in tables if t.sequence is None or not t.sequence.owner_table]
+    names = [f"{WORDS[t.kind]} {relation_name(session.view(), t)}" for t in shown]
+    names += [f"type {t.name if desc.name in session.view().effective_path() else f'{desc.name}.{t.name}'}" for t in enums]
+    if names and not cascade:
         raise SqlError(
             f"cannot drop schema {desc.name} because other objects depend on it",
             sqlstate="2BP01",
-            detail="\n".join(lines),
+            detail="\n".join(f"{name} depends on schema {desc.name}" for name in names),
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
+    notify_cascade(session, names)
     await drop_relations(session, [t for t in tables if t.sequence is None or not t.sequence.owner_table], cascade=True)
     await drop_relations(
         session, [t for t in session.state().tables(desc.database_id) if t.schema_id == desc.id], cascade=True

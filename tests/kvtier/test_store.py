@@ -22,6 +22,7 @@ from base.errors import (
 from kvtier.messages import (
     SKIPPED,
     Batch,
+    Checksum,
     ConditionalPut,
     Delete,
     DeleteSpan,
@@ -554,17 +555,41 @@ def test_a_restart_protects_the_reads_before_it():
 
 
 def test_garbage_is_collected_and_reads_below_the_threshold_refused():
+    """One timer while there is garbage, none when it has gone."""
     case = Case(StoreSettings(gc_seconds=10, gc_interval_seconds=1, gc_min_bytes=1))
     first = case.put(a=b"1" * 100)
     for n in range(5):
         case.put(a=b"%d" % n * 100)
-    case.loop.run(100)
     replica = case.state.replica_of(k("a"))
-    case.loop.time_ns += 20_000_000_000
-    case.put(b=b"x")
+    before = replica.version_count
+    case.loop.run(5)
+    assert case.send(Get(k("a")), ts=first).results == [b"1" * 100]
     case.loop.run(100)
     assert case.get(k("a")) == b"4" * 100
     with pytest.raises(BelowGcThreshold):
         case.send(Get(k("a")), ts=first)
-    assert case.state.replica_of(k("a")).version_count < replica.version_count
+    with pytest.raises(BelowGcThreshold):
+        case.send(Scan(k("a"), k("b")), ts=first)
+    assert case.state.replica_of(k("a")).version_count == before - 5
     assert not case.loop.timers, "idle costs nothing"
+
+
+def test_range_tombstones_go_with_what_they_hide():
+    case = Case(StoreSettings(gc_seconds=10, gc_interval_seconds=1, gc_min_bytes=1))
+    case.put(**{f"{n:05}": b"x" for n in range(6_000)})
+    case.send(DeleteSpan(k("0"), k("9")))
+    assert len(case.state.tombstones) == 1
+    case.loop.run(200)
+    assert len(case.state.tombstones) == 0
+    replica = case.state.replica_of(k("a"))
+    assert replica.live_count < 10
+    assert replica.stats() == case.send(Checksum(b"", b"")).results[0][1]
+
+
+def test_retention_can_be_longer_for_some():
+    case = Case(StoreSettings(gc_seconds=10, gc_interval_seconds=1, gc_min_bytes=1))
+    case.store.cleanup.retention_of = lambda start, end: 3_000.0
+    first = case.put(a=b"1")
+    case.put(a=b"2")
+    case.loop.run(1_000)
+    assert case.send(Get(k("a")), ts=first).results == [b"1"]
