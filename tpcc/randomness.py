@@ -92,7 +92,7 @@ class RandomText:
     def fixed(self, length: int) -> str:
         """Returns a string of this length."""
         end = self._at + length
-        if end > len(self._block):
+        while end > len(self._block):
             drawn = self._rng.randbytes(BLOCK_BYTES).translate(self._table, self._unfair)
             self._block = self._block[self._at :] + drawn.decode("ascii")
             self._at, end = 0, length

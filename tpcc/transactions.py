@@ -172,19 +172,29 @@ def delivery(session: Session, entry: Delivery) -> Ending:
 def _claim_orders(session: Session, warehouse: int) -> list[tuple[int, int]]:
     """Deletes the oldest new_order of each district and returns (district, order), by district.
 
+    A district is done before the next is begun, so that all deliveries lock districts in one order and none waits in a circle.
+    """
+    claimed = []
+    for district in range(1, DISTRICTS_PER_WAREHOUSE + 1):
+        order = _claim_oldest(session, warehouse, district)
+        if order is not None:
+            claimed.append((district, order))
+    return claimed
+
+
+def _claim_oldest(session: Session, warehouse: int, district: int) -> int | None:
+    """Returns the order that is now ours, or None if the district has none.
+
     Under READ COMMITTED another delivery may take the row between the look and the DELETE, which then deletes nothing: look again.
     """
-    claimed: list[tuple[int, int]] = []
-    pending = list(range(1, DISTRICTS_PER_WAREHOUSE + 1))
     for _ in range(CLAIMS_MAX):
-        oldest = session.batch([(sql.GET_OLDEST_NEW_ORDER, (warehouse, district)) for district in pending])
-        wanted = [(district, answer.rows[0][0]) for district, answer in zip(pending, oldest) if answer.rows]
-        deleted = session.batch([(sql.DELETE_NEW_ORDER, (warehouse, district, order)) for district, order in wanted])
-        claimed += [pair for pair, answer in zip(wanted, deleted) if answer.row_count == 1]
-        pending = [district for (district, _), answer in zip(wanted, deleted) if answer.row_count == 0]
-        if not pending:
-            return sorted(claimed)
-    raise MissingRow(f"other deliveries took the oldest order of warehouse {warehouse} {CLAIMS_MAX} times")
+        rows = session.execute(sql.GET_OLDEST_NEW_ORDER, warehouse, district).rows
+        if not rows:
+            return None
+        order: int = rows[0][0]
+        if session.execute(sql.DELETE_NEW_ORDER, warehouse, district, order).row_count == 1:
+            return order
+    raise MissingRow(f"other deliveries took the oldest order of district {district} of {warehouse} {CLAIMS_MAX} times")
 
 
 def stock_level(session: Session, entry: StockLevel) -> Ending:
