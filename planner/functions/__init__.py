@@ -32,13 +32,14 @@ def builtin_registry() -> Registry:
         statistics,
         strings,
         system,
+        templates,
         windows,
     )
 
     registry = Registry()
     for family in (
         comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
-        aggregates, statistics, windows, srf, system, datetime, dateparts, enums, network, jsonrecord, hashing,
+        aggregates, statistics, windows, srf, system, datetime, dateparts, enums, network, jsonrecord, hashing, templates,
     ):  # fmt: skip
         family.register(registry)
     return registry
