@@ -80,17 +80,28 @@ class RangeChange:
         self.removed: list[Replica] = []
         self.states: list[tuple[RangeState, Counts, bool]] = []
         """Ranges as they are now, with statistics and whether those are an estimate."""
+        self.raised: list[tuple[Replica, int]] = []
+        """New garbage thresholds."""
+        self.swept: tuple[Replica, int, bytes] | None = None
+        """How far a garbage collection at a threshold has come."""
 
-    def put(self, state: RangeState, counts: Counts, is_estimate: bool, now: int) -> None:
+    def put(self, state: RangeState, counts: Counts, is_estimate: bool) -> None:
         """Writes a range as it will be."""
         batch = self.change.batch
-        put_range(batch, state, now)
+        put_range(batch, state)
         batch.put(CF_LOCAL, stats_key(state.descriptor.range_id), pack_stats(*counts, is_estimate))
         self.states.append((state, counts, is_estimate))
 
     def install(self, state: StoreState) -> None:
         """Brings the map of ranges up to date."""
         seq = state.engine.write_seq()
+        if self.swept is not None:
+            swept_replica, threshold, swept_to = self.swept
+            swept_replica.swept_threshold = threshold
+            swept_replica.swept_to = swept_to
+        for replica, threshold in self.raised:
+            replica.gc_threshold = threshold
+            state.gc_high = max(state.gc_high, threshold)
         for replica in self.removed:
             state.ranges.remove(replica)
         for range_state, counts, is_estimate in self.states:
@@ -137,8 +148,8 @@ def split(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
     meta.drop(old)
     left_counts, right_counts = meta.write(change.change, [left, right], _divide(state, replica, key))
     change.removed = [replica]
-    change.put(RangeState(left, replica.gc_threshold, replica.lease_start), left_counts, replica.is_estimate, now)
-    change.put(RangeState(right, replica.gc_threshold, replica.lease_start), right_counts, replica.is_estimate, now)
+    change.put(RangeState(left, replica.gc_threshold, replica.lease_start), left_counts, replica.is_estimate)
+    change.put(RangeState(right, replica.gc_threshold, replica.lease_start), right_counts, replica.is_estimate)
     change.change.commit_ts = now
     return change, right
 
@@ -185,7 +196,6 @@ def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
         RangeState(joined, threshold, max(left.lease_start, right.lease_start)),
         counts,
         left.is_estimate or right.is_estimate,
-        now,
     )
     change.change.commit_ts = now
     return change, joined
@@ -203,9 +213,8 @@ def collect(state: StoreState, op: CollectGarbage) -> tuple[RangeChange | None, 
     low = [replica for replica in replicas if replica.gc_threshold < op.threshold]
     if low:
         for replica in low:
-            change.removed.append(replica)
-            raised = msgspec.structs.replace(replica.state(), gc_threshold=op.threshold)
-            change.put(raised, replica.counts(), replica.is_estimate, state.hlc.latest)
+            put_range(change.change.batch, msgspec.structs.replace(replica.state(), gc_threshold=op.threshold))
+            change.raised.append((replica, op.threshold))
         return change, op.start
     replica = replicas[0]
     upper = min(end, replica.end)
@@ -213,14 +222,17 @@ def collect(state: StoreState, op: CollectGarbage) -> tuple[RangeChange | None, 
         state.engine, op.start, upper, op.threshold, GC_VERSIONS_MAX, state.tombstones, change.change.batch
     )
     delta = [0, 0, -sweep.removed, -sweep.bytes_freed, replica.is_estimate]
-    if resume is None and upper == replica.end and op.start <= replica.start:
-        mvcc.drop_range_tombstones(change.change.batch, replica.start, replica.end, op.threshold, state.tombstones)
+    is_first = op.start <= replica.start
+    if is_first or (op.start <= replica.swept_to and op.threshold == replica.swept_threshold):
+        change.swept = (replica, op.threshold, resume or upper)
+        if resume is None and upper == replica.end:
+            # Nothing is left below the threshold in the whole range for a range tombstone to hide.
+            batch = change.change.batch
+            mvcc.drop_range_tombstones(batch, replica.start, replica.end, op.threshold, state.tombstones)
     if change.change.batch.ops:
         change.change.batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum(delta))
         change.change.deltas.append((replica, delta))
-    if resume is None and upper < end:
-        resume = upper
-    return (change if change.change.batch.ops else None), resume
+    return change, (upper if resume is None and upper < end else resume)
 
 
 def checksum(state: StoreState, op: Checksum) -> tuple[bytes, dict[str, int]]:

@@ -11,6 +11,7 @@ small steps, so that no tick is long.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import KvError
@@ -49,7 +50,9 @@ SWEEP_PAUSE_SECONDS: Final = 0.002
 """Between two steps of a sweep: the loop serves what has come in."""
 
 FORGET_MAX: Final = 10_000
-"""Outcomes forgotten by one sweep."""
+"""Outcomes looked at by one sweep."""
+RANGES_PER_TICK: Final = 200
+"""Ranges a sweep looks at before it lets others run."""
 
 RetentionOf = Callable[[bytes, bytes], float]
 """Seconds that overwritten versions of [start, end) are kept."""
@@ -66,6 +69,9 @@ class Cleanup:
         self._cancel_watch: Callable[[], None] | None = None
         self._cancel_sweep: Callable[[], None] | None = None
         self._is_stopped = False
+        self._noted: dict[int, int] = {}
+        """Range with garbage -> HLC time from which what was there when it was noted can go."""
+        self._forgotten_to: dict[bytes, bytes] = {}
         self.retention_of: RetentionOf = lambda start, end: store.settings.gc_seconds
         """May be replaced: tables, backups and changefeeds keep versions longer."""
         self.resolved = 0
@@ -204,38 +210,50 @@ class Cleanup:
     def note_write(self) -> None:
         """There may be garbage, or a range too large, some time from now."""
         if self._cancel_sweep is None and not self._is_stopped:
-            self._cancel_sweep = self._store.scheduler.call_later(
-                self._store.settings.gc_interval_seconds, lambda: self._spawn(self.sweep(), "sweep")
-            )
+            self._sweep_later(self._store.settings.gc_interval_seconds)
+
+    def _sweep_later(self, seconds: float) -> None:
+        self._cancel_sweep = self._store.scheduler.call_later(seconds, lambda: self._spawn(self.sweep(), "sweep"))
 
     async def sweep(self) -> None:
-        """Goes over all ranges once."""
+        """Goes over all ranges once; comes back by itself when noted garbage can be collected."""
         if self._is_sweeping:
             return
         self._is_sweeping = True
         self._cancel_sweep = None
+        store = self._store
         try:
-            for replica in self._store.ranges.all():
-                if self._is_stopped or self._store.failure is not None:
+            for count, replica in enumerate(store.ranges.all()):
+                if self._is_stopped or store.failure is not None:
                     return
-                current = self._store.ranges.get(replica.range_id)
-                if current is not None:
-                    await self._look_at(current)
+                if count % RANGES_PER_TICK == RANGES_PER_TICK - 1:
+                    await store.clock.sleep(SWEEP_PAUSE_SECONDS)
+                if store.ranges.get(replica.range_id) is replica:
+                    await self._look_at(replica)
             self._forget_outcomes()
         except KvError:
             pass  # Overloaded, or the range moved: the next sweep sees it again.
         finally:
             self._is_sweeping = False
+        for range_id in [range_id for range_id in self._noted if store.ranges.get(range_id) is None]:
+            del self._noted[range_id]
+        if self._noted and self._cancel_sweep is None and not self._is_stopped:
+            ready = min(self._noted.values()) - store.hlc.latest
+            self._sweep_later(max((ready >> LOGICAL_BITS) / 1e6, store.settings.gc_interval_seconds))
 
     def _forget_outcomes(self) -> None:
-        """Deletes what was kept for those who may ask again, once nobody will."""
+        """Deletes what was kept for those who may ask again, once nobody will; some rows at a time."""
         store = self._store
-        kept = int(store.settings.outcome_seconds * 1e6) << LOGICAL_BITS
-        horizon = store.hlc.latest - kept
+        horizon = store.hlc.latest - (int(store.settings.outcome_seconds * 1e6) << LOGICAL_BITS)
         batch = store.engine.batch()
         for prefix in (COMMIT_KEY_PREFIX, POISON_PREFIX):
-            for key, stored in local_rows(store.engine, prefix):
-                if int.from_bytes(stored, "big") < horizon and len(batch) < FORGET_MAX:
+            rows = islice(local_rows(store.engine, prefix, self._forgotten_to.get(prefix, b"")), FORGET_MAX + 1)
+            self._forgotten_to[prefix] = b""
+            for count, (key, stored) in enumerate(rows):
+                if count == FORGET_MAX:
+                    self._forgotten_to[prefix] = key
+                    break
+                if int.from_bytes(stored, "big") < horizon:
                     batch.delete(CF_LOCAL, prefix + key)
                     if prefix == POISON_PREFIX:
                         store.state.poisoned.pop(key, None)
@@ -246,22 +264,40 @@ class Cleanup:
         settings = self._store.settings
         if replica.is_estimate:
             await self._count_again(replica)
-        garbage = replica.total_bytes - replica.live_bytes - 8 * replica.live_count
-        if garbage >= settings.gc_min_bytes or self._store.state.tombstones.overlap(replica.start, replica.end):
-            await self.collect(replica.start, replica.end)
+        if self._has_garbage(replica):
+            await self._collect_if_old(replica)
         if replica.live_bytes > settings.range_max_bytes:
             await self._split(replica)
         elif settings.merge_automatically:
             await self._merge(replica)
 
+    def _has_garbage(self, replica: Replica) -> bool:
+        garbage = replica.total_bytes - replica.live_bytes - 8 * replica.live_count
+        overlaps = self._store.state.tombstones.overlap(replica.start, replica.end)
+        return overlaps or garbage >= self._store.settings.gc_min_bytes
+
+    async def _collect_if_old(self, replica: Replica) -> None:
+        """Collects once all garbage that was there when it was first noted is old enough.
+
+        So every pass frees much, and garbage lives at most twice its retention.
+        """
+        noted = self._noted
+        now = self._store.now()
+        ready = noted.get(replica.range_id)
+        if ready is None:
+            retention = self.retention_of(replica.start, replica.end)
+            noted[replica.range_id] = now + (int(retention * 1e6) << LOGICAL_BITS)
+        elif now >= ready:
+            del noted[replica.range_id]
+            await self.collect(replica.start, replica.end)
+            if self._has_garbage(replica):
+                await self._collect_if_old(replica)
+
     async def collect(self, start: bytes, end: bytes) -> None:
         """Removes the versions of [start, end) that are older than its retention."""
         store = self._store
-        retention = int(self.retention_of(start, end) * 1e6) << LOGICAL_BITS
-        threshold = store.now() - retention
-        if threshold <= 0:
-            return
-        at: bytes | None = start
+        threshold = store.now() - (int(self.retention_of(start, end) * 1e6) << LOGICAL_BITS)
+        at: bytes | None = start if threshold > 0 else None
         while at is not None and not self._is_stopped:
             at = await self._send(CollectGarbage(at, end, threshold))
             await store.clock.sleep(SWEEP_PAUSE_SECONDS)

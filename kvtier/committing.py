@@ -53,7 +53,6 @@ class OnePhase:
         "_commit_ts",
         "_end",
         "_is_first_committer",
-        "_lock_states",
         "_owner",
         "_read_ts",
         "_reader",
@@ -66,7 +65,6 @@ class OnePhase:
     def __init__(self, state: StoreState, batch: Batch, end: EndTxn | None) -> None:
         txn = batch.txn
         self._state = state
-        self._lock_states = state.locks.states
         self._batch = batch
         self._txn = txn
         self._end = end
@@ -86,56 +84,70 @@ class OnePhase:
 
     def evaluate(self) -> tuple[list[Any], Change]:
         """Returns the results and what is to be done."""
+        state = self._state
+        owner, read_ts, commit_ts = self._owner, self._read_ts, self._commit_ts
+        is_first_committer = self._is_first_committer
+        writes = self._writes
+        lock_states = state.locks.states
+        get_max = state.tscache.get_max
         ops = self._batch.ops
         results: list[Any] = [None] * len(ops)
         must_refresh = False
-        write = self._write
         for index, op in enumerate(ops):
             cls = op.__class__
-            if cls is Put:
-                write(op.key, op.value)  # type: ignore[union-attr]  # the class was tested
-            elif cls is Delete:
-                write(op.key, None)  # type: ignore[union-attr]  # the class was tested
+            if cls is Put or cls is Delete:
+                key: bytes = op.key  # type: ignore[union-attr]  # the class was tested
+                lock = lock_states.get(key)
+                if lock is not None and lock.newest_ts >= 0 and lock.exclusive == owner:
+                    newest_ts = lock.newest_ts
+                    newest_size = lock.newest_size
+                else:
+                    newest_ts, newest_size = newest_for_write(state, key, owner)
+                if newest_ts > read_ts and is_first_committer:
+                    raise WriteTooOld(key, newest_ts)
+                if newest_ts >= commit_ts:
+                    commit_ts = newest_ts + 1
+                served_ts, reader = get_max(key)
+                if served_ts >= commit_ts:
+                    commit_ts = served_ts if reader and reader == owner else served_ts + 1
+                writes[key] = (op.value if cls is Put else None, newest_size)  # type: ignore[union-attr]  # as above
             elif cls is Refresh:
                 must_refresh = True
-            elif cls is ConditionalPut:
-                self._write_conditionally(op)  # type: ignore[arg-type]  # the class was tested
-            elif cls is DeleteSpan:
-                self._delete_span(op)  # type: ignore[arg-type]  # the class was tested
-            elif cls is Get or cls is Scan:
-                results[index] = self._read(op)  # type: ignore[arg-type]  # the class was tested
-            else:
-                assert cls is EndTxn, op
+            elif cls is not EndTxn:
+                self._commit_ts = commit_ts
+                results[index] = self._evaluate_other(op)
+                commit_ts = self._commit_ts
+        self._commit_ts = commit_ts
         self._decide(must_refresh)
         return results, self._build()
 
     # --- one operation -------------------------------------------------------------
 
-    def _write(self, key: bytes, value: bytes | None) -> None:
-        """Decides one key's write; moves the commit timestamp above what is in its way."""
-        lock = self._lock_states.get(key)
-        if lock is not None and lock.newest_ts >= 0 and lock.exclusive == self._owner:
-            newest_ts = lock.newest_ts
-            newest_size = lock.newest_size
-        else:
-            newest_ts, newest_size = newest_for_write(self._state, key, self._owner)
-        if newest_ts > self._read_ts and self._is_first_committer:
-            raise WriteTooOld(key, newest_ts)
-        if newest_ts >= self._commit_ts:
-            self._commit_ts = newest_ts + 1
-        read_ts, reader = self._state.tscache.get_max(key)
-        if read_ts >= self._commit_ts:
-            self._commit_ts = read_ts if reader and reader == self._owner else read_ts + 1
-        self._writes[key] = (value, newest_size)
+    def _evaluate_other(self, op: Any) -> Any:
+        """Evaluates what is neither a plain write, nor a refresh, nor the end."""
+        if isinstance(op, ConditionalPut):
+            return self._write_conditionally(op)
+        if isinstance(op, DeleteSpan):
+            return self._delete_span(op)
+        assert isinstance(op, Get | Scan), op
+        return self._read(op)
 
     def _write_conditionally(self, op: ConditionalPut) -> None:
         """WriteTooOld goes before ConditionFailed (reliability 20)."""
         key = op.key
+        state = self._state
         pending = self._pending(key)
-        self._write(key, op.value)
-        actual = mvcc.newest(self._state.engine, key, self._state.tombstones)[0] if pending is None else pending[0]
+        newest_ts, newest_size = newest_for_write(state, key, self._owner)
+        if newest_ts > self._read_ts and self._is_first_committer:
+            raise WriteTooOld(key, newest_ts)
+        actual = mvcc.newest(state.engine, key, state.tombstones)[0] if pending is None else pending[0]
         if actual != op.expected:
             raise ConditionFailed(key, actual)
+        self._commit_ts = max(self._commit_ts, newest_ts + 1 if newest_ts else 0)
+        served_ts, reader = state.tscache.get_max(key)
+        if served_ts >= self._commit_ts:
+            self._commit_ts = served_ts if reader and reader == self._owner else served_ts + 1
+        self._writes[key] = (op.value, newest_size)
 
     def _delete_span(self, op: DeleteSpan) -> None:
         """Decides a range tombstone; earlier writes of this batch inside it are gone."""
@@ -216,7 +228,7 @@ class OnePhase:
                 mvcc.put_range_tombstone(batch, start, end, commit_ts)
             change.spans = self._spans
             tally.add_spans(self._spans)
-        put_committed(batch, self._writes, commit_ts, tally)
+        put_committed(state, batch, self._writes, commit_ts, tally)
         change.keys = list(self._writes)
         tally.finish(change)
         if self._txn is not None:

@@ -32,7 +32,7 @@ from typing import Final
 
 from base.errors import Deadlock, KvError
 from base.seams import Scheduler, Waiter
-from kvtier.messages import Lock, TxnMeta
+from kvtier.messages import TxnMeta
 
 LOCKS_MAX: Final = 1_000_000
 """Locks one store keeps in memory: about 300 bytes each."""
@@ -454,8 +454,3 @@ class LockTable:
                 assert request in self._waiting.get(request.txn_id, ()), key
             for holder in [state.exclusive] if state.exclusive else state.sharers:
                 assert self._held[holder].count(key) == 1, (key, holder, self._held[holder])
-
-
-def strength_of(lock: Lock) -> int:
-    """Returns the lock table's strength of a message's."""
-    return int(lock)

@@ -57,7 +57,7 @@ def bootstrap(engine: StoreEngine, rng: Rng, node_id: int, now: int) -> None:
     batch = OpBatch()
     identity = StoreIdentity(rng.bytes(16), node_id, node_id)
     descriptor = RangeDescriptor(1, 1, b"", KEY_MAX, (ReplicaPlace(node_id, identity.store_id, 1),))
-    put_range(batch, RangeState(descriptor), now)
+    put_range(batch, RangeState(descriptor))
     put_meta(batch, descriptor, now)
     batch.put(CF_LOCAL, NEXT_RANGE_ID_KEY, (2).to_bytes(8, "big"))
     batch.put(CF_LOCAL, IDENTITY_KEY, _encoder.encode(identity))
@@ -65,9 +65,8 @@ def bootstrap(engine: StoreEngine, rng: Rng, node_id: int, now: int) -> None:
     engine.sync()
 
 
-def put_range(batch: OpBatch, state: RangeState, now: int) -> None:
+def put_range(batch: OpBatch, state: RangeState) -> None:
     """Writes a range's state."""
-    assert now > 0, now
     batch.put(CF_LOCAL, state_key(state.descriptor.range_id), encode_state(state))
 
 
@@ -77,10 +76,10 @@ def put_meta(batch: OpBatch, descriptor: RangeDescriptor, now: int) -> None:
         mvcc.put_version(batch, key, now, encode_descriptor(descriptor))
 
 
-def local_rows(engine: StoreEngine, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the local keys (without the one-byte prefix) and values of one kind."""
+def local_rows(engine: StoreEngine, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Yields the local keys (without the one-byte prefix) from ``start`` on, and their values, of one kind."""
     iterator = engine.iterator(CF_LOCAL, prefix, bytes((prefix[0] + 1,)))
-    iterator.seek(prefix)
+    iterator.seek(prefix + start)
     try:
         while iterator.valid():
             yield iterator.key()[1:], iterator.value()

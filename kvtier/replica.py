@@ -66,6 +66,8 @@ class Replica:
         "range_id",
         "start",
         "stats_key",
+        "swept_threshold",
+        "swept_to",
         "total_bytes",
         "version_count",
     )
@@ -90,6 +92,9 @@ class Replica:
         self.last_write_seq = 0
         """Engine sequence of the last write of data into this range, since the store opened."""
         self.stats_key = stats_key(descriptor.range_id)
+        self.swept_threshold = 0
+        self.swept_to = b""
+        """A pass of garbage collection at that threshold has come from the start to this key."""
 
     def set_descriptor(self, descriptor: RangeDescriptor) -> None:
         """Takes new bounds or replicas."""
