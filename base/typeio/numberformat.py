@@ -454,5 +454,5 @@ class _NumberReader:
             if following in ("-", "+"):
                 self.sign = following
                 self.at += 1
-        elif not was_read and not picture.has_sign and self._at() in ("-", "+"):
+        elif not was_read and (picture.has_plus or picture.has_minus) and self._at() in ("-", "+"):
             self.sign = self._at()
