@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from base.errors import MeridianError, SqlError
-from base.typeio import text_in, type_name
+from base.typeio import text_parser, type_name
 from base.types import BY_NAME, TEXT, UNKNOWN, PgType
 from planner.exec import plan
 from planner.exec.compile import compile_scalar
@@ -88,7 +88,8 @@ class Analyzer:
         columns = result_columns(statement)
         if columns is not None:
             columns = tuple(c._replace(type=TEXT) if c.type == UNKNOWN else c for c in columns)
-        return PlanEntry(text, statement, physical, columns, self.state.generation, written_tables(statement))
+        modified = max([self.state.modified.get(id, 0) for id in statement.tables], default=0)
+        return PlanEntry(text, statement, physical, columns, self.state.generation, written_tables(statement), modified)
 
     def lifted_entry(self, lifted: tuple[str, list[tuple[str, str]]]) -> tuple[PlanEntry | None, tuple[Any, ...]]:
         """Returns (plan of the shape, parameter values), planning it at first; None if the shape does not bind."""
@@ -105,7 +106,11 @@ class Analyzer:
             if entry is None:
                 return None, ()
         try:
-            return entry, tuple([text_in(t, -1, text, session.io) for t, (_, text) in zip(entry.param_types, values)])
+            parsers = entry.parsers
+            if parsers is None or parsers[0] is not session.io:
+                io = session.literal_io() if any(t.name.startswith("reg") for t in entry.param_types) else session.io
+                parsers = entry.parsers = (session.io, [text_parser(t, -1, io) for t in entry.param_types])
+            return entry, tuple([parse_value(text) for parse_value, (_, text) in zip(parsers[1], values)])
         except MeridianError:
             # Told with the position in the client's own text.
             return None, ()

@@ -21,8 +21,8 @@ class SessionContext(ExecContext):
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.statement_time = 0
-        self.transaction_time = 0
+        self._statement_time = 0
+        self._transaction_time = 0
         self.user = session.user
         self.session_user = session.user
         self.database = session.database
@@ -39,13 +39,30 @@ class SessionContext(ExecContext):
         self.last_sequence = 0
         self._seeded: float | None = None
 
+    @property
+    def statement_time(self) -> int:  # type: ignore[override]  # read once, where a statement asks
+        """Start of the statement; taken when it is first asked for within it."""
+        if not self._statement_time:
+            self._statement_time = self.clock_time()
+        return self._statement_time
+
+    @property
+    def transaction_time(self) -> int:  # type: ignore[override]
+        """Start of the transaction: of its first statement that asked, at the latest."""
+        if not self._transaction_time:
+            self._transaction_time = self.statement_time
+        return self._transaction_time
+
+    @transaction_time.setter
+    def transaction_time(self, value: int) -> None:
+        self._transaction_time = value
+
     def begin_statement(self, statement_timeout_ms: int) -> None:
-        """Stamps the statement; the first of a transaction stamps that too."""
-        clock = self.session.server.clock
-        self.statement_time = clock.wall_ns() // 1000 - PG_EPOCH_US
-        if self.transaction_time == 0:
-            self.transaction_time = self.statement_time
-        self.deadline_ns = clock.monotonic_ns() + statement_timeout_ms * 1_000_000 if statement_timeout_ms else 0
+        """Starts the statement's time and its deadline."""
+        self._statement_time = 0
+        self.deadline_ns = (
+            self.session.server.clock.monotonic_ns() + statement_timeout_ms * 1_000_000 if statement_timeout_ms else 0
+        )
 
     def clock_time(self) -> int:
         return self.session.server.clock.wall_ns() // 1000 - PG_EPOCH_US

@@ -7,11 +7,12 @@ DDL may have changed what its names mean.  Least recently used entries go first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from base.types import PgType
 from planner.nodes import Statement
-from sql.api import ResultColumn
+from sql.api import ResultColumn, RowEncoder
 
 ENTRIES_MAX: Final = 5_000
 
@@ -20,17 +21,9 @@ class PlanEntry:
     """One statement, ready to run."""
 
     __slots__ = (
-        "columns",
-        "command",
-        "fast",
-        "generation",
-        "param_types",
-        "plan",
-        "read_only",
-        "sql",
-        "statement",
-        "write_tables",
-    )
+        "columns", "command", "encoders", "fast", "generation", "modified_ts", "param_types", "parsers", "plan", "read_only", "sql",
+        "statement", "write_tables",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,6 +33,7 @@ class PlanEntry:
         columns: tuple[ResultColumn, ...] | None,
         generation: int,
         write_tables: tuple[int, ...],
+        modified_ts: int = 0,
     ) -> None:
         self.sql = sql
         self.statement = statement
@@ -51,6 +45,12 @@ class PlanEntry:
         self.write_tables = write_tables
         self.command = statement.command
         self.read_only: bool = plan.is_read_only
+        self.modified_ts = modified_ts
+        """Newest commit timestamp of the descriptors used: a snapshot must lie above it."""
+        self.encoders: dict[tuple[int, ...], tuple[Any, RowEncoder]] = {}
+        """By result formats: (settings, encoder)."""
+        self.parsers: tuple[Any, list[Callable[[str], Any]]] | None = None
+        """Readers of lifted literals: (settings, one per parameter)."""
 
 
 class PlanCache:

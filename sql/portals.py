@@ -71,30 +71,36 @@ class QueryPortal(Portal):
         self.formats = formats
         if prepared is not None:
             self.prepared = prepared
-        self.sql = parsed.text if parsed is not None else entry.sql if entry is not None else ""
-        self.is_started = False
-        self.is_done = False
-        self.must_describe = False
-        """Simple protocol: RowDescription is still to be sent, before the first row or the tag."""
-        self.sent = 0
-        self.sent_now = 0
-        """Rows given by the current Execute."""
-        self.cursor: Any = None
-        self.pending: list[tuple[Any, ...]] = []
-        """Rows produced and not yet asked for."""
-        self.affected = 0
-        # DECLARE CURSOR only:
-        self.is_holdable = False
-        self.is_held = False
-        self.held_before = False
-        self.is_scroll = False
-        self.rows: list[tuple[Any, ...]] | None = None
-        """All rows, once a scrollable or held cursor was read through."""
-        self.seen: list[tuple[Any, ...]] = []
-        """Rows already fetched from a cursor that may still be scrolled back."""
-        self.position = 0
-        """The row a cursor stands on, from 1; 0 is before the first."""
-        self.created_us = 0
+
+    # What most portals never change stays on the class.
+    is_started = False
+    is_done = False
+    must_describe = False
+    """Simple protocol: RowDescription is still to be sent, before the first row or the tag."""
+    sent = 0
+    sent_now = 0
+    """Rows given by the current Execute."""
+    cursor: Any = None
+    pending: list[tuple[Any, ...]] = []
+    """Rows produced and not yet asked for; replaced, never changed."""
+    affected = 0
+    # DECLARE CURSOR only:
+    is_holdable = False
+    is_held = False
+    held_before = False
+    is_scroll = False
+    rows: list[tuple[Any, ...]] | None = None
+    """All rows, once a scrollable or held cursor was read through."""
+    seen: list[tuple[Any, ...]] = []
+    """Rows already fetched from a cursor that may still be scrolled back; replaced, never changed."""
+    position = 0
+    """The row a cursor stands on, from 1; 0 is before the first."""
+    created_us = 0
+
+    @property
+    def sql(self) -> str:
+        """The statement's text."""
+        return self.parsed.text if self.parsed is not None else self.entry.sql if self.entry is not None else ""
 
     async def open(self, txn: Txn, context: ExecContext) -> None:
         """Starts the plan."""

@@ -68,6 +68,7 @@ class Session(SessionApi):
         self.context = SessionContext(self)
         self.io = IoSettings()
         self.lock_timeout_ms = 0
+        self.has_idle_timeout = False
         self.statement_timeout_ms = 0
         self.block = TransactionBlock(self)
         self.statements: dict[str, PreparedStatement] = {}
@@ -79,6 +80,8 @@ class Session(SessionApi):
         self.granted: dict[tuple[int, ...], bool] = {}
         """Advisory locks that a running statement waited for and got."""
         self.has_txn_advisory = False
+        self.has_holdable = False
+        """A cursor WITH HOLD is open: a commit must read it to its end."""
         self.pending_notifications: list[tuple[str, str]] = []
         self.is_committing = False
         self.statements_done = 0
@@ -136,6 +139,7 @@ class Session(SessionApi):
         settings = self.settings
         self.lock_timeout_ms = into_ms(settings["lock_timeout"])
         self.statement_timeout_ms = into_ms(settings["statement_timeout"])
+        self.has_idle_timeout = settings["idle_session_timeout"] != "0" or settings["idle_in_transaction_session_timeout"] != "0"
         self.context.memory_limit = into_bytes(settings["work_mem"]) * 16
         key = settings.plan_key
         if key == self._settings_applied:
@@ -199,9 +203,78 @@ class Session(SessionApi):
     def simple_query(self, sql: str, sink: Sink) -> Eager[None]:
         self.current_query = sql
         entry, params = self._lifted(sql)
-        if entry is not None:
-            return self._simple_entry(entry, params)
-        return self._simple_text(sql)
+        if entry is None:
+            return self._simple_text(sql)
+        if entry.fast is not None and self._may_go_fast(entry):
+            return self._simple_fast(entry, params)
+        return self._simple_entry(entry, params)
+
+    def _simple_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Eager[None]:
+        """A compiled statement of the simple protocol, with its commit outside a block."""
+        position = self.sink.position()
+        portal = QueryPortal("", None, entry, params, (), ())
+        try:
+            rows = self._run_fast(entry, params)
+            if rows.__class__ is not list:
+                return self._simple_slowly(portal, rows, position)
+            if entry.columns is not None:
+                self.sink.describe(entry.columns, ())
+            self._send_fast(portal, entry, rows)
+            self.statements_done += 1
+            block = self.block
+            if not block.is_implicit:
+                return None
+            if not block.can_commit_now():
+                return self._simple_commit(portal, position, None)
+            assert block.txn is not None
+            committed = block.txn.commit()
+        except Retryable as error:
+            return self._simple_retry(portal, position, error)
+        if committed.__class__ is int:
+            block.finish_commit(committed)  # type: ignore[arg-type]  # an int
+            return None
+        return self._simple_commit(portal, position, committed)  # type: ignore[arg-type]  # awaitable
+
+    async def _simple_slowly(self, portal: QueryPortal, pending: Any, position: int) -> None:
+        entry = portal.entry
+        assert entry is not None
+        try:
+            rows = None if pending is None else await pending
+        except Retryable as error:
+            await self._simple_retry(portal, position, error)
+            return
+        if rows is None:
+            await self._simple_entry(entry, portal.params)
+            return
+        if entry.columns is not None:
+            self.sink.describe(entry.columns, ())
+        self._send_fast(portal, entry, rows)
+        self.statements_done += 1
+        if self.block.is_implicit:
+            await self._simple_commit(portal, position, None)
+
+    async def _simple_commit(self, portal: QueryPortal, position: int, pending: Awaitable[int] | None) -> None:
+        try:
+            if pending is None:
+                await self.block.commit()
+                return
+            self.is_committing = True
+            try:
+                committed = await pending
+            finally:
+                self.is_committing = False
+            self.block.finish_commit(committed)
+        except Retryable as error:
+            await self._simple_retry(portal, position, error)
+
+    async def _simple_retry(self, portal: QueryPortal, position: int, error: Retryable) -> None:
+        entry = portal.entry
+        assert entry is not None
+        if not await self._prepare_retry(error, position):
+            if self.block.is_implicit and self.block.is_open:
+                await self.block.rollback()
+            raise error
+        await self._simple_entry(entry, portal.params)
 
     def _lifted(self, sql: str) -> tuple[PlanEntry | None, tuple[Any, ...]]:
         """Finds the plan of a statement whose shape (literals taken out) was planned before."""
@@ -369,7 +442,8 @@ class Session(SessionApi):
             raise SqlError(f'cursor "{portal}" already exists', sqlstate="42P03")
         if len(self.portals) >= STATEMENTS_MAX:
             raise SqlError("too many portals", sqlstate="54000")
-        self._refuse_in_failed(prepared.parsed)
+        if self.block.status == "E":
+            self._refuse_in_failed(prepared.parsed)
         entry = prepared.entry
         if entry is not None and entry.generation != self.state().generation:
             return self._rebind(portal, prepared, param_formats, params, result_formats)
@@ -455,7 +529,99 @@ class Session(SessionApi):
             raise SqlError(f'portal "{name}" does not exist', sqlstate="34000")
         if not self.pipeline:
             self.pipeline_start = sink.position()
+        entry = portal.entry
+        if entry is not None and entry.fast is not None and not max_rows and not portal.is_started and self._may_go_fast(entry):
+            return self._execute_fast(portal, entry)
         return self._execute(portal, max_rows)
+
+    # --- the fast path: point statements, nothing awaited ------------------------
+
+    def _may_go_fast(self, entry: PlanEntry) -> bool:
+        """True where a compiled statement needs no lock, no newer snapshot and no waiting before it runs."""
+        block = self.block
+        if block.status == "E" or entry.generation != self.state().generation:
+            return False
+        if not entry.read_only:
+            if self.settings["transaction_read_only"] == "on":
+                return False
+            locked = block.locked_tables
+            for table_id in entry.write_tables:
+                if table_id not in locked:
+                    if not self.server.table_locks.try_write(self, table_id):
+                        return False
+                    locked[table_id] = None
+        txn = block.txn
+        return txn is None or not txn.read_ts or entry.modified_ts < txn.read_ts
+
+    def _run_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Any:
+        """Runs a compiled statement: its rows, None, or an awaitable."""
+        block = self.block
+        txn = block.txn
+        if txn is None:
+            txn = block.start()
+        self.server.statements += 1
+        context = self.context
+        context.begin_statement(self.statement_timeout_ms)
+        txn.begin_statement()
+        return entry.fast.run(txn, params, context)
+
+    def _execute_fast(self, portal: QueryPortal, entry: PlanEntry) -> Eager[None]:
+        try:
+            rows = self._run_fast(entry, portal.params)
+        except Retryable as error:
+            return self._after_conflict(portal, error)
+        if rows.__class__ is not list:
+            return self._execute_slowly(portal, rows)
+        self._send_fast(portal, entry, rows)
+        self.statements_done += 1
+        if self.block.is_implicit:
+            self.pipeline.append((portal, 0))
+        return None
+
+    def _send_fast(self, portal: QueryPortal, entry: PlanEntry, rows: list[tuple[Any, ...]]) -> None:
+        """Puts out a compiled statement's rows and tag."""
+        portal.is_started = portal.is_done = True
+        sink = self.sink
+        count = len(rows)
+        if entry.columns is None:
+            sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")
+            return
+        if count:
+            encode = self._fast_encoder(portal, entry)
+            sink.rows(encode(rows[0]) if count == 1 else b"".join([encode(row) for row in rows]), count)
+        sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")
+
+    def _fast_encoder(self, portal: QueryPortal, entry: PlanEntry) -> RowEncoder:
+        """The encoder of a plan's result, kept on the plan while the session prints the same way."""
+        kept = entry.encoders.get(portal.formats)
+        if kept is not None and kept[0] is self.io:
+            return kept[1]
+        encode = self._encoder(portal)
+        entry.encoders[portal.formats] = (self.io, encode)
+        return encode
+
+    async def _execute_slowly(self, portal: QueryPortal, pending: Any) -> None:
+        """A compiled statement that has to wait, or cannot answer in one page."""
+        try:
+            rows = None if pending is None else await pending
+        except Retryable as error:
+            await self._after_conflict(portal, error)
+            return
+        if rows is None:
+            await self._execute(portal, 0)
+            return
+        entry = portal.entry
+        assert entry is not None
+        self._send_fast(portal, entry, rows)
+        self.statements_done += 1
+        if self.block.is_implicit:
+            self.pipeline.append((portal, 0))
+
+    async def _after_conflict(self, portal: QueryPortal, error: Retryable) -> None:
+        """A compiled statement met a conflict: prepares the transaction and runs it again in full dress."""
+        if not await self._prepare_retry(error, self.sink.position()):
+            raise error
+        await self._execute(portal, 0)
 
     async def _execute(self, portal: QueryPortal, max_rows: int) -> None:
         parsed = portal.parsed
@@ -490,18 +656,45 @@ class Session(SessionApi):
 
     def sync(self) -> Eager[None]:
         block = self.block
-        if not block.is_implicit or not block.is_open:
+        if not block.is_implicit or block.txn is None:
             if self.pipeline:
                 self.pipeline.clear()
             return None
+        if block.can_commit_now():
+            try:
+                committed = block.txn.commit()
+            except Retryable as error:
+                return self._sync(error)
+            if committed.__class__ is int:
+                block.finish_commit(committed)  # type: ignore[arg-type]  # an int
+                self.pipeline.clear()
+                return None
+            return self._sync_pending(committed)  # type: ignore[arg-type]  # awaitable
         return self._sync()
 
-    async def _sync(self) -> None:
+    async def _sync_pending(self, pending: Awaitable[int]) -> None:
+        """Waits for the commit of the implicit block."""
+        self.is_committing = True
+        try:
+            committed = await pending
+        except Retryable as error:
+            self.is_committing = False
+            await self._sync(error)
+            return
+        finally:
+            self.is_committing = False
+        self.block.finish_commit(committed)
+        self.pipeline.clear()
+
+    async def _sync(self, failed: Retryable | None = None) -> None:
         """Commits the implicit block; after a conflict runs the whole pipeline again if nothing left this node."""
         attempts = 0
         try:
             while True:
                 try:
+                    if failed is not None:
+                        failure, failed = failed, None
+                        raise failure
                     await self.block.commit()
                     return
                 except Retryable as error:
@@ -647,8 +840,8 @@ class Session(SessionApi):
         self.context.transaction_time = 0
         if self.context.deferred:
             self.context.deferred = []
-        self.settings.end_transaction(committed)
-        if self.settings.plan_key is not self._settings_applied:
+        if self.settings.has_changes:
+            self.settings.end_transaction(committed)
             self.apply_settings()
         if self.portals:
             for name, portal in list(self.portals.items()):
@@ -687,6 +880,8 @@ class Session(SessionApi):
             self.interrupt(QueryCanceled("canceling statement due to statement timeout"))
 
     def idle_timeout_seconds(self) -> float:
+        if not self.has_idle_timeout:
+            return 0.0
         name = "idle_session_timeout" if self.transaction_status == "I" else "idle_in_transaction_session_timeout"
         value = self.settings[name]
         return into_ms(value) / 1000 if value != "0" else 0.0

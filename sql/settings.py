@@ -343,6 +343,11 @@ class Settings:
         values["transaction_read_only"] = values["default_transaction_read_only"]
         values["transaction_deferrable"] = values["default_transaction_deferrable"]
 
+    @property
+    def has_changes(self) -> bool:
+        """True if the transaction set anything."""
+        return self._saved is not None or bool(self._local)
+
     def end_transaction(self, committed: bool) -> None:
         """Undoes SET LOCAL; after a rollback also SET."""
         if not committed and self._saved is not None:

@@ -64,10 +64,21 @@ class TransactionBlock:
         """Returns the transaction, starting an implicit one if none is open."""
         txn = self.txn
         if txn is None:
-            txn = self._start()
+            txn = self.start()
         return txn
 
-    def _start(self) -> Txn:
+    def can_commit_now(self) -> bool:
+        """True where a commit is the transaction's own and nothing else."""
+        session = self.session
+        return self.draft is None and not self.syncs and not session.context.deferred and not session.has_holdable
+
+    def finish_commit(self, commit_ts: int) -> None:
+        """Ends the block after its transaction committed by itself (see ``can_commit_now``)."""
+        self.commit_ts = commit_ts
+        self._finish(committed=True)
+
+    def start(self) -> Txn:
+        """Begins the transaction of this block with the session's characteristics."""
         session = self.session
         settings = session.settings
         if self.status == "I":

@@ -249,7 +249,3 @@ def result_columns(statement: Statement) -> tuple[ResultColumn, ...] | None:
         known = statement.metadata[id]
         columns.append(ResultColumn(name, known.type, known.typmod, known.table_oid, known.attnum))
     return tuple(columns)
-
-
-assert BOOL is not UNKNOWN
-assert OutColumn is not None

@@ -277,6 +277,3 @@ def number(text: str) -> Const:
     value_text = typeio.text_in(NUMERIC, -1, text)
     assert isinstance(value_text, Decimal), f"{value_text=}"
     return Const(value_text, NUMERIC)
-
-
-assert Col is not None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlglot import exp
 
-from base.errors import error
+from base.errors import FeatureNotSupported, error
 from base.types import OID
 from planner.expr import Const, Expr, RowExpr
 from sql.binder.scope import (
@@ -23,6 +23,9 @@ from sql.binder.tree import position_of
 
 if TYPE_CHECKING:
     from sql.binder.expressions import ExprBinder
+
+
+SYSTEM_COLUMNS: Final = frozenset(("ctid", "xmin", "xmax", "cmin", "cmax"))
 
 
 def bind_column(binder: ExprBinder, node: exp.Expr) -> Expr:
@@ -46,6 +49,8 @@ def bind_column(binder: ExprBinder, node: exp.Expr) -> Expr:
         if level is not binder.scope and level.outer_refs is not None:
             level.outer_refs.append((matches[0].id, position, f"{item.alias}.{name}"))
         return _reference(binder, item, matches[0], position_of(node.this))
+    if name in SYSTEM_COLUMNS and item.table is not None:
+        raise FeatureNotSupported(f"system column {name} is not supported", position=position + 1)
     if name == "tableoid":
         system = table_oid_of(item)
         if system is not None:
@@ -54,8 +59,11 @@ def bind_column(binder: ExprBinder, node: exp.Expr) -> Expr:
 
 
 def _missing_item(binder: ExprBinder, schema: exp.Expr | None, name: str, position: int) -> Exception:
-    if schema is not None:
-        return error("42P01", f'invalid reference to FROM-clause entry for table "{name}"', position=position + 1)
+    if schema is not None and find_item(binder.scope, None, name, position) is not None:
+        return error(
+            "42P01", f'invalid reference to FROM-clause entry for table "{name}"', position=position + 1,
+            hint=f'There is an entry for table "{name}", but it cannot be referenced from this part of the query.',
+        )  # fmt: skip
     return missing_item(binder.scope, name, position)
 
 
@@ -68,9 +76,11 @@ def _unqualified(binder: ExprBinder, name: str, position: int) -> Expr:
                 if item.table is not None and any(c is column or c.id == column.id for c in item.columns):
                     binder.ctx.usage.columns.append((position, item.table.id, column.attnum))
         return column.reference()
-    item = find_item(binder.scope, None, name, position)
-    if item is not None:
-        return whole_row(item[0])
+    row = find_item(binder.scope, None, name, position)
+    if row is not None:
+        return whole_row(row[0])
+    if name in SYSTEM_COLUMNS and any(i.table is not None for i in binder.scope.items):
+        raise FeatureNotSupported(f"system column {name} is not supported", position=position + 1)
     if name == "tableoid":
         items = [i for i in binder.scope.items if i.table_oid]
         if len(items) == 1:

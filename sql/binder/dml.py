@@ -80,8 +80,8 @@ def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc
     if not isinstance(found, TableDesc):
         raise error("42501", f'permission denied: "{name}" is a system catalog')
     if found.kind == "v":
-        verb = {"a": "insert into", "w": "update", "d": "delete from"}[letter]
-        raise error("55000", f'cannot {verb} view "{name}"', detail="Views are not updatable.")
+        verb = {"a": "INSERT into", "w": "UPDATE of", "d": "DELETE from"}[letter]
+        raise FeatureNotSupported(f'{verb} view "{name}" is not supported', position=position + 1)
     if found.kind != "r":
         raise error("42809", f'cannot change sequence "{name}"')
     queries.ctx.use_table(found, letter)
@@ -199,7 +199,7 @@ def bind_sets(
         columns = [target_column(table, name, position) for name in names]
         for column in columns:
             if any(column.id == attnum for attnum, _ in sets) or sum(other.id == column.id for other in columns) > 1:
-                raise error("42601", f'multiple assignments to same column "{column.name}"', position=position + 1)
+                raise error("42601", f'multiple assignments to same column "{column.name}"')
         if form_of(call) == forms.SET_ONE:
             sets.append((columns[0].id, _assigned(queries, binder, columns[0], value)))
         else:
@@ -232,12 +232,12 @@ def _row_assigned(
         if len(items) != len(columns):
             raise error("42601", "number of columns does not match number of values", position=position + 1)
         return [(column.id, _assigned(queries, binder, column, item)) for column, item in zip(columns, items)], plan
-    if not isinstance(value, exp.Subquery):
+    if form_of(value) != forms.SCALAR:
         if len(columns) == 1:
             return [(columns[0].id, _assigned(queries, binder, columns[0], value))], plan
         text = "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression"
         raise error("0A000", text, position=position_of(value) + 1)
-    found = queries.subquery(value, binder.scope, binder.source)
+    found = queries.subquery(value.expressions[0], binder.scope, binder.source)
     if len(found.columns) != len(columns):
         raise error("42601", "number of columns does not match number of values", position=position + 1)
     row = record_type([(c.name, c.type) for c in found.columns])
@@ -286,8 +286,3 @@ def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
 
 def _delete_exprs(queries: QueryBinder, table: TableDesc) -> TableExprs:
     return bind_table_exprs(queries, table)[0]
-
-
-assert FeatureNotSupported is not MeridianError
-assert RECORD is not UNKNOWN
-assert resolve_unknown is not None

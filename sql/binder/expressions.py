@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from base.errors import FeatureNotSupported, MeridianError, error
 from base.typeio import type_name
-from base.types import BIT, BOOL, INT4, INT8, JSONB, RECORD, TEXT, UNKNOWN, PgType
+from base.types import BIT, BOOL, INT2, INT4, INT8, JSONB, RECORD, TEXT, UNKNOWN, PgType
 from planner.expr import (
     And,
     AnyAll,
@@ -52,7 +52,7 @@ from sql.binder.coerce import (
 )
 from sql.binder.context import BindContext, Source, placed
 from sql.binder.scope import Scope
-from sql.binder.tree import form_of, position_of, text_of
+from sql.binder.tree import form_of, own_position, position_of, text_of
 from sql.binder.types import resolve_type
 from sql.parse import forms
 
@@ -108,8 +108,11 @@ class ExprBinder:
     def _null(self, node: exp.Expr) -> Expr:
         return Const(None, UNKNOWN)
 
-    def _boolean(self, node: exp.Expr) -> Expr:
-        return Const(bool(node.this), BOOL)
+    def _true(self, node: exp.Expr) -> Expr:
+        return Const(True, BOOL)
+
+    def _false(self, node: exp.Expr) -> Expr:
+        return Const(False, BOOL)
 
     def _parameter(self, node: exp.Expr) -> Expr:
         return self.ctx.param(int(node.this.this))
@@ -123,7 +126,7 @@ class ExprBinder:
     def _star(self, node: exp.Expr) -> Expr:
         raise error("42601", 'syntax error at or near "*"', position=position_of(node) + 1)
 
-    def _subquery(self, node: exp.Expr) -> Expr:
+    def _scalar(self, node: exp.Expr) -> Expr:
         return subqueries.scalar(self, node)
 
     def _call(self, node: exp.Expr) -> Expr:
@@ -187,7 +190,7 @@ class ExprBinder:
     def _op(self, node: exp.Expr) -> Expr:
         """OP(symbol, left, right, symbol, right..): from left to right."""
         args = node.expressions
-        position = position_of(node)
+        position = own_position(node)
         if form_of(args[1]) == forms.ROW or form_of(args[2]) == forms.ROW:
             if len(args) == 3:
                 return subqueries.row_comparison(self, text_of(args[0]), args[1], args[2], position)
@@ -206,7 +209,7 @@ class ExprBinder:
         # As in gram.y's doNegate: -2147483648 is an int4, though 2147483648 is not.
         if symbol == "-" and isinstance(operand, exp.Literal) and not operand.is_string:
             return number("-" + str(operand.this))
-        return self.operator(symbol, None, self.bind(operand), position_of(node), (-1, position_of(operand)))
+        return self.operator(symbol, None, self.bind(operand), own_position(node), (-1, position_of(operand)))
 
     def _and(self, node: exp.Expr) -> Expr:
         return And(tuple([boolean(self.ctx, self.bind(arg), "AND", position_of(arg)) for arg in node.expressions]))
@@ -233,13 +236,13 @@ class ExprBinder:
         negated = text_of(node.expressions[0]).startswith("not ")
         left_node, right_node = node.expressions[1:3]
         if form_of(left_node) == forms.ROW and form_of(right_node) == forms.ROW:
-            return subqueries.row_distinct(self, left_node, right_node, negated, position_of(node))
+            return subqueries.row_distinct(self, left_node, right_node, negated, own_position(node))
         left, right = self.bind(left_node), self.bind(right_node)
         # x IS DISTINCT FROM NULL is a test for NULL.
         for one, other in ((left, right), (right, left)):
             if isinstance(one, Const) and one.value is None and is_unknown(one):
                 return IsNull(other, not negated)
-        return self.distinct(left, right, negated, position_of(node))
+        return self.distinct(left, right, negated, own_position(node))
 
     def distinct(self, left: Expr, right: Expr, negated: bool, position: int) -> Expr:
         try:
@@ -251,7 +254,7 @@ class ExprBinder:
 
     def _between(self, node: exp.Expr) -> Expr:
         mode = text_of(node.expressions[0])
-        position = position_of(node)
+        position = own_position(node)
         value, low, high = self.bind_all(node.expressions[1:4])
         at = tuple([position_of(part) for part in node.expressions[1:4]])
         negated = mode.startswith("not ")
@@ -275,7 +278,7 @@ class ExprBinder:
     def _in(self, node: exp.Expr) -> Expr:
         negated = text_of(node.expressions[0]) == "not in"
         left_node, item_nodes = node.expressions[1], node.expressions[2:]
-        position = position_of(node)
+        position = own_position(node)
         if form_of(left_node) == forms.ROW:
             tests = [
                 subqueries.row_comparison(self, "<>" if negated else "=", left_node, item, position)
@@ -311,12 +314,12 @@ class ExprBinder:
         left = self.bind(left_node)
         items: list[Expr] = [Const(text, UNKNOWN) if kind == "s" else number(text) for kind, text, _ in raw]
         places = [position_of(left_node), *[at for _, _, at in raw]]
-        return self.in_list(left, items, negated, position_of(node), places)
+        return self.in_list(left, items, negated, own_position(node), places)
 
     def _quantified(self, node: exp.Expr) -> Expr:
         symbol, kind = text_of(node.expressions[0]), text_of(node.expressions[1])
         left_node, right_node = node.expressions[2:4]
-        position = position_of(node)
+        position = own_position(node)
         if isinstance(right_node, exp.Subquery):
             return subqueries.quantified(self, symbol, kind, left_node, right_node, position)
         left, array = self.bind(left_node), self.bind(right_node)
@@ -348,7 +351,7 @@ class ExprBinder:
         operand = node.expressions[0]
         written = self.source.types[int(text_of(node.expressions[1]))]
         target, typmod = resolve_type(self.ctx, written)
-        position = position_of(node)
+        position = own_position(node)
         if form_of(operand) == forms.ARRAY and target.is_array:
             return self._array_of(operand, target, typmod, True)
         value = self.bind(operand)
@@ -363,20 +366,22 @@ class ExprBinder:
         value = self.bind_known(operand)
         if value.type.category not in "SXA" and value.type.oid not in (18,):
             raise error(
-                "42804", f"collations are not supported by type {type_name(value.type)}", position=position_of(node) + 1
+                "42804",
+                f"collations are not supported by type {type_name(value.type)}",
+                position=own_position(node) + 1,
             )
         if name not in ("C", "POSIX", "default", "ucs_basic") or schema not in (None, "pg_catalog"):
             full = name if schema is None else f"{schema}.{name}"
             if name in ("en_US", "en_US.utf8", "C.UTF-8", "C.utf8", "und-x-icu", "en-x-icu", "unicode"):
-                raise FeatureNotSupported(f'collation "{full}" is not supported', position=position_of(node) + 1)
+                raise FeatureNotSupported(f'collation "{full}" is not supported', position=own_position(node) + 1)
             raise error(
-                "42704", f'collation "{full}" for encoding "UTF8" does not exist', position=position_of(node) + 1
+                "42704", f'collation "{full}" for encoding "UTF8" does not exist', position=own_position(node) + 1
             )
         return value
 
     def _zone(self, node: exp.Expr) -> Expr:
         value, zone = self.bind_all(node.expressions)
-        return self.function("timezone", (zone, value), position_of(node))
+        return self.function("timezone", (zone, value), own_position(node))
 
     def _like_escape(self, node: exp.Expr) -> Expr:
         return self.function("like_escape", self.bind_all(node.expressions), position_of(node))
@@ -424,14 +429,9 @@ class ExprBinder:
         value = self.bind(node)
         if base.type.oid == JSONB.oid:
             return value
-        found = (
-            required(self.ctx, value, INT4, "array subscript", position_of(node))
-            if value.type.oid != INT4.oid
-            else value
-        )
-        if value.type.oid not in (INT4.oid, UNKNOWN.oid, 21, 20):
+        if value.type.oid not in (INT4.oid, UNKNOWN.oid, INT2.oid, INT8.oid):
             raise error("42804", "array subscript must have type integer", position=position_of(node) + 1)
-        return found
+        return required(self.ctx, value, INT4, "array subscript", position_of(node))
 
     def _json_subscript(self, base: Expr, parts: list[tuple[Expr | None, Expr | None, bool]], position: int) -> Expr:
         for _, key, is_slice in parts:
@@ -439,14 +439,22 @@ class ExprBinder:
                 raise error("0A000", "jsonb subscript does not support slices", position=position + 1)
             if is_unknown(key):
                 key = implicit(self.ctx, key, TEXT)
-            elif key.type.oid == INT8.oid or key.type.oid == 21:
+            elif key.type.oid in (INT8.oid, INT2.oid):
                 key = implicit(self.ctx, key, INT4)
             base = self.operator("->", base, key, position)
         return base
 
     def _field(self, node: exp.Expr) -> Expr:
         base, name = self.bind(node.expressions[0]), text_of(node.expressions[1])
-        return self.field(base, name, position_of(node.expressions[1]))
+        try:
+            return self.field(base, name, position_of(node))
+        except MeridianError as failure:
+            row = node.expressions[0]
+            if failure.sqlstate == "42703" and isinstance(row, exp.Column) and isinstance(base, RowExpr):
+                raise error(
+                    "42703", f"column {row.name}.{name} does not exist", position=position_of(node) + 1
+                ) from None
+            raise
 
     def field(self, base: Expr, name: str, position: int) -> Expr:
         """(composite).name."""
@@ -500,7 +508,8 @@ class ExprBinder:
         if len(node.expressions) != 2:
             raise error("42601", "NULLIF requires two arguments", position=position_of(node) + 1)
         left, right = self.bind_all(node.expressions)
-        test = self.operator("=", left, right, position_of(node))
+        places = [position_of(arg) for arg in node.expressions]
+        test = self.operator("=", left, right, position_of(node), (places[0], places[1]))
         assert isinstance(test, Call), f"{test=}"
         value = test.args[0]
         if not is_unknown(left) and left.type != value.type:
@@ -566,7 +575,7 @@ class ExprBinder:
 
     def _insub(self, node: exp.Expr) -> Expr:
         negated = text_of(node.expressions[0]) == "not in"
-        found = subqueries.quantified(self, "=", "any", node.expressions[1], node.expressions[2], position_of(node))
+        found = subqueries.quantified(self, "=", "any", node.expressions[1], node.expressions[2], own_position(node))
         return Not(found) if negated else found
 
     def _exists(self, node: exp.Expr) -> Expr:
@@ -614,12 +623,13 @@ def record_type(fields: Sequence[tuple[str, PgType]]) -> PgType:
 
 _Method = Callable[[ExprBinder, exp.Expr], Expr]
 _METHODS: Final[dict[type, _Method]] = {
-    exp.Literal: ExprBinder._literal, exp.Null: ExprBinder._null, exp.Boolean: ExprBinder._boolean, exp.Parameter: ExprBinder._parameter,
-    exp.Paren: ExprBinder._paren, exp.Column: ExprBinder._column, exp.Star: ExprBinder._star, exp.Subquery: ExprBinder._subquery,
+    exp.Literal: ExprBinder._literal, exp.Parameter: ExprBinder._parameter,
+    exp.Paren: ExprBinder._paren, exp.Column: ExprBinder._column, exp.Star: ExprBinder._star,
     exp.Anonymous: ExprBinder._call, exp.Window: ExprBinder._suffixed, exp.Filter: ExprBinder._suffixed,
     exp.WithinGroup: ExprBinder._suffixed, exp.Dot: ExprBinder._dot,
 }  # fmt: skip
 _FORMS: Final[dict[str, _Method]] = {
+    forms.NULL: ExprBinder._null, forms.TRUE: ExprBinder._true, forms.FALSE: ExprBinder._false, forms.SCALAR: ExprBinder._scalar,
     forms.OP: ExprBinder._op, forms.PREFIX: ExprBinder._prefix, forms.AND: ExprBinder._and, forms.OR: ExprBinder._or,
     forms.NOT: ExprBinder._not, forms.QUANTIFIED: ExprBinder._quantified, forms.IN: ExprBinder._in, forms.INSUB: ExprBinder._insub,
     forms.INRAW: ExprBinder._in_raw, forms.BETWEEN: ExprBinder._between, forms.IS: ExprBinder._is, forms.DISTINCT: ExprBinder._distinct,
@@ -636,6 +646,3 @@ _FORMS: Final[dict[str, _Method]] = {
     forms.OVERLAPS: ExprBinder._overlaps, forms.BITS: ExprBinder._bits, forms.SET_ONE: ExprBinder._misplaced,
     forms.SET_ROW: ExprBinder._misplaced,
 }  # fmt: skip
-
-assert apply_typmod is not None
-assert Col is not Subquery

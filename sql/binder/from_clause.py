@@ -110,7 +110,7 @@ class FromBinder:
         used: set[int] = set()
         for name in names:
             position = places.get(name, -1)
-            a, b = _using_column(left, name, "left", position), _using_column(right, name, "right", position)
+            a, b = _using_column(left, name, "left"), _using_column(right, name, "right")
             used.update((id(a), id(b)))
             term, column = self._merge(kind, name, a, b, position)
             terms.append(term)
@@ -189,7 +189,7 @@ class FromBinder:
         alias, columns = alias_of(node)
         if schema is None and name in self.queries.ctes:
             entry = self.queries.ctes[name]
-            scan, out = self.queries.cte_scan(entry, alias or name)
+            scan, out = self.queries.cte_scan(entry, alias or name, position)
             item = RangeItem(alias or name, [ScopeColumn(c.name, c.id, c.type, c.typmod) for c in out])
             _rename(item, columns, position)
             return FromTree(scan, [item], list(item.columns))
@@ -219,7 +219,10 @@ class FromBinder:
         relation = self.ctx.catalog.find_relation(schema, name)
         if relation is None:
             full = name if schema is None else f"{schema}.{name}"
-            raise error("42P01", f'relation "{full}" does not exist', position=position + 1)
+            hint = None
+            if schema is None and name in self.queries.later:
+                hint = "Use WITH RECURSIVE, or re-order the WITH items to remove forward references."
+            raise error("42P01", f'relation "{full}" does not exist', position=position + 1, hint=hint)
         if isinstance(relation, TableDesc) and relation.kind == "S":
             raise error("0A000", "reading a sequence as a table is not supported", position=position + 1)
         return relation
@@ -332,7 +335,8 @@ class FromBinder:
                 position=position_of(node) + 1,
             )
         if not fields:
-            fields = ((alias or _call_name(node, self.source), call.type),)
+            name = _call_name(node, self.source)
+            fields = ((_OUT_NAMES.get(name) or alias or name, call.type),)
         for name, pg_type in fields:
             columns.append(ScopeColumn(name, self.ctx.add_column(name, pg_type), pg_type))
         calls.append(call)
@@ -342,6 +346,12 @@ class FromBinder:
         name, number = forms.split_column(text_of(node))
         assert number is not None, f"{name=}"
         return name, resolve_type(self.ctx, self.source.types[number])[0]
+
+
+_OUT_NAMES = dict.fromkeys(
+    ("json_array_elements", "jsonb_array_elements", "json_array_elements_text", "jsonb_array_elements_text"), "value"
+)
+"""Functions of one OUT parameter: its name stays the column's, whatever the alias."""
 
 
 def _described(call: Expr, fields: Sequence[tuple[str, PgType]]) -> Expr:
@@ -400,14 +410,12 @@ def _common_names(left: FromTree, right: FromTree) -> list[str]:
     return found
 
 
-def _using_column(tree: FromTree, name: str, side: str, position: int) -> ScopeColumn:
+def _using_column(tree: FromTree, name: str, side: str) -> ScopeColumn:
     found = [c for c in tree.columns if c.name == name]
     if not found:
-        raise placed(
-            error("42703", f'column "{name}" specified in USING clause does not exist in {side} table'), position
-        )
+        raise error("42703", f'column "{name}" specified in USING clause does not exist in {side} table')
     if len(found) > 1:
-        raise placed(error("42702", f'common column name "{name}" appears more than once in {side} table'), position)
+        raise error("42702", f'common column name "{name}" appears more than once in {side} table')
     return found[0]
 
 
@@ -436,12 +444,9 @@ def alias_of(node: exp.Expr) -> tuple[str, list[str]]:
 def _rename(item: RangeItem, names: list[str], position: int) -> None:
     """Gives the first columns the aliases of ``AS t (a, b)``."""
     if len(names) > len(item.columns):
-        raise placed(
-            error(
-                "42P10",
-                f'table "{item.alias}" has {len(item.columns)} columns available but {len(names)} columns specified',
-            ),
-            position,
+        raise error(
+            "42P10",
+            f'table "{item.alias}" has {len(item.columns)} columns available but {len(names)} columns specified',
         )
     if names:
         item.columns = [
@@ -491,6 +496,3 @@ def virtual_scan(binder: FromBinder, relation: Any, alias: str) -> FromTree:
     item.table_oid = relation.oid
     plan = VirtualScan(relation, tuple([c.id for c in made]), tuple(range(len(made))), alias)
     return FromTree(plan, [item], made[:count])
-
-
-assert OID is not None

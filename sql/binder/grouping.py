@@ -236,7 +236,7 @@ class Regrouper:
         self.grouping = grouping
         self.available = set(available)
         self.mapping = {key: (id, expr) for key, id, expr in zip(grouping.keys, grouping.ids, grouping.exprs)}
-        self.grouping_calls = dict(state.grouping_calls)
+        self.grouping_calls = {id: (args, position) for id, args, position in state.grouping_calls}
 
     def rewrite(self, expr: Expr, node: exp.Expr | None) -> Expr:
         """``node`` is where errors point to."""
@@ -253,9 +253,9 @@ class Regrouper:
         return expr.with_children(new) if any(a is not b for a, b in zip(new, children)) else expr
 
     def _column(self, expr: Col, node: exp.Expr | None) -> Expr:
-        args = self.grouping_calls.get(expr.id)
-        if args is not None:
-            return self._grouping_value(args)
+        call = self.grouping_calls.get(expr.id)
+        if call is not None:
+            return self._grouping_value(*call)
         if expr.id in self.available or not self.scope.owns(expr.id):
             return expr
         raise self.ungrouped(expr.id, node, expr.name)
@@ -296,13 +296,14 @@ class Regrouper:
         condition = None if call.filter is None else self.rewrite(call.filter, None)
         return AggCall(call.function, args, call.type, call.typmod, call.distinct, condition, self.keys(call.order_by))
 
-    def _grouping_value(self, args: tuple[Expr, ...]) -> Expr:
+    def _grouping_value(self, args: tuple[Expr, ...], position: int) -> Expr:
         """GROUPING(a, b) from the Aggregate's bit mask, in which the first grouped expression is the highest bit."""
         positions: list[int] = []
         for arg in args:
             key = expr_key(arg)
             if key not in self.grouping.keys:
-                raise error("42803", "arguments to GROUPING must be grouping expressions of the associated query level")
+                text = "arguments to GROUPING must be grouping expressions of the associated query level"
+                raise error("42803", text, position=position + 1)
             positions.append(self.grouping.keys.index(key))
         if self.grouping.mask is None:
             return Const(0, INT4)

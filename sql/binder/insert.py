@@ -242,7 +242,7 @@ class InsertBinder:
                 if index.unique and (index.constraint or index.name) == constraint.name:
                     return (index,)
             text = f'constraint "{constraint.name}" for table "{self.table.name}" does not exist'
-            raise error("42704", text, position=position_of(constraint) + 1)
+            raise error("42704", text)
         keys = clause.args.get("conflict_keys")
         if not keys:
             return ()

@@ -64,7 +64,9 @@ class QueryBinder:
     def __init__(self, ctx: BindContext, parent: QueryBinder | None = None) -> None:
         self.ctx = ctx
         self.ctes: dict[str, CteEntry] = {} if parent is None else dict(parent.ctes)
-        self.depth = 0 if parent is None else parent.depth + 1
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.later: frozenset[str] = frozenset() if parent is None else parent.later
+        """Names of CTEs that follow in the WITH clause being bound: for a hint."""
 
     # --- entry points -------------------------------------------------------------------
 
@@ -199,8 +201,10 @@ class QueryBinder:
         """Binds the CTEs in order, each visible to those after it."""
         found: list[Cte] = []
         names: set[str] = set()
-        for node in clause.expressions:
+        following = [node.alias for node in clause.expressions]
+        for i, node in enumerate(clause.expressions):
             name = node.alias
+            self.later = frozenset(following[i:])
             if name in names:
                 raise error(
                     "42712",
@@ -212,6 +216,7 @@ class QueryBinder:
             assert entry.cte is not None, f"{name=}"
             self.ctes[name] = entry
             found.append(entry.cte)
+        self.later = frozenset()
         return found
 
     def _cte(self, node: exp.Expr, recursive: bool, scope: Scope | None, source: Source) -> CteEntry:
@@ -220,7 +225,7 @@ class QueryBinder:
         aliases = [column.name for column in node.args["alias"].args.get("columns") or []]
         entry = CteEntry(name)
         if isinstance(body, (exp.Insert, exp.Update, exp.Delete)):
-            self._modifying(entry, body, source)
+            self._modifying(entry, node, source)
         elif recursive and _mentions(body, name):
             return self._recursive(entry, body, aliases, scope, source)
         else:
@@ -237,15 +242,17 @@ class QueryBinder:
                 position=position_of(node.args["alias"]) + 1,
             )  # fmt: skip
         return [
-            OutColumn(aliases[i] if i < len(aliases) else c.name, c.id, c.type, c.typmod) for i, c in enumerate(columns)
+            OutColumn(aliases[i] if i < len(aliases) else c.name, c.id, c.type, c.typmod, c.position)
+            for i, c in enumerate(columns)
         ]
 
-    def _modifying(self, entry: CteEntry, body: exp.Expr, source: Source) -> None:
+    def _modifying(self, entry: CteEntry, node: exp.Expr, source: Source) -> None:
         from sql.binder.dml import bind_dml
 
+        body = node.this
         if self.depth > 0:
             text = "WITH clause containing a data-modifying statement must be at the top level"
-            raise error("0A000", text, position=position_of(body) + 1 if position_of(body) >= 0 else None)
+            raise error("0A000", text, position=position_of(node.args["alias"]) + 1)
         inner = QueryBinder(self.ctx, self)
         bound = bind_dml(inner, body, source)
         entry.columns = bound.columns
@@ -258,7 +265,10 @@ class QueryBinder:
         name = entry.name
         while isinstance(body, exp.Subquery) and not body.args.get("with_"):
             body = body.this
-        if not isinstance(body, exp.Union) or _mentions(body.this, name):
+        if isinstance(body, exp.Union) and (early := _mention(body.this, name)) is not None:
+            text = f'recursive reference to query "{name}" must not appear within its non-recursive term'
+            raise error("42P19", text, position=position_of(early.this) + 1)
+        if not isinstance(body, exp.Union):
             text = f'recursive query "{name}" does not have the form non-recursive-term UNION [ALL] recursive-term'
             raise error("42P19", text)
         for modifier in ("order", "limit", "offset"):
@@ -293,14 +303,14 @@ class QueryBinder:
         if chosen != column.type:
             raise error(
                 "42804", f'recursive query "{name}" column {index + 1} has type {type_name(column.type)} in non-recursive term but type {type_name(chosen)} overall',
-                hint="Cast the output of the non-recursive term to the correct type.",
+                hint="Cast the output of the non-recursive term to the correct type.", position=column.position + 1 or None,
             )  # fmt: skip
         return binder.retyped(right, index, column.type)
 
-    def cte_scan(self, entry: CteEntry, alias: str) -> tuple[CteScan, list[OutColumn]]:
+    def cte_scan(self, entry: CteEntry, alias: str, position: int) -> tuple[CteScan, list[OutColumn]]:
         """Reads a CTE under fresh column ids."""
         if not entry.has_result:
-            raise error("0A000", f'WITH query "{entry.name}" does not have a RETURNING clause')
+            raise error("0A000", f'WITH query "{entry.name}" does not have a RETURNING clause', position=position + 1)
         assert entry.cte is not None, f"{entry.name=}"
         columns = [
             OutColumn(c.name, self.ctx.add_column(c.name, c.type, c.typmod), c.type, c.typmod) for c in entry.columns
@@ -314,6 +324,13 @@ def exact(query: BoundQuery) -> Node:
     if query.node.columns == ids and len(set(ids)) == len(ids):
         return query.node
     return Project(query.node, ids, tuple([Col(c.id, c.type, c.typmod, c.name) for c in query.columns]))
+
+
+def _mention(node: exp.Expr, name: str) -> exp.Expr | None:
+    for table in node.find_all(exp.Table):
+        if table.name == name and not table.args.get("db") and not isinstance(table.this, exp.Anonymous):
+            return table
+    return None
 
 
 def _mentions(node: exp.Expr, name: str) -> bool:
@@ -331,6 +348,3 @@ def _alias_holder(body: exp.Expr, aliases: list[str]) -> exp.Expr:
     while not isinstance(found, exp.CTE):
         found = found.parent
     return found
-
-
-assert resolve_unknown is not None

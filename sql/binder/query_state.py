@@ -34,8 +34,8 @@ class QueryState:
         self.windows: list[WindowDefinition] = []
         self.sets: list[list[tuple[int, Call]]] = []
         """Set-returning calls by level: level 1 uses the results of level 0."""
-        self.grouping_calls: list[tuple[int, tuple[Expr, ...]]] = []
-        """GROUPING(..): (column id, arguments)."""
+        self.grouping_calls: list[tuple[int, tuple[Expr, ...], int]] = []
+        """GROUPING(..): (column id, arguments, position)."""
         self.agg_ids: set[int] = set()
         self.window_ids: set[int] = set()
         self.set_ids: dict[int, int] = {}

@@ -232,6 +232,3 @@ def levenshtein(left: str, right: str, limit: int) -> int:
             current.append(min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + (a != b)))
         previous = current
     return min(previous[-1], limit)
-
-
-assert Coalesce is not None

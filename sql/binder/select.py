@@ -21,7 +21,6 @@ from planner.expr import Expr
 from planner.nodes import Distinct, Filter, Limit, Node, Sort, Values, Window
 from sql.binder.calls import require_equality
 from sql.binder.context import Source
-from sql.binder.equality import expr_key
 from sql.binder.expressions import ExprBinder
 from sql.binder.from_clause import FromBinder
 from sql.binder.grouping import Grouping, Regrouper, bind_group, build_aggregate, rewrite_state
@@ -146,14 +145,16 @@ class SelectBinder:
         binder = self.binder("DISTINCT ON")
         nodes = on.expressions if isinstance(on, exp.Tuple) else [on.this if isinstance(on, exp.Paren) else on]
         self.distinct_on = []
+        places: list[int] = []
         for item in nodes:
+            places.append(position_of(item))
             target = find_target(binder, item, self.targets, "DISTINCT ON")
             if target not in self.distinct_on:
                 self.distinct_on.append(target)
         leading = [item.target for item in self.order[: len(self.distinct_on)]]
         if self.order and any(target not in self.distinct_on for target in leading):
             text = "SELECT DISTINCT ON expressions must match initial ORDER BY expressions"
-            raise error("42P10", text, position=self.distinct_on[0].position + 1)
+            raise error("42P10", text, position=places[0] + 1)
 
     # --- plan -----------------------------------------------------------------------------
 
@@ -246,7 +247,3 @@ class SelectBinder:
 def _limited(plan: Node, limits: tuple[Expr | None, Expr | None, bool]) -> Node:
     limit, offset, ties = limits
     return plan if limit is None and offset is None else Limit(plan, limit, offset, ties)
-
-
-assert expr_key is not None
-assert position_of is not None

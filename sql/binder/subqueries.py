@@ -27,8 +27,8 @@ def _bind(binder: ExprBinder, node: exp.Expr) -> BoundQuery:
 
 
 def scalar(binder: ExprBinder, node: exp.Expr) -> Expr:
-    """(SELECT one column)."""
-    found = _bind(binder, node)
+    """SCALAR((SELECT one column))."""
+    found = _bind(binder, node.expressions[0])
     if len(found.columns) != 1:
         raise error("42601", "subquery must return only one column", position=position_of(node) + 1)
     column = found.columns[0]
@@ -85,8 +85,8 @@ def row_items(binder: ExprBinder, node: exp.Expr) -> list[Expr]:
 
 def row_comparison(binder: ExprBinder, symbol: str, left: exp.Expr, right: exp.Expr, position: int) -> Expr:
     """(a, b) op (c, d), or with a subquery on the right."""
-    if isinstance(right, exp.Subquery):
-        return _row_of_subquery(binder, symbol, left, right, position)
+    if form_of(right) == forms.SCALAR:
+        return _row_of_subquery(binder, symbol, left, right.expressions[0], position)
     if form_of(left) != forms.ROW or form_of(right) != forms.ROW:
         return binder.operator(symbol, binder.bind(left), binder.bind(right), position)
     lefts, rights = row_items(binder, left), row_items(binder, right)
@@ -180,7 +180,3 @@ def evaluated_once(ctx: BindContext, shared: Expr, expr: Expr) -> Expr:
     outer = ctx.add_column("case", expr.type, expr.typmod)
     source = Project(Values([()], ()), (inner,), (shared,))
     return Subquery("scalar", Project(source, (outer,), (transform(expr, rewrite),)), expr.type, expr.typmod)
-
-
-assert PgType is not None
-assert RECORD is not None

@@ -9,8 +9,30 @@ from sql.parse import forms
 COLUMN_UNNAMED = "?column?"
 
 
+_LEFT_OPERAND = {
+    forms.OP: 1, forms.AND: 0, forms.OR: 0, forms.QUANTIFIED: 2, forms.IN: 1, forms.INSUB: 1, forms.INRAW: 1, forms.BETWEEN: 1,
+    forms.IS: 1, forms.DISTINCT: 1, forms.CAST: 0, forms.COLLATE: 0, forms.ZONE: 0, forms.SUBSCRIPT: 0, forms.FIELD: 0, forms.STAR: 0,
+    forms.OVERLAPS: 0,
+}  # fmt: skip
+"""Forms whose text begins with an operand, and which argument that is."""
+
+
 def position_of(node: exp.Expr | None) -> int:
-    """0-based offset of a node in its statement, or -1."""
+    """0-based offset where a node's text begins (PostgreSQL's exprLocation), or -1."""
+    own = own_position(node)
+    while isinstance(node, exp.Anonymous):
+        at = _LEFT_OPERAND.get(node.name)
+        if at is None or at >= len(node.expressions):
+            break
+        node = node.expressions[at]
+        left = own_position(node)
+        if 0 <= left < own or own < 0:
+            own = left
+    return own
+
+
+def own_position(node: exp.Expr | None) -> int:
+    """0-based offset of what a node is named by: of ``a + b``, the operator."""
     while node is not None:
         if isinstance(node, exp.Column):
             for part in ("catalog", "db", "table", "this"):
@@ -63,6 +85,8 @@ def _figure(node: exp.Expr, types: object) -> tuple[str, int]:
         return _figure(node.expression, types)
     if isinstance(node, exp.Subquery):
         return _subquery_name(node, types)
+    if form_of(node) == forms.SCALAR:
+        return _subquery_name(node.expressions[0], types)
     if not isinstance(node, exp.Anonymous):
         return "", 0
     form = form_of(node)
@@ -92,7 +116,7 @@ def _figure(node: exp.Expr, types: object) -> tuple[str, int]:
     return _FORM_NAMES.get(form, ""), 2 if form in _FORM_NAMES else 0
 
 
-def _subquery_name(node: exp.Subquery, types: object) -> tuple[str, int]:
+def _subquery_name(node: exp.Expr, types: object) -> tuple[str, int]:
     query = node.this
     while isinstance(query, (exp.SetOperation, exp.Subquery)):
         query = query.this

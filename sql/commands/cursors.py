@@ -27,6 +27,7 @@ async def declare(session: Session, statement: ast.DeclareCursor, portal: QueryP
     formats = (1,) if statement.binary else ()
     cursor = QueryPortal(statement.name, parsed, entry, portal.params, (), formats)
     cursor.is_holdable = statement.hold
+    session.has_holdable = session.has_holdable or statement.hold
     cursor.is_scroll = statement.scroll is not False
     cursor.created_us = session.server.clock.wall_ns() // 1000
     await session.start_portal(cursor)
@@ -89,7 +90,8 @@ async def _forward(cursor: QueryPortal, count: int | None) -> list[tuple[Any, ..
             at_end = True
             break
         rows.extend(batch)
-    cursor.seen.extend(rows if cursor.is_scroll else ())
+    if cursor.is_scroll:
+        cursor.seen = cursor.seen + rows
     cursor.position += len(rows) + (1 if at_end else 0)
     return rows
 

@@ -16,6 +16,7 @@ Each begins with NUL, which no SQL text can contain.  Arguments (``..`` repeats,
 | SUBSCRIPT | base, then per bracket: "i", index or "s", low, high (EMPTY where left out) |
 | FIELD | base, name;  STAR: base |
 | CASE | flags ("s" simple, "e" else), [operand,] (when, then).., [default] |
+| NULL TRUE FALSE | none;  SCALAR: (query), a subquery as a value |
 | ARRAY | item..;  ARRAYSUB: (query);  ROW: item..;  EXISTS: (query) |
 | NAMED | name, value;  VARIADIC: value |
 | KEYWORD | "current_timestamp".. [, precision] |
@@ -77,6 +78,10 @@ COLDEFS: Final = "\0coldefs"
 TIES: Final = "\0ties"
 OVERLAPS: Final = "\0overlaps"
 BITS: Final = "\0bits"
+NULL: Final = "\0null"
+TRUE: Final = "\0true"
+FALSE: Final = "\0false"
+SCALAR: Final = "\0scalar"
 VALUES_ALIAS: Final = "\0values"
 """Alias of the VALUES behind a bare VALUES query."""
 

@@ -39,8 +39,40 @@ _TOKEN: Final = re.compile(
 )
 _WORD, _INTEGER, _STRING, _NUMERIC, _IDENT, _CAST, _BAD, _MARK = range(1, 9)
 _REFUSED: Final = frozenset(
-    "GROUP HAVING DISTINCT UNION INTERSECT EXCEPT OVER WINDOW WITH CAST FETCH GROUPING ROLLUP CUBE VALUES_ NEXTVAL CURRVAL SETVAL "
-    "SET_CONFIG OVERRIDING UESCAPE INTO_ FORMAT TREAT FILTER WITHIN TABLESAMPLE SYSTEM LOCALITY RECURSIVE ARRAY ROW".split()  # noqa: SIM905
+    [
+        "GROUP",
+        "HAVING",
+        "DISTINCT",
+        "UNION",
+        "INTERSECT",
+        "EXCEPT",
+        "OVER",
+        "WINDOW",
+        "WITH",
+        "CAST",
+        "FETCH",
+        "GROUPING",
+        "ROLLUP",
+        "CUBE",
+        "VALUES_",
+        "NEXTVAL",
+        "CURRVAL",
+        "SETVAL",
+        "SET_CONFIG",
+        "OVERRIDING",
+        "UESCAPE",
+        "INTO_",
+        "FORMAT",
+        "TREAT",
+        "FILTER",
+        "WITHIN",
+        "TABLESAMPLE",
+        "SYSTEM",
+        "LOCALITY",
+        "RECURSIVE",
+        "ARRAY",
+        "ROW",
+    ]
 )
 _BEFORE_STRING: Final = frozenset("SELECT WHERE AND OR NOT THEN ELSE WHEN BETWEEN VALUES".split())  # noqa: SIM905
 _KEPT_AFTER: Final = frozenset(("ORDER", "CONFLICT"))

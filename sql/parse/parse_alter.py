@@ -426,7 +426,3 @@ _KINDS: Final[dict[str, Callable[[Cursor], AnyStatement]]] = {
     "table": _relation, "view": _relation, "index": _relation, "sequence": _sequence, "type": _type, "schema": _schema,
     "database": _database, "role": parse_alter_role, "user": parse_alter_role, "default": parse_alter_default_privileges,
 }  # fmt: skip
-
-assert OP != WORD
-assert Name is not None
-assert error is not None

@@ -571,6 +571,3 @@ def parse_locality(cursor: Cursor) -> Locality:
             return Locality("table")
         return Locality("table", cursor.string() if cursor.is_string() else cursor.name())
     return Locality("table")
-
-
-assert IDENT != WORD

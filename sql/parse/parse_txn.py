@@ -157,5 +157,3 @@ TRANSACTION: Final[dict[str, Callable[[Cursor], AnyStatement]]] = {
     "begin": _begin, "start": _start, "commit": _commit, "end": _commit, "rollback": _rollback, "abort": _rollback,
     "savepoint": _savepoint, "release": _release, "lock": _lock,
 }  # fmt: skip
-
-assert error is not None

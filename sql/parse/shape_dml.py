@@ -7,7 +7,7 @@ from sqlglot.tokens import TokenType
 from base.errors import error
 from sql.parse import forms
 from sql.parse.lexer import IDENT, WORD
-from sql.parse.shape_expr import LPAREN, RPAREN
+from sql.parse.shape_base import LPAREN, RPAREN
 from sql.parse.shape_query import QueryShaper
 
 
@@ -238,6 +238,3 @@ def check_finished(shaper: StatementShaper) -> None:
     """Nothing may follow the statement."""
     if not shaper.at_end:
         raise shaper.syntax_error()
-
-
-assert error is not None

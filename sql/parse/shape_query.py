@@ -19,7 +19,8 @@ from base.errors import FeatureNotSupported, error
 from sql.parse import forms
 from sql.parse.keywords import NOT_BARE_LABEL, NOT_COLUMN, NOT_FUNCTION, words
 from sql.parse.lexer import IDENT, WORD, Lexeme
-from sql.parse.shape_expr import COMMA, LPAREN, RPAREN, ExprShaper
+from sql.parse.shape_base import LPAREN, RPAREN
+from sql.parse.shape_expr import ExprShaper
 from sql.parse.types import parse_type
 
 _AFTER_SELECT: Final = frozenset(("union", "intersect", "except"))
@@ -407,6 +408,7 @@ class QueryShaper(ExprShaper):
         if self.is_word("of"):
             self.emit(TokenType.VAR, "OF", self.advance())
             while True:
+                at = self.peek()
                 name = self.qualified()
                 if name.schema is not None:
                     raise error(
@@ -648,6 +650,3 @@ class QueryShaper(ExprShaper):
         if self.is_punct("("):
             self._emit_names()
         return True
-
-
-assert COMMA is TokenType.COMMA
