@@ -20,7 +20,11 @@ from tpcc.running import Run, RunFailed, RunPlan
 from tpcc.scale import DIVISOR_MAX, reduced
 from tpcc.session import open_connection
 
-app = typer.Typer(help="TPC-C against any server that speaks PostgreSQL's protocol.", no_args_is_help=True)
+app = typer.Typer(
+    help="TPC-C against any server that speaks PostgreSQL's protocol.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
 
 PROCESSES_DEFAULT: Final = max(min(4, (os.cpu_count() or 2) // 2), 1)
 FAILURE: Final = 1

@@ -185,7 +185,7 @@ class _Loaders:
     def _receive(self, pipe: Connection) -> Loaded:
         try:
             message: FromLoader = msgspec.json.decode(pipe.recv_bytes(), type=FromLoader)
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             raise LoadFailed("a client process ended in the middle of a part") from None
         if isinstance(message, LoadError):
             raise LoadFailed(message.text)
@@ -201,7 +201,7 @@ def load_parts(pipe: Connection, dsn: str, recipe_json: bytes) -> None:
         while True:
             part = msgspec.json.decode(pipe.recv_bytes(), type=Part)
             pipe.send_bytes(msgspec.json.encode(_load_or_tell(loader, part)))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionResetError, BrokenPipeError):
         pass  # No more parts.
     finally:
         loader.close()

@@ -107,7 +107,7 @@ class Recorder:
             self._delta.seconds.setdefault(second, {}).setdefault(kind.value, TypeCounts()).merge(counts)
 
     def record_error(self, kind: Kind, sqlstate: str, text: str) -> None:
-        seen = SeenError(kind.value, sqlstate, text.strip()[:ERROR_TEXT_MAX])
+        seen = SeenError(kind.value, sqlstate, " ".join(text.split())[:ERROR_TEXT_MAX])
         with self._lock:
             # The first text stands for all of its kind: details such as keys differ each time.
             note_error(self._delta.errors, f"{kind.value} {sqlstate or seen.text}", seen)

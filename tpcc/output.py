@@ -106,10 +106,10 @@ class PlainOutput(Output):
         self._told_at = 0.0
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def fail(self, text: str) -> None:
-        self._errors.print(text, markup=False, style="red")
+        self._errors.print(text, markup=False, style="red", soft_wrap=True)
 
     def begin_load(self, totals: dict[str, int]) -> None:
         self._totals = totals

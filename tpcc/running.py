@@ -167,7 +167,7 @@ class Run:
         for pipe in self._pipes:
             try:
                 message = _decode(pipe)
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 raise RunFailed("a client process ended before it was ready") from None
             if isinstance(message, Refused):
                 raise RunFailed(f"cannot connect: {message.text}")
@@ -202,7 +202,7 @@ class Run:
             assert isinstance(pipe, Connection), f"{pipe=}"
             try:
                 message = _decode(pipe)
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 self._open.remove(pipe)
                 continue
             match message:

@@ -202,7 +202,8 @@ class Worker:
         """Sends deltas while a terminal lives."""
         while any(terminal.thread.is_alive() for terminal in self._terminals):
             if self._pipe.poll(REPORT_SECONDS):
-                # Stop, or the parent is gone: both end the terminals.
+                order = self._receive()
+                assert isinstance(order, Stop), f"{order=}"
                 self._stopping.set()
                 for terminal in self._terminals:
                     terminal.thread.join()
@@ -226,7 +227,8 @@ class Worker:
         try:
             order: ToWorker = msgspec.json.decode(self._pipe.recv_bytes(), type=ToWorker)
             return order
-        except EOFError:
+        except (EOFError, ConnectionResetError):
+            # The parent is gone.
             return Stop()
 
 

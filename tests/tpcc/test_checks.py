@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -237,3 +241,37 @@ def test_run_command_writes_its_result(dsn: str, tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "a &lt;title&gt;" in page
     assert f"{read.tpmc:,.1f}" in page
+
+
+@pytest.mark.slow
+def test_interrupt_ends_a_run_with_what_was_measured(dsn: str, connection: Any) -> None:
+    arguments = [
+        "run",
+        "--dsn",
+        dsn,
+        "--connections",
+        "2",
+        "--processes",
+        "2",
+        "--duration",
+        "60",
+        "--ramp",
+        "0",
+        "--json",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tpcc.cli", *arguments],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert b'"second":0' in first
+    os.killpg(process.pid, signal.SIGINT)  # As a terminal does: parent and clients alike.
+    rest = process.stdout.read()
+    process.stdout.close()
+    assert process.wait() == 0
+    assert b'"event":"result"' in rest
+    assert rest.count(b'"holds":true') == 12
+    assert violated(connection) == []
