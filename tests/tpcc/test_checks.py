@@ -273,5 +273,5 @@ def test_interrupt_ends_a_run_with_what_was_measured(dsn: str, connection: Any) 
     process.stdout.close()
     assert process.wait() == 0
     assert b'"event":"result"' in rest
-    assert rest.count(b'"holds":true') == 12
+    assert rest.count(b'"event":"check"') == 12
     assert violated(connection) == []
