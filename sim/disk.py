@@ -1,0 +1,71 @@
+"""The node's share of the loop with a disk that takes its time.
+
+``NodeScope.run_blocking`` is where a node waits for its disk: a delay is drawn for every call,
+the call itself happens at its start or at its end as drawn (callers may rely on neither),
+and a crash can be armed to strike before it, after it, or while it is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from sim.loop import Loop, Scope
+from sim.streams import Draws
+
+T = TypeVar("T")
+
+SLOW_FACTOR: Final = 100.0
+"""How much longer a slow sync takes than a usual one."""
+BEFORE: Final = 1
+AFTER: Final = 2
+
+
+class Disk:
+    """How long calls take, and what is armed; outlives the node's crashes."""
+
+    def __init__(self, rng: Draws, seconds: float, tail: float) -> None:
+        self.rng = rng
+        self.seconds = seconds
+        self.tail = tail
+        self.slowness = 1.0
+        self.armed = 0
+        """Crash at the next call: 0 not, BEFORE or AFTER it."""
+        self.on_armed: Callable[[], None] = lambda: None
+        self.calls = 0
+
+    def delay(self) -> float:
+        """Draws the length of one call."""
+        seconds = self.rng.between(0.3, 1.7) * self.seconds * self.slowness
+        return seconds * SLOW_FACTOR if self.rng.chance(self.tail) else seconds
+
+
+class NodeScope(Scope):
+    """See the module docstring."""
+
+    def __init__(self, loop: Loop, name: str, disk: Disk) -> None:
+        super().__init__(loop, name)
+        loop.scopes.append(self)
+        self._disk = disk
+
+    async def run_blocking(self, function: Callable[[], T]) -> T:
+        disk = self._disk
+        disk.calls += 1
+        is_early = disk.rng.below(2) == 0
+        seconds = disk.delay()
+        armed, disk.armed = disk.armed, 0
+        if armed == BEFORE:
+            disk.on_armed()
+            await self.clock.sleep(seconds)  # Nobody comes back from here.
+        if is_early:
+            result = function()
+            if armed:
+                disk.on_armed()
+            await self.clock.sleep(seconds)
+            return result
+        await self.clock.sleep(seconds)
+        result = function()
+        if armed:
+            disk.on_armed()
+            await self.clock.sleep(0)
+        return result

@@ -1,0 +1,144 @@
+"""The network between clients and the node, and what a client can know of its requests.
+
+A request travels for a drawn time, runs in a task of the node, and its answer travels back::
+
+    client  --request-->  node          cut-requests holds these back until it heals
+    client  <--answer---  node          cut-replies holds these
+    reset                               the client knows at once; the node cancels what runs
+    node lost                           as a reset of every connection
+
+Streams lose, double and reorder nothing, so these are all the ways a TCP connection fails.
+A client waits ``timeout_seconds`` and then gives the connection up; what it asked may still
+happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from base.seams import Waiter
+from sim.loop import Task
+from sim.streams import Draws
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+TAIL_FACTOR: Final = 100.0
+
+
+class ConnectionLost(Exception):
+    """The client does not know what became of its request."""
+
+
+class Refused(Exception):
+    """No node listens: the request was certainly not made."""
+
+
+class Request:
+    """One request under way."""
+
+    __slots__ = ("is_abandoned", "task", "waiter")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter = waiter
+        self.task: Task | None = None
+        self.is_abandoned = False
+
+
+Serve = Callable[[Any], Coroutine[Any, Any, Any]]
+"""Given the process, runs in a task of the node; its result is the answer."""
+
+
+class Network:
+    """See the module docstring."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng: Draws = world.streams.stream("network")
+        self.latency_seconds = world.plan.knobs.latency_seconds
+        self.tail = world.plan.knobs.latency_tail
+        self.requests: dict[Request, None] = {}
+        self._cut = {"requests": False, "replies": False}
+        self._held: dict[str, list[Callable[[], None]]] = {"requests": [], "replies": []}
+
+    def delay(self) -> float:
+        """Draws the time of one way."""
+        seconds = self.latency_seconds * self.rng.between(0.5, 2.0)
+        return seconds * TAIL_FACTOR if self.rng.chance(self.tail) else seconds
+
+    def carry(self, way: str, deliver: Callable[[], None]) -> None:
+        """Delivers something one way after its time, or once the cut heals."""
+
+        def arrive() -> None:
+            if self._cut[way]:
+                self._held[way].append(deliver)
+            else:
+                deliver()
+
+        self.world.after(self.delay(), arrive)
+
+    def set_cut(self, way: str, is_cut: bool) -> None:
+        """Cuts one way or heals it."""
+        self._cut[way] = is_cut
+        if not is_cut:
+            held, self._held[way] = self._held[way], []
+            for deliver in held:
+                self.world.after(self.delay(), deliver)
+
+    async def call(self, serve: Serve, timeout_seconds: float) -> Any:
+        """A client's request; raises ConnectionLost or Refused."""
+        world = self.world
+        if not world.process.is_up:
+            raise Refused
+        request = Request(world.loop.main.waiter())
+        self.requests[request] = None
+        generation = world.process.generation
+        self.carry("requests", lambda: self._begin(request, serve, generation))
+        stop = world.after(timeout_seconds, lambda: request.waiter.fail(ConnectionLost("timeout")))
+        try:
+            return await request.waiter.wait()
+        finally:
+            stop()
+            request.is_abandoned = True
+            self.requests.pop(request, None)
+            if request.task is not None and not request.task.is_done() and not self._cut["requests"]:
+                # The node learns that its client has left.
+                self.carry("requests", lambda: self._cancel(request))
+
+    def _begin(self, request: Request, serve: Serve, generation: int) -> None:
+        process = self.world.process
+        if not process.is_up or process.generation != generation:
+            request.waiter.fail(ConnectionLost("the node is gone"))
+            return
+        request.task = process.scope.spawn(self._serve(request, serve), "session")
+
+    async def _serve(self, request: Request, serve: Serve) -> None:
+        answer = await serve(self.world.process)
+        self.carry("replies", lambda: request.waiter.wake(answer))
+
+    def _cancel(self, request: Request) -> None:
+        if request.task is not None:
+            request.task.cancel()
+
+    # --- faults --------------------------------------------------------------------
+
+    def reset_all(self, why: str) -> None:
+        """Every client notices, soon, that its connection is gone."""
+        for request in list(self.requests):
+            self.reset(request, why)
+
+    def reset(self, request: Request, why: str) -> None:
+        self.world.after(self.delay(), lambda: request.waiter.fail(ConnectionLost(why)))
+
+    def reset_one(self, choice: int) -> None:
+        """Resets one connection that waits for an answer."""
+        requests = list(self.requests)
+        if requests:
+            self.reset(requests[choice % len(requests)], "reset")
+
+    def cancel_one(self, choice: int) -> None:
+        """Cancels one running statement, as a cancel request does; its client still gets an answer."""
+        running = [request for request in self.requests if request.task is not None and not request.task.is_done()]
+        if running:
+            self._cancel(running[choice % len(running)])

@@ -1,0 +1,226 @@
+"""What a seed means: workload, settings and faults of one run, drawn before it begins.
+
+Swarm testing (Groce et al., ISSTA 2012): each run has a random subset of the kinds of faults,
+at random intensities, and random settings, rather than a little of everything; what one
+fault hides another run without it shows.
+
+The plan is data.  It can be printed, and shrunk: faults are dropped, operations cut, and the
+rest of the run draws what it drew before (``sim.streams``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, field
+
+from kvtier.settings import StoreSettings
+from sim.streams import Draws, Streams
+from txn.settings import TxnSettings
+
+SECONDS_DEFAULT: Final = 20.0
+"""Virtual seconds with faults; setting up and settling come on top."""
+KINDS: Final = (
+    "crash",
+    "crash-at-sync",
+    "sync-fails",
+    "disk-full",
+    "write-stall",
+    "slow-disk",
+    "pause",
+    "clock-jump",
+    "clock-drift",
+    "split",
+    "merge",
+    "collect",
+    "reset",
+    "cut-requests",
+    "cut-replies",
+    "slow-reader",
+    "cancel",
+    "forget-reads",
+)
+POINTS: Final = (
+    "txn.commit.two-rounds",
+    "txn.explicit.skipped",
+    "txn.resolve.skipped",
+    "txn.heartbeat.skipped",
+    "txn.refresh.fails",
+)
+"""Fault points inside the layers (``base.faults``)."""
+
+
+class Fault(Struct):
+    """One thing that goes wrong: when, what, for how long, how much (0..1), and a number to choose by."""
+
+    at: float
+    kind: str
+    seconds: float = 0.0
+    amount: float = 0.0
+    choice: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.at:.3f}s {self.kind} for {self.seconds:.3f}s amount {self.amount:.2f} choice {self.choice}"
+
+
+class Knobs(Struct):
+    """Settings of one run that are not the database's own."""
+
+    explore: bool = True
+    latency_seconds: float = 0.001
+    """Median of one way between client and node."""
+    latency_tail: float = 0.0
+    """Odds of a message that takes a hundred times as long."""
+    hop_delay: float = 0.0
+    """Odds that a batch between coordinator and store is delayed."""
+    hop_loss: float = 0.0
+    """Odds that a batch, or its reply, between coordinator and store is lost."""
+    sync_seconds: float = 0.0005
+    sync_tail: float = 0.0
+    think_seconds: float = 0.05
+    timeout_seconds: float = 5.0
+    """Patience of a client."""
+    lock_timeout_ms: int = 0
+    restart_seconds: float = 0.2
+    points: dict[str, float] = field(default_factory=dict)
+    """Fault point -> odds."""
+
+
+class Plan(Struct):
+    """Everything a run is made of."""
+
+    seed: int
+    workload: str
+    seconds: float = SECONDS_DEFAULT
+    clients: int = 4
+    operations: int = 1_000_000
+    """Most operations of one client; shrinking lowers it."""
+    isolation: str = "serializable"
+    kinds: tuple[str, ...] = ()
+    faults: list[Fault] = field(default_factory=list)
+    knobs: Knobs = field(default_factory=Knobs)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    txn: TxnSettings = field(default_factory=TxnSettings)
+    mutant: str = ""
+
+    def describe(self) -> str:
+        """Says in a few lines what this run does."""
+        lines = [
+            f"seed {self.seed}: {self.workload}, {self.isolation}, {self.clients} clients, {self.seconds:g} virtual seconds"
+        ]
+        lines.append(f"  faults: {', '.join(self.kinds) or 'none'} ({len(self.faults)} times)")
+        for title, values, usual in (
+            ("knobs", self.knobs, Knobs()),
+            ("store", self.store, StoreSettings()),
+            ("txn", self.txn, TxnSettings()),
+        ):
+            changed = [
+                f"{name}={_short(getattr(values, name))}"
+                for name in values.__struct_fields__
+                if getattr(values, name) != getattr(usual, name)
+            ]
+            if changed:
+                lines.append(f"  {title}: {' '.join(changed)}")
+        return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def draw_plan(
+    seed: int,
+    workloads: tuple[str, ...],
+    nemesis: tuple[str, ...] | None = None,
+    seconds: float = SECONDS_DEFAULT,
+    isolations: tuple[str, ...] = ("serializable",),
+) -> Plan:
+    """Draws a run.  ``workloads`` to choose from; ``nemesis``: the kinds of faults, None draws them."""
+    streams = Streams(seed)
+    rng = streams.stream("plan")
+    plan = Plan(seed, rng.pick(workloads), seconds)
+    plan.clients = 2 + rng.below(7)
+    plan.isolation = rng.pick(isolations) if rng.chance(0.5) else isolations[0]
+    plan.knobs = draw_knobs(streams.stream("knobs"), nemesis)
+    plan.store = draw_store_settings(streams.stream("store"))
+    plan.txn = draw_txn_settings(streams.stream("txn"), plan.store)
+    plan.kinds = nemesis if nemesis is not None else draw_kinds(streams.stream("kinds"))
+    plan.faults = draw_faults(streams.stream("faults"), plan.kinds, seconds)
+    return plan
+
+
+def draw_kinds(rng: Draws) -> tuple[str, ...]:
+    """Every kind is in with the same odds, and the odds differ from run to run."""
+    odds = rng.pick((0.0, 0.1, 0.2, 0.4))
+    return tuple([kind for kind in KINDS if rng.chance(odds)])
+
+
+def draw_faults(rng: Draws, kinds: tuple[str, ...], seconds: float) -> list[Fault]:
+    """Draws when each kind strikes, in order of time."""
+    faults: list[Fault] = []
+    for kind in kinds:
+        for _ in range(1 + rng.below(4)):
+            at = rng.between(0.2, seconds)
+            # Some faults come in bursts: a second failure while the first is being repaired.
+            for _ in range(1 if rng.chance(0.8) else 2 + rng.below(3)):
+                faults.append(Fault(at, kind, rng.spread(0.02, seconds / 4), rng.random(), rng.below(1 << 30)))
+                at += rng.spread(0.001, 0.5)
+    faults.sort(key=lambda fault: (fault.at, fault.kind, fault.choice))
+    return faults
+
+
+def draw_knobs(rng: Draws, nemesis: tuple[str, ...] | None) -> Knobs:
+    """Draws latencies, patience and fault points."""
+    is_calm = nemesis == ()
+    knobs = Knobs(
+        explore=rng.chance(0.8),
+        latency_seconds=rng.spread(0.0001, 0.02),
+        latency_tail=rng.pick((0.0, 0.0, 0.01, 0.05)),
+        hop_delay=rng.pick((0.0, 0.0, 0.05, 0.3)),
+        hop_loss=0.0 if is_calm else rng.pick((0.0, 0.0, 0.002, 0.02)),
+        sync_seconds=rng.spread(0.0001, 0.01),
+        sync_tail=rng.pick((0.0, 0.0, 0.01, 0.1)),
+        think_seconds=rng.spread(0.02, 0.3),
+        timeout_seconds=rng.pick((0.5, 2.0, 5.0, 20.0)),
+        lock_timeout_ms=rng.pick((0, 0, 0, 20, 500)),
+        restart_seconds=rng.spread(0.01, 2.0),
+    )
+    if not is_calm and rng.chance(0.5):
+        for point in POINTS:
+            if rng.chance(0.4):
+                knobs.points[point] = rng.pick((0.05, 0.25, 1.0))
+    return knobs
+
+
+def draw_store_settings(rng: Draws) -> StoreSettings:
+    """Draws small limits, so that what is rare in production happens here."""
+    expiry = rng.pick((0.5, 2.0, 5.0))
+    return StoreSettings(
+        range_max_bytes=rng.pick((512 << 20, 512 << 20, 300, 2_000, 20_000)),
+        range_min_bytes=rng.pick((1 << 20, 200, 1_000)),
+        merge_automatically=rng.chance(0.3),
+        gc_seconds=rng.pick((4 * 3600.0, 30.0, 2.0, 0.1)),
+        gc_interval_seconds=rng.pick((60.0, 5.0, 0.3)),
+        gc_min_bytes=rng.pick((1, 500, 1 << 20)),
+        txn_expiry_seconds=expiry,
+        hlc_bound_seconds=rng.pick((1.0, 0.01, 10.0)),
+        cache_points_max=rng.pick((200_000, 200_000, 1, 4, 30)),
+        cache_spans_max=rng.pick((8_192, 8_192, 3, 10)),
+        route_always=rng.chance(0.4),
+        resolve_delay_seconds=rng.pick((0.0, 0.0, 0.05, 1.0)),
+    )
+
+
+def draw_txn_settings(rng: Draws, store: StoreSettings) -> TxnSettings:
+    """Draws buffer sizes and attempts; heartbeats stay several to an expiry."""
+    return TxnSettings(
+        buffer_bytes_max=rng.pick((32 << 20, 32 << 20, 100, 600)),
+        flush_bytes_max=rng.pick((1 << 20, 1, 200)),
+        force_intents=rng.chance(0.5),
+        heartbeat_seconds=store.txn_expiry_seconds / rng.pick((3, 5, 10)),
+        refreshes_max=rng.pick((16, 0, 1)),
+        commit_attempts_max=rng.pick((8, 1, 2)),
+        restarts_max=rng.pick((50, 5, 0)),
+        statement_retries_max=rng.pick((50, 3)),
+        backoff_seconds=rng.pick((0.001, 0.02)),
+    )

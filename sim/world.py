@@ -1,0 +1,128 @@
+"""The world of one run: the loop, the node, the network, the clients, the clock on the wall.
+
+set up     no faults; the workload loads its rows
+storm      ``plan.seconds`` of virtual time with faults while clients work
+calm       faults end, the node is started if it is down; every client must get something done
+rest       clients stop; within a bound nothing is left of any transaction
+verdict    final reads, served reads again, the workload's checkers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from base import faults
+from sim.histories import Recorder
+from sim.invariants import SERVED_MAX, Served
+from sim.journal import Journal
+from sim.loop import Loop
+from sim.network import Network
+from sim.plan import Plan
+from sim.process import Process
+from sim.streams import Streams
+
+CHECK_SECONDS: Final = 0.5
+"""Invariants are checked this often."""
+
+
+class World:
+    """See the module docstring."""
+
+    def __init__(self, plan: Plan, journal: Journal, make_process: Callable[[World], Process] = Process) -> None:
+        self.plan = plan
+        self.journal = journal
+        self.streams = Streams(plan.seed)
+        self.loop = Loop(plan.seed, plan.knobs.explore)
+        self.history = Recorder()
+        self.is_calm = True
+        """No faults: before the storm and after it."""
+        self.is_over = False
+        """Clients stop after what they are doing."""
+        self.served: list[Served] = []
+        self.served_count = 0
+        self.served_ts = 0
+        self._sample = self.streams.stream("sample")
+        self.faults_struck: dict[str, int] = {}
+        self.points_hit: dict[str, int] = {}
+        self._points_rng = self.streams.stream("points")
+        self.network = Network(self)
+        self.process = make_process(self)
+
+    # --- time ------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the start."""
+        return self.loop.now_ns / 1e9
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls back outside the node; returns a function that cancels it."""
+        return self.loop.main.call_later(seconds, callback)
+
+    async def sleep(self, seconds: float) -> None:
+        await self.loop.main.clock.sleep(seconds)
+
+    # --- notes -----------------------------------------------------------------------
+
+    def note(self, who: str, what: str) -> None:
+        """Writes into the journal and the digest."""
+        self.journal.note(self.loop.now_ns, who, what)
+
+    def detail(self, who: str, what: str) -> None:
+        """Writes into the journal if somebody wants details."""
+        self.journal.detail(self.loop.now_ns, who, what)
+
+    def record(self, type: str, process: int, f: str, value: Any, error: str = "") -> None:
+        """Writes one event of the history."""
+        self.history.add(type, process, f, value, error, self.loop.now_ns)
+        self.note(f"client{process}", f"{type} {f} {value!r} {error}")
+
+    def serve(self, served: Served) -> None:
+        """Remembers the reads of a committed transaction, or of a sample of them."""
+        self.served_count += 1
+        if served.ts > self.served_ts:
+            self.served_ts = served.ts
+        if not served.reads:
+            return
+        if len(self.served) < SERVED_MAX:
+            self.served.append(served)
+        else:
+            place = self._sample.below(self.served_count)
+            if place < SERVED_MAX:
+                self.served[place] = served
+
+    # --- the node ----------------------------------------------------------------------
+
+    def crash_soon(self, why: str) -> None:
+        """Cuts the node's power in this instant, somewhere among what is ready to run."""
+        generation = self.process.generation
+
+        def strike() -> None:
+            if self.process.generation == generation and self.process.is_up:
+                self.process.crash(why)
+                self.after(self.plan.knobs.restart_seconds, self.process.restart)
+
+        self.loop.main.call_soon(strike)
+
+    def on_node_lost(self) -> None:
+        """The node is gone: its clients find out."""
+        self.network.reset_all("the node was lost")
+
+    # --- fault points --------------------------------------------------------------------
+
+    def arm_points(self) -> None:
+        """Lets the fault points of the layers ask this run."""
+        faults.arm(self._decide if self.plan.knobs.points else None)
+
+    def _decide(self, name: str) -> bool:
+        odds = self.plan.knobs.points.get(name, 0.0)
+        if self.is_calm or not odds or not self._points_rng.chance(odds):
+            return False
+        self.points_hit[name] = self.points_hit.get(name, 0) + 1
+        return True
+
+    def fingerprint(self) -> str:
+        """Returns what two runs of one seed must agree on."""
+        draws = [rng.below(1 << 32) for rng in (self.loop.rng, self.network.rng, self.process.disk.rng)]
+        return f"{self.loop.digest:08x}-{self.journal.digest:08x}-{self.loop.steps:x}-{'-'.join([f'{draw:08x}' for draw in draws])}"
