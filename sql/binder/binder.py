@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from base.errors import MeridianError, error
 from base.typeio import IoSettings
-from base.types import BOOL, UNKNOWN, PgType
+from base.types import PgType
 from planner.expr import Expr
 from planner.functions.registry import Registry
 from planner.nodes import Metadata, Statement, TableExprs
@@ -26,9 +26,10 @@ from sql.binder.catalog_view import CatalogView
 from sql.binder.coerce import boolean, coerce, resolve_unknown
 from sql.binder.context import BindContext, Source, Usage
 from sql.binder.dml import bind_dml
-from sql.binder.queries import BoundQuery, OutColumn, QueryBinder, exact
+from sql.binder.from_clause import column_type
+from sql.binder.queries import BoundQuery, QueryBinder, exact
 from sql.binder.scope import Scope
-from sql.binder.table_exprs import assigned, bind_table_exprs, bind_text, column_type, default_value, row_ids, row_item
+from sql.binder.table_exprs import assigned, bind_table_exprs, bind_text, default_value, row_ids, row_item
 from sql.binder.types import resolve_type
 from sql.parse.statements import Query, SqlExpr, TypeName
 from sql.parse.stored import parse_stored_expression, parse_stored_query

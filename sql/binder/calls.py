@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Final
 from sqlglot import exp
 
 from base.errors import FeatureNotSupported, MeridianError, error
-from base.types import DATE, INT4, INT8, INTERVAL, OID, RECORD, TIME, TIMESTAMP, TIMESTAMPTZ, TIMETZ, UNKNOWN, PgType
-from planner.expr import AggCall, Call, Col, Const, Expr, SortKey, Subquery, walk
+from base.types import DATE, INT4, RECORD, TIME, TIMESTAMP, TIMESTAMPTZ, TIMETZ, UNKNOWN, PgType
+from planner.expr import AggCall, Call, Col, Expr, SortKey, walk
 from planner.functions.registry import Aggregate, Function
-from planner.functions.resolve import resolve_aggregate, resolve_function, resolve_window
-from planner.nodes import WindowFrame
-from sql.binder.coerce import boolean, coerce, explicit_cast, implicit, is_unknown, required, resolve_unknown
+from planner.functions.resolve import resolve_aggregate, resolve_function
+from sql.binder.coerce import boolean, explicit_cast, implicit, is_unknown, resolve_unknown
 from sql.binder.context import placed
-from sql.binder.equality import expr_key, sort_keys_key
-from sql.binder.query_state import QueryState, WindowDefinition
+from sql.binder.equality import expr_key
+from sql.binder.query_state import QueryState
 from sql.binder.scope import Scope
 from sql.binder.tree import form_of, position_of, text_of
 from sql.parse import forms
@@ -307,26 +306,26 @@ def keyword_value(binder: ExprBinder, node: exp.Expr) -> Expr:
 
 
 def _aggregate(binder: ExprBinder, parts: CallParts) -> Expr:
-    within = inner(binder, "aggregate arguments")
+    nested = nested_binder(binder, "aggregate arguments")
     # What subqueries in the arguments take from this level need not be grouped.
     recording, binder.scope.outer_refs = binder.scope.outer_refs, None
     try:
-        return _bound_aggregate(binder, inner, parts)
+        return _bound_aggregate(binder, nested, parts)
     finally:
         binder.scope.outer_refs = recording
 
 
-def _bound_aggregate(binder: ExprBinder, inner: ExprBinder, parts: CallParts) -> Expr:
+def _bound_aggregate(binder: ExprBinder, nested: ExprBinder, parts: CallParts) -> Expr:
     ctx, name, position = binder.ctx, parts.name, parts.position
     marks = _outer_marks(binder.scope)
-    args = inner.bind_all(parts.args)
+    args = nested.bind_all(parts.args)
     if not args and not parts.is_star and parts.within is None and name == "count":
         raise error("42809", "count(*) must be used to call a parameterless aggregate function", position=position + 1)
     if parts.variadic:
         raise FeatureNotSupported("VARIADIC arguments of aggregates are not supported", position=position + 1)
     places = [position_of(arg) for arg in parts.args]
     sorts = parts.within or parts.order
-    keys = sort_items(inner, sorts) if sorts is not None else []
+    keys = sort_items(nested, sorts) if sorts is not None else []
     all_args = args + [expr for expr, _, _, _ in keys] if parts.within is not None else args
     try:
         found = resolve_aggregate(ctx.registry, name, [arg.type for arg in all_args])
@@ -345,7 +344,7 @@ def _bound_aggregate(binder: ExprBinder, inner: ExprBinder, parts: CallParts) ->
     ]
     order = _aggregate_order(binder, keys, coerced, parts, len(args))
     condition = (
-        boolean(ctx, inner.bind(parts.filter), "FILTER", position_of(parts.filter))
+        boolean(ctx, nested.bind(parts.filter), "FILTER", position_of(parts.filter))
         if parts.filter is not None
         else None
     )
@@ -383,7 +382,8 @@ def _outer_marks(scope: Scope) -> dict[int, int]:
     return marks
 
 
-def inner(binder: ExprBinder, clause: str) -> ExprBinder:
+def nested_binder(binder: ExprBinder, clause: str) -> ExprBinder:
+    """A binder of the same scope for what stands inside a call."""
     from sql.binder.expressions import ExprBinder as Binder
 
     found = Binder(binder.ctx, binder.source, binder.scope, binder.queries, clause)
@@ -514,31 +514,3 @@ def grouping(binder: ExprBinder, node: exp.Expr) -> Expr:
     state.grouping_calls.append((id, args, position_of(node.expressions[0])))
     state.agg_ids.add(id)
     return Col(id, INT4, -1, "grouping")
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

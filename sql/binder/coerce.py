@@ -12,7 +12,7 @@ from base import typeio
 from base.errors import InternalError, MeridianError, error
 from base.typeio import type_name
 from base.types import BOOL, INT4, INT8, INTERVAL, NUMERIC, RECORD, TEXT, UNKNOWN, PgType
-from planner.expr import ArrayExpr, Call, Col, Const, Expr, Param, RowExpr
+from planner.expr import ArrayExpr, Call, Const, Expr, Param, RowExpr
 from planner.functions.coercion import find_cast, select_common_type, typmod_cast
 from planner.functions.registry import Function, Registry
 from sql.binder.context import BindContext, placed

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from base.errors import FeatureNotSupported, MeridianError, error
-from base.types import RECORD, UNKNOWN
+from base.errors import FeatureNotSupported, error
 from planner.expr import Col, Const, Expr, Field, RowExpr, Subquery
 from planner.nodes import Delete, Filter, Join, Node, Project, TableExprs, Update
 from planner.schema import ColumnDesc, TableDesc
-from sql.binder.coerce import resolve_unknown
 from sql.binder.context import Source
 from sql.binder.expressions import ExprBinder, record_type
-from sql.binder.from_clause import FromBinder, alias_of, table_scan
+from sql.binder.from_clause import FromBinder, alias_of, column_type, table_scan
 from sql.binder.queries import BoundQuery
 from sql.binder.scope import FromTree, RangeItem, Scope
-from sql.binder.table_exprs import assigned, bind_table_exprs, column_type, default_value
+from sql.binder.table_exprs import assigned, bind_table_exprs, default_value
 from sql.binder.targets import assign_ids, bind_targets, output_of, resolve_targets
 from sql.binder.tree import form_of, position_of, text_of
 from sql.parse import forms

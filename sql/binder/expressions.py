@@ -22,7 +22,6 @@ from planner.expr import (
     Call,
     Case,
     Coalesce,
-    Col,
     Const,
     Expr,
     Field,
@@ -33,13 +32,11 @@ from planner.expr import (
     Not,
     Or,
     RowExpr,
-    Subquery,
 )
 from planner.functions.registry import VOLATILE, Function
 from planner.functions.resolve import Resolved, resolve_function, resolve_operator
 from sql.binder import calls, columns, subqueries
 from sql.binder.coerce import (
-    apply_typmod,
     boolean,
     common,
     constant,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from base.errors import MeridianError, error
-from base.types import INT8, OID, RECORD, PgType
+from base.types import INT8, RECORD, PgType
 from planner.expr import And, Call, Coalesce, Col, Expr
 from planner.functions.registry import Function
 from planner.functions.resolve import resolve_operator

@@ -15,7 +15,7 @@ from base.typeio import type_name
 from base.types import TEXT, UNKNOWN, PgType
 from planner.expr import Col, Const, Expr, Param
 from planner.nodes import Cte, CteScan, Distinct, Limit, LockRows, Node, Project, SetOp, Sort, With
-from sql.binder.coerce import coerce, common, resolve_unknown
+from sql.binder.coerce import coerce, common
 from sql.binder.context import BindContext, Source
 from sql.binder.scope import Scope
 from sql.binder.tree import position_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError, error
 from base.types import OID, PgType
-from planner.expr import Coalesce, Col, Const, Expr
+from planner.expr import Col, Const, Expr
 from planner.nodes import Node, Scan
 from planner.schema import TableDesc
 

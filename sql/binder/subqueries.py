@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from base.errors import error
-from base.types import BOOL, RECORD, PgType
+from base.types import BOOL
 from planner.expr import And, Call, Col, Expr, IsNull, Not, Or, Subquery, walk
 from planner.functions.registry import VOLATILE
 from planner.nodes import Project, Values

@@ -12,7 +12,7 @@ from planner.expr import AggCall, Col, Expr, SortKey
 from planner.functions.registry import Aggregate
 from planner.functions.resolve import resolve_function, resolve_window
 from planner.nodes import WindowFrame
-from sql.binder.calls import CallParts, column_ids, inner, require_equality, require_sortable, sort_items
+from sql.binder.calls import CallParts, column_ids, nested_binder, require_equality, require_sortable, sort_items
 from sql.binder.coerce import boolean, coerce, implicit, required, resolve_unknown
 from sql.binder.context import placed
 from sql.binder.equality import expr_key, sort_keys_key
@@ -36,8 +36,8 @@ def window_call(binder: ExprBinder, parts: CallParts) -> Expr:
         raise error("0A000", "DISTINCT is not implemented for window functions", position=position + 1)
     if parts.order is not None:
         raise error("0A000", "aggregate ORDER BY is not implemented for window functions", position=position + 1)
-    args = inner(binder, "window arguments").bind_all(parts.args)
-    nested = inner(binder, "window definitions")
+    args = nested_binder(binder, "window arguments").bind_all(parts.args)
+    nested = nested_binder(binder, "window definitions")
     registry = ctx.registry
     if name not in registry.windows and name not in registry.aggregates:
         resolve_function(registry, name, [arg.type for arg in args])
@@ -56,11 +56,11 @@ def window_call(binder: ExprBinder, parts: CallParts) -> Expr:
     if parts.filter is not None:
         if not isinstance(found.function, Aggregate):
             raise error("0A000", "FILTER is not implemented for non-aggregate window functions", position=position + 1)
-        condition = boolean(ctx, inner.bind(parts.filter), "FILTER", position_of(parts.filter))
+        condition = boolean(ctx, nested.bind(parts.filter), "FILTER", position_of(parts.filter))
     if isinstance(found.function, Aggregate) and found.function.ordered_set:
         raise error("0A000", f"OVER is not supported for ordered-set aggregate {name}", position=position + 1)
     assert parts.window is not None
-    definition = window_definition(inner, state, parts.window)
+    definition = window_definition(nested, state, parts.window)
     call = AggCall(found.function, tuple(coerced), found.result, -1, False, condition)
     return _register_window(binder, state, definition, call, name)
 

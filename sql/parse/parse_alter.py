@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from base.errors import error
 from sql.parse.cursor import Cursor
 from sql.parse.keywords import words
-from sql.parse.lexer import OP, WORD
+from sql.parse.lexer import WORD
 from sql.parse.parse_create import sequence_option, sequence_options
 from sql.parse.parse_roles import parse_alter_default_privileges, parse_alter_role
 from sql.parse.parse_session import reset_variable, set_variable
@@ -44,7 +43,6 @@ from sql.parse.statements import (
     ConfigureZone,
     DropColumn,
     DropConstraint,
-    Name,
     RenameColumn,
     RenameConstraint,
     RenameRelation,

@@ -6,7 +6,7 @@ from typing import Final
 
 from base.errors import error
 from sql.parse.cursor import Cursor
-from sql.parse.lexer import IDENT, WORD
+from sql.parse.lexer import WORD
 from sql.parse.parse_session import parse_execute
 from sql.parse.query import parse_expression_prefix, parse_query_prefix
 from sql.parse.statements import (

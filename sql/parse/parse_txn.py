@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from base.errors import error
 from sql.parse.cursor import Cursor
 from sql.parse.query import parse_expression_prefix
 from sql.parse.statements import (

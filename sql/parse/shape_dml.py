@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlglot.tokens import TokenType
 
-from base.errors import error
 from sql.parse import forms
 from sql.parse.lexer import IDENT, WORD
 from sql.parse.shape_base import LPAREN, RPAREN

@@ -364,7 +364,7 @@ class QueryShaper(ExprShaper):
             del self.out[start:]
         for part in (limit, offset, locks):
             if part:
-                self.out.extend(part)  # type: ignore[arg-type]  # tokens
+                self.out.extend(part)
 
     def _limit(self) -> None:
         at = self.advance()
