@@ -58,6 +58,7 @@ from kvtier.messages import (
     TxnMeta,
     TxnStatus,
 )
+from kvtier.meta import ordered
 from txn.attempt import ABORTED, AMBIGUOUS, COMMITTED, COMMITTING, OPEN
 from txn.buffer import WriteBuffer
 from txn.reads import Reader
@@ -287,7 +288,7 @@ class Committer(Reader):
     def _commit_key_row(self) -> list[bytes]:
         if not self._commit_key:
             return []
-        return [self._coordinator.settings.commit_key_prefix + self._commit_key.encode()]
+        return [self._coordinator.settings.commit_key_prefix + ordered(self._commit_key.encode())]
 
     def _outcome_ops(self, row: list[bytes]) -> list[Op]:
         return [ConditionalPut(key, COMMITTED_MARK + self._ensure_meta(key).id, None, self._next_seq()) for key in row]

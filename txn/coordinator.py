@@ -30,6 +30,7 @@ from base.errors import AmbiguousResult, ConditionFailed, Deadlock, Retryable, T
 from base.seams import Clock, Rng, Scheduler
 from kvtier.client import Kv
 from kvtier.messages import Batch, ConditionalPut, EndTxn, Isolation, Reply, Routing, TxnMeta, TxnStatus
+from kvtier.meta import ordered
 from txn.attempt import OPEN
 from txn.buffer import WriteBuffer
 from txn.commit import ABORTED_MARK, COMMITTED_MARK, Committer
@@ -289,7 +290,7 @@ class Coordinator:
 
         If it has not committed yet, it never will: the answer "aborted" is written first.
         """
-        key = self.settings.commit_key_prefix + name.encode()
+        key = self.settings.commit_key_prefix + ordered(name.encode())
         txn_id = self.rng.bytes(16)
         for _ in range(self.settings.commit_attempts_max):
             ts = self.kv.now()

@@ -27,5 +27,5 @@ class TxnSettings(Struct):
     backoff_seconds: float = 0.001
     """First pause between restarts; doubles up to backoff_seconds_max, half of it drawn."""
     backoff_seconds_max: float = 0.1
-    commit_key_prefix: bytes = b"\x01txn-key\x00"
+    commit_key_prefix: bytes = b"\x03k"
     """Where the outcomes of named transactions are kept, one row each (``Coordinator.outcome``)."""

@@ -15,6 +15,7 @@ After an error in the extended protocol everything up to Sync is skipped (chapte
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -37,7 +38,13 @@ OUTPUT_FLUSH_BYTES: Final = 128 << 10
 """Output is handed to the socket at least this often."""
 COPY_QUEUE_BYTES_MAX: Final = 4 << 20
 AUTHENTICATION_SECONDS: Final = 15.0
+_LENGTH: Final = struct.Struct("!I")
 COPY_IN_KINDS: Final = b"dcfHS"
+
+
+TAGS_MAX: Final = 1_000
+_TAGS: dict[str, bytes] = {}
+"""CommandComplete messages by tag; there are few."""
 
 
 class ConnectionSettings:
@@ -99,6 +106,9 @@ class Connection(Sink):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes of any size, down to one."""
+        if self.state == "ready" and not self._input and not self._busy and self._copy is None:
+            self._take(data)
+            return
         if self.state == "closed":
             return
         self._input += data
@@ -165,6 +175,30 @@ class Connection(Sink):
         ):
             self._reading_paused = False
             self.io.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        """Handles the whole messages of a chunk where nothing waits before it: the usual case, without a copy."""
+        at, size = 0, len(data)
+        dispatch, length_of = self._dispatch, _LENGTH.unpack_from
+        try:
+            while size - at >= 5:
+                (length,) = length_of(data, at + 1)
+                end = at + 1 + length
+                if end > size or length < 4:
+                    break
+                kind, body = data[at], data[at + 5 : end]
+                at = end
+                dispatch(kind, body)
+                if self._busy or self._copy is not None or self.state != "ready":
+                    break
+        except MeridianError as error:
+            self._fatal(error)
+        except Exception as bug:
+            self._fatal(self._internal(bug))
+        if at < size and self.state != "closed":
+            self._input += data[at:]
+            if not self._busy or self._copy is not None:
+                self._process()
 
     def _next_message(self) -> bool:
         """Handles one whole message; False if there is none."""
@@ -435,9 +469,13 @@ class Connection(Sink):
             self._ready(session)
 
     def _ready(self, session: SessionApi) -> None:
-        status = session.transaction_status
-        self._put(encode.READY[status])
-        self._flush()
+        out = self._out
+        out.append(encode.READY[session.transaction_status])
+        data = b"".join(out)
+        out.clear()
+        self.io.write(data)
+        self._sent += len(data)
+        self._out_bytes = 0
         seconds = session.idle_timeout_seconds()
         if seconds:
             self._idle_timer = self.scheduler.call_later(seconds, self._idle_timeout)
@@ -551,7 +589,13 @@ class Connection(Sink):
             self._flush()
 
     def complete(self, tag: str) -> None:
-        self._put(encode.command_complete(tag))
+        data = _TAGS.get(tag)
+        if data is None:
+            data = encode.command_complete(tag)
+            if len(_TAGS) < TAGS_MAX:
+                _TAGS[tag] = data
+        self._out.append(data)
+        self._out_bytes += len(data)
 
     def empty(self) -> None:
         self._put(encode.EMPTY_QUERY)

@@ -35,6 +35,8 @@ def violation(message: str) -> SqlError:
 def text_at(body: bytes, at: int) -> tuple[str, int]:
     """Reads a NUL-terminated string; returns it and where the next field starts."""
     end = body.find(b"\0", at)
+    if end == at:
+        return "", end + 1
     if end < 0:
         raise violation("invalid string in message")
     try:
@@ -63,12 +65,12 @@ def parse_parse(body: bytes) -> Parse:
 
 
 def _formats(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
+    if body[at : at + 2] == b"\0\0":
+        return (), at + 2
     if len(body) < at + 2:
         raise violation("insufficient data left in message")
     (count,) = _SHORT.unpack_from(body, at)
     at += 2
-    if count == 0:
-        return (), at
     if len(body) < at + 2 * count:
         raise violation("insufficient data left in message")
     return struct.unpack_from(f"!{count}h", body, at), at + 2 * count
@@ -78,33 +80,39 @@ def parse_bind(body: bytes) -> Bind:
     portal, at = text_at(body, 0)
     statement, at = text_at(body, at)
     param_formats, at = _formats(body, at)
-    if len(body) < at + 2:
+    size = len(body)
+    if size < at + 2:
         raise violation("insufficient data left in message")
     (count,) = _SHORT.unpack_from(body, at)
     at += 2
-    if len(body) < at + 4 * count:
+    if size < at + 4 * count:
         raise violation("insufficient data left in message")
     params: list[bytes | None] = []
+    unpack = _INT.unpack_from
     for _ in range(count):
-        if len(body) < at + 4:
+        if size < at + 4:
             raise violation("insufficient data left in message")
-        (length,) = _INT.unpack_from(body, at)
+        (length,) = unpack(body, at)
         at += 4
         if length == -1:
             params.append(None)
             continue
-        if length < 0 or len(body) < at + length:
+        if length < 0 or size < at + length:
             raise violation("insufficient data left in message")
         params.append(body[at : at + length])
         at += length
+    if body[at:] == b"\0\0":
+        return Bind(portal, statement, param_formats, params, ())
     result_formats, at = _formats(body, at)
-    if at != len(body):
+    if at != size:
         raise violation("invalid message format")
     return Bind(portal, statement, param_formats, params, result_formats)
 
 
 def parse_target(body: bytes) -> tuple[str, str]:
     """Describe and Close: ('S' or 'P', name)."""
+    if body == b"P\0":
+        return "P", ""
     kind = body[:1]
     name, end = text_at(body, 1)
     if kind not in (b"S", b"P") or end != len(body):
@@ -114,6 +122,8 @@ def parse_target(body: bytes) -> tuple[str, str]:
 
 def parse_execute(body: bytes) -> tuple[str, int]:
     """Returns (portal, max rows); a negative limit is none."""
+    if body == b"\0\0\0\0\0":
+        return "", 0
     name, at = text_at(body, 0)
     if len(body) != at + 4:
         raise violation("invalid message format")

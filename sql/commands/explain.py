@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from planner.explain_plan import explain, explain_json
-
 from base.errors import FeatureNotSupported, SqlError
 from base.types import JSON, TEXT
+from planner.explain_plan import explain, explain_json
 from sql import commands
 from sql.analyze import Analyzer
 from sql.api import ResultColumn

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from planner.statistics import analyze_table
-
 from base.errors import FeatureNotSupported, SqlError
 from planner.access import table_access
 from planner.schema import TableDesc, TableStats
+from planner.statistics import analyze_table
 from sql.commands import handles
 from sql.parse import statements as ast
 
