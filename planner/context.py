@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any
 
-from base.errors import QueryCanceled, error
+from base.errors import FeatureNotSupported, QueryCanceled, error
 from base.typeio import IoSettings
 from base.types import BY_OID, PgType
 
@@ -78,6 +78,10 @@ class ExecContext(ABC):
 
     @abstractmethod
     def lastval(self) -> int: ...
+
+    def sleep(self, seconds: float) -> Awaitable[Any] | None:
+        """pg_sleep(): what to await, or None when the wait that this same call asked for has just passed."""
+        raise FeatureNotSupported("pg_sleep is not supported here")
 
     @abstractmethod
     def check_interrupt(self) -> None:

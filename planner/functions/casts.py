@@ -7,6 +7,7 @@ coercible types) have none.  I/O conversions (any type to and from strings) and 
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections.abc import Callable
 from decimal import Decimal
@@ -200,8 +201,6 @@ def inet_text(value: str) -> str:
 
 
 def inet_to_cidr(value: str) -> str:
-    import ipaddress
-
     return str(ipaddress.ip_interface(value).network)
 
 

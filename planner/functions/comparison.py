@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from base.errors import error
-from base.types import PgType
+from base.types import BY_NAME, PgType
 from planner.exec.order import interval_order, jsonb_order, order_key
 from planner.functions.declare import INLINE_NAMES, define, define_operator
 from planner.functions.registry import Registry, Specializer
@@ -157,8 +157,6 @@ def _same(value: Any) -> Any:
 
 
 def _register_keyed(registry: Registry, name: str, prefix: str) -> None:
-    from base.types import BY_NAME
-
     key = order_key(BY_NAME[name]) or _same
     for suffix, (symbol, _) in SYMBOLS.items():
         define_operator(registry, symbol, f"{prefix}{suffix}({name}, {name}) bool", KeyComparison(suffix, key))

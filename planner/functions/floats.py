@@ -105,7 +105,7 @@ def power(base: float, exponent: float) -> float:
     """dpow: pow() with SQL's errors."""
     if base == 0 and exponent < 0:
         raise error("2201F", "zero raised to a negative power is undefined")
-    if base < 0 and math.isfinite(exponent) and math.isfinite(base) and exponent != math.floor(exponent):
+    if base < 0 and math.isfinite(exponent) and exponent != math.floor(exponent):
         raise error("2201F", "a negative number raised to a non-integer power yields a complex result")
     try:
         result = math.pow(base, exponent)
@@ -230,27 +230,47 @@ def inverse_tanh(value: float) -> float:
     return math.atanh(value)
 
 
-# Degrees: exact at the multiples of 30 and 45 where the value is.
-_SINE_DEGREES: Final = {0.0: 0.0, 30.0: 0.5, 90.0: 1.0}
-_COSINE_DEGREES: Final = {0.0: 1.0, 60.0: 0.5, 90.0: 0.0}
+# Functions of degrees are exact where the answer is, and agree with float.c in the last digit:
+# they divide by the same function at 30, 45 or 60 degrees.
+RADIANS_PER_DEGREE: Final = 0.0174532925199432957692
+_SIN_30: Final = math.sin(30.0 * RADIANS_PER_DEGREE)
+_ONE_MINUS_COS_60: Final = 1.0 - math.cos(60.0 * RADIANS_PER_DEGREE)
+_ASIN_HALF: Final = math.asin(0.5)
+_ACOS_HALF: Final = math.acos(0.5)
+_ATAN_ONE: Final = math.atan(1.0)
+
+
+def _sine_to_30(degrees: float) -> float:
+    return (math.sin(degrees * RADIANS_PER_DEGREE) / _SIN_30) / 2.0
+
+
+def _cosine_to_60(degrees: float) -> float:
+    return 1.0 - ((1.0 - math.cos(degrees * RADIANS_PER_DEGREE)) / _ONE_MINUS_COS_60) / 2.0
 
 
 def _sine_quadrant(degrees: float) -> float:
-    exact = _SINE_DEGREES.get(degrees)
-    return math.sin(math.radians(degrees)) if exact is None else exact
+    return _sine_to_30(degrees) if degrees <= 30 else _cosine_to_60(90.0 - degrees)
 
 
 def _cosine_quadrant(degrees: float) -> float:
-    exact = _COSINE_DEGREES.get(degrees)
-    return math.cos(math.radians(degrees)) if exact is None else exact
+    return _cosine_to_60(degrees) if degrees <= 60 else _sine_to_30(90.0 - degrees)
+
+
+_TAN_45: Final = _sine_quadrant(45.0) / _cosine_quadrant(45.0)
+_COT_45: Final = _cosine_quadrant(45.0) / _sine_quadrant(45.0)
+
+
+def _angle(value: float) -> float | None:
+    """An angle in (-360, 360); None for NaN."""
+    if math.isinf(value):
+        input_out_of_range()
+    return None if math.isnan(value) else math.fmod(value, 360.0)
 
 
 def sine_degrees(value: float) -> float:
-    if math.isinf(value):
-        input_out_of_range()
-    if math.isnan(value):
+    angle, result_sign = _angle(value), 1.0
+    if angle is None:
         return value
-    angle, result_sign = math.fmod(value, 360.0), 1.0
     if angle < 0:
         angle, result_sign = -angle, -1.0
     if angle > 180:
@@ -261,11 +281,10 @@ def sine_degrees(value: float) -> float:
 
 
 def cosine_degrees(value: float) -> float:
-    if math.isinf(value):
-        input_out_of_range()
-    if math.isnan(value):
+    angle, result_sign = _angle(value), 1.0
+    if angle is None:
         return value
-    angle, result_sign = abs(math.fmod(value, 360.0)), 1.0
+    angle = abs(angle)
     if angle > 180:
         angle = 360 - angle
     if angle > 90:
@@ -273,49 +292,82 @@ def cosine_degrees(value: float) -> float:
     return result_sign * _cosine_quadrant(angle)
 
 
+def _tangent_angle(angle: float) -> tuple[float, float]:
+    """(angle in the first quadrant, sign) for tangent and cotangent."""
+    result_sign = 1.0
+    if angle < 0:
+        angle, result_sign = -angle, -1.0
+    if angle > 180:
+        angle, result_sign = 360 - angle, -result_sign
+    if angle > 90:
+        angle, result_sign = 180 - angle, -result_sign
+    return angle, result_sign
+
+
 def tangent_degrees(value: float) -> float:
-    sine, cosine = sine_degrees(value), cosine_degrees(value)
+    angle = _angle(value)
+    if angle is None:
+        return value
+    angle, result_sign = _tangent_angle(angle)
+    cosine = _cosine_quadrant(angle)
     if cosine == 0:
-        return math.copysign(math.inf, sine)
-    if abs(math.fmod(value, 180.0)) in (45.0, 135.0):
-        return math.copysign(1.0, sine * cosine)
-    return sine / cosine
+        return math.copysign(math.inf, result_sign)
+    return result_sign * ((_sine_quadrant(angle) / cosine) / _TAN_45) + 0.0
 
 
 def cotangent_degrees(value: float) -> float:
-    sine, cosine = sine_degrees(value), cosine_degrees(value)
+    angle = _angle(value)
+    if angle is None:
+        return value
+    angle, result_sign = _tangent_angle(angle)
+    sine = _sine_quadrant(angle)
     if sine == 0:
-        return math.copysign(math.inf, cosine)
-    if abs(math.fmod(value, 180.0)) in (45.0, 135.0):
-        return math.copysign(1.0, sine * cosine)
-    return cosine / sine
+        return math.copysign(math.inf, result_sign)
+    return result_sign * ((_cosine_quadrant(angle) / sine) / _COT_45) + 0.0
 
 
-_ARC_EXACT: Final = {-1.0: -90.0, -0.5: -30.0, 0.0: 0.0, 0.5: 30.0, 1.0: 90.0}
+def _arcsine_quadrant(value: float) -> float:
+    if value <= 0.5:
+        return (math.asin(value) / _ASIN_HALF) * 30.0
+    return 90.0 - (math.acos(value) / _ACOS_HALF) * 60.0
+
+
+def _arccosine_quadrant(value: float) -> float:
+    if value <= 0.5:
+        return 90.0 - (math.asin(value) / _ASIN_HALF) * 30.0
+    return (math.acos(value) / _ACOS_HALF) * 60.0
 
 
 def arcsine_degrees(value: float) -> float:
     if value < -1 or value > 1:
         input_out_of_range()
-    exact = _ARC_EXACT.get(value)
-    return math.degrees(math.asin(value)) if exact is None else exact
+    if math.isnan(value):
+        return value
+    return _arcsine_quadrant(value) if value >= 0 else -_arcsine_quadrant(-value)
 
 
 def arccosine_degrees(value: float) -> float:
     if value < -1 or value > 1:
         input_out_of_range()
-    exact = _ARC_EXACT.get(value)
-    return math.degrees(math.acos(value)) if exact is None else 90.0 - exact
+    if math.isnan(value):
+        return value
+    return _arccosine_quadrant(value) if value >= 0 else 90.0 + _arcsine_quadrant(-value)
 
 
 def arctangent_degrees(value: float) -> float:
-    return math.copysign(45.0, value) if abs(value) == 1 else math.degrees(math.atan(value))
+    return (math.atan(value) / _ATAN_ONE) * 45.0
 
 
 def arctangent2_degrees(y: float, x: float) -> float:
-    if y == x and math.isfinite(x) and x != 0:
-        return 45.0 if x > 0 else -135.0
-    return math.degrees(math.atan2(y, x))
+    return (math.atan2(y, x) / _ATAN_ONE) * 45.0
+
+
+def to_degrees(radians: float) -> float:
+    return divide(radians, RADIANS_PER_DEGREE)
+
+
+def to_radians(degrees: float) -> float:
+    return multiply(degrees, RADIANS_PER_DEGREE)
 
 
 def width_bucket(operand: float, low: float, high: float, count: int) -> int:
@@ -373,7 +425,7 @@ INLINE_NAMES.update(float_add=add, float_subtract=subtract, float_multiply=multi
 _UNARY: Final[tuple[tuple[str, Callable[[float], float]], ...]] = (
     ("round", round_even), ("trunc", truncate), ("ceil", ceiling), ("ceiling", ceiling), ("floor", floor), ("sign", sign),
     ("sqrt", square_root), ("dsqrt", square_root), ("cbrt", cube_root), ("exp", exponential), ("ln", _logarithm(math.log)),
-    ("log", _logarithm(math.log10)), ("log10", _logarithm(math.log10)), ("abs", abs), ("degrees", math.degrees), ("radians", math.radians),
+    ("log", _logarithm(math.log10)), ("log10", _logarithm(math.log10)), ("abs", abs), ("degrees", to_degrees), ("radians", to_radians),
     ("sin", _circular(math.sin)), ("cos", _circular(math.cos)), ("tan", _circular(math.tan)), ("cot", cotangent),
     ("asin", _arc(math.asin)), ("acos", _arc(math.acos)), ("atan", math.atan), ("sinh", _hyperbolic(math.sinh, True)),
     ("cosh", _hyperbolic(math.cosh, False)), ("tanh", math.tanh), ("asinh", math.asinh), ("acosh", inverse_cosh), ("atanh", inverse_tanh),

@@ -30,6 +30,18 @@ def element(document: str, index: int) -> str | None:
     return piece(found[index])
 
 
+def element_binary(document: str, index: int) -> str | None:
+    """jsonb -> index: a scalar is stored as an array of itself, and shows it."""
+    if document[0] in "{[":
+        return element(document, index)
+    return document if index in (0, -1) else None
+
+
+def element_binary_text(document: str, index: int) -> str | None:
+    found = element_binary(document, index)
+    return None if found is None else as_text(found)
+
+
 def field_text(document: str, key: str) -> str | None:
     found = field(document, key)
     return None if found is None else as_text(found)
@@ -270,10 +282,11 @@ def to_numeric(target: str) -> Callable[[str], Decimal]:
 
 def _register_operators(registry: Registry) -> None:
     for name in ("json", "jsonb"):
+        item, item_text = (element_binary, element_binary_text) if name == "jsonb" else (element, element_text)
         define_operator(registry, "->", f"{name}_object_field({name}, text) {name}", field)
-        define_operator(registry, "->", f"{name}_array_element({name}, int4) {name}", element)
+        define_operator(registry, "->", f"{name}_array_element({name}, int4) {name}", item)
         define_operator(registry, "->>", f"{name}_object_field_text({name}, text) text", field_text)
-        define_operator(registry, "->>", f"{name}_array_element_text({name}, int4) text", element_text)
+        define_operator(registry, "->>", f"{name}_array_element_text({name}, int4) text", item_text)
         registry.add_operator("#>", define(registry, f"{name}_extract_path({name}, variadic text[]) {name}", at_path))
         registry.add_operator(
             "#>>", define(registry, f"{name}_extract_path_text({name}, variadic text[]) text", at_path_text)

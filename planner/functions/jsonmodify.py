@@ -177,7 +177,7 @@ def delete_path(document: str, path: Path) -> str:
     """document #- path."""
     if kind(document) not in ("object", "array"):
         raise error("22023", "cannot delete path in scalar")
-    if not path:
+    if not path or document in ("{}", "[]"):
         return document
     value = decode(document)
     _Change(path, "delete").apply(value, 0)

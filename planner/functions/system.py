@@ -67,12 +67,9 @@ def format_type(ctx: ExecContext, oid: int | None, typmod: int | None) -> str | 
 
 def pg_sleep(ctx: ExecContext, seconds: float) -> str:
     """Asks the executor to wait; evaluated again afterwards, it finds that the time has passed."""
-    sleeper = getattr(ctx, "sleep", None)
-    if sleeper is None:
-        raise error("0A000", "pg_sleep is not supported here")
-    if seconds != seconds or seconds <= 0:  # NaN
+    if seconds != seconds or seconds <= 0:  # noqa: PLR0124  # NaN
         return ""
-    waiting = sleeper(min(seconds, SLEEP_MAX_SECONDS))
+    waiting = ctx.sleep(min(seconds, SLEEP_MAX_SECONDS))
     if waiting is not None:
         raise NeedsAwait(waiting)
     return ""
