@@ -25,7 +25,7 @@ from base.typeio.registry import (
     text_renderer,
 )
 from base.typeio.settings import IoSettings, NowUs, RegResolver, datestyle_from_text, no_time
-from base.typeio.typmods import apply_typmod, has_typmod, interval_suffix, type_name, typmod_from_args
+from base.typeio.typmods import apply_typmod, column_type_name, has_typmod, interval_suffix, type_name, typmod_from_args
 
 __all__ = [
     "IoSettings",
@@ -34,6 +34,7 @@ __all__ = [
     "apply_typmod",
     "binary_decoder",
     "binary_encoder",
+    "column_type_name",
     "datestyle_from_text",
     "has_typmod",
     "interval_suffix",

@@ -231,7 +231,7 @@ def _year_comma(moment: Moment, node: Node) -> str:
 def _year(digits: int) -> Callable[[Moment, Node], str]:
     def render(moment: Moment, node: Node) -> str:
         year = moment.printed_year()
-        return _padded(year if digits == 4 else split_quotient(year, 10**digits)[0:2][1], digits, node)
+        return _padded(year if digits == 4 else split_quotient(year, 10**digits)[1], digits, node)
 
     return render
 

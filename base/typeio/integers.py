@@ -10,6 +10,7 @@ import struct
 from typing import Final
 
 from base.typeio.rejection import invalid_syntax, out_of_range, wrong_length
+from base.typeio.text import decode_utf8
 
 _INTEGER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]+)[ \t\n\v\f\r]*\Z")
 _DIGITS_MAX: Final = 20
@@ -82,25 +83,19 @@ def _leading_number(text: str) -> int:
 def decode_int2(data: bytes) -> int:
     if len(data) < 5 and data.isdigit():
         return int(data)
-    return parse_int2(text_of(data))
+    return parse_int2(decode_utf8(data))
 
 
 def decode_int4(data: bytes) -> int:
     if len(data) < 10 and data.isdigit():
         return int(data)
-    return parse_int4(text_of(data))
+    return parse_int4(decode_utf8(data))
 
 
 def decode_int8(data: bytes) -> int:
     if len(data) < 19 and data.isdigit():
         return int(data)
-    return parse_int8(text_of(data))
-
-
-def text_of(data: bytes) -> str:
-    from base.typeio.text import decode_utf8
-
-    return decode_utf8(data)
+    return parse_int8(decode_utf8(data))
 
 
 def encode_int(value: int) -> bytes:

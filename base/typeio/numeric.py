@@ -218,11 +218,31 @@ def receive_numeric(data: bytes, typmod: int = -1) -> Decimal:
     groups = struct.unpack_from(f">{count}H", data, 8)
     if count and max(groups) > 9999:
         raise error("22P03", 'invalid digit in external "numeric" value')
+    if (
+        sign <= _SIGN_NEGATIVE
+        and count <= _SMALL_GROUPS_MAX
+        and -_SMALL_GROUPS_MAX < weight < _SMALL_GROUPS_MAX
+        and dscale <= 4 * _SMALL_GROUPS_MAX
+    ):
+        return apply_typmod(_compose_small(groups, weight, sign != 0, dscale), typmod)
     if sign == _SIGN_NAN:
         return NAN
     if sign in (_SIGN_INFINITY, _SIGN_MINUS_INFINITY):
         return apply_typmod(INFINITY if sign == _SIGN_INFINITY else MINUS_INFINITY, typmod)
     return checked(apply_typmod(_compose(groups, weight, sign == _SIGN_NEGATIVE, dscale), typmod))
+
+
+_SMALL_GROUPS_MAX: Final = 8
+
+
+def _compose_small(groups: tuple[int, ...], weight: int, negative: bool, dscale: int) -> Decimal:
+    """As ``_compose``, in integers: the common case."""
+    number = 0
+    for group in groups:
+        number = number * 10_000 + group
+    shift = dscale + 4 * (weight - len(groups) + 1)
+    number = number * 10**shift if shift >= 0 else number // 10**-shift
+    return Decimal(-number if negative else number).scaleb(-dscale, EXACT)
 
 
 def _compose(groups: tuple[int, ...], weight: int, negative: bool, dscale: int) -> Decimal:

@@ -102,6 +102,7 @@ _RECEIVE: Final[dict[int, Decode]] = {
     t.OIDVECTOR.oid: arrays.array_receiver(integers.receive_oid, t.OID, "oid", 0),
 }  # fmt: skip
 
+_CLOCK_TYPES: Final = (t.DATE.oid, t.TIME.oid, t.TIMETZ.oid, t.TIMESTAMP.oid, t.TIMESTAMPTZ.oid)
 _PLAIN_ITEMS: Final = frozenset(
     (t.INT2.oid, t.INT4.oid, t.INT8.oid, t.OID.oid, t.BOOL.oid, t.FLOAT4.oid, t.FLOAT8.oid, t.NUMERIC.oid, t.UUID.oid)
 )
@@ -111,6 +112,12 @@ _PLAIN_ITEMS: Final = frozenset(
 def _is_builtin(pg_type: PgType) -> bool:
     """Types made by the catalog change (enum labels) and share OIDs (records): their codecs are never cached."""
     return BY_OID.get(pg_type.oid) is pg_type
+
+
+def _reads_clock(pg_type: PgType) -> bool:
+    """True for the types that know 'now', and arrays of them."""
+    element = pg_type.elem if pg_type.elem is not None else pg_type
+    return element.oid in _CLOCK_TYPES
 
 
 def _no_input(pg_type: PgType) -> MeridianError:
@@ -128,7 +135,7 @@ def _no_output(pg_type: PgType) -> MeridianError:
 
 def text_parser(pg_type: PgType, typmod: int, settings: IoSettings, now_us: NowUs = no_time) -> Parse:
     """Returns the reader of a type's text; ``now_us`` gives 'now' and 'today' their time."""
-    if now_us is no_time and _is_builtin(pg_type):
+    if _is_builtin(pg_type) and (now_us is no_time or not _reads_clock(pg_type)):
         return _cached_parser(pg_type, typmod, settings)
     return _build_parser(pg_type, typmod, settings, now_us)
 
@@ -193,7 +200,7 @@ def _enum_parser(pg_type: PgType) -> Parse:
 
 def text_decoder(pg_type: PgType, typmod: int, settings: IoSettings, now_us: NowUs = no_time) -> Decode:
     """Returns the reader of a type's text as bytes; raises 22021 for bytes that are no UTF-8."""
-    if now_us is no_time and _is_builtin(pg_type):
+    if _is_builtin(pg_type) and (now_us is no_time or not _reads_clock(pg_type)):
         return _cached_decoder(pg_type, typmod, settings)
     return _build_decoder(pg_type, typmod, text_parser(pg_type, typmod, settings, now_us))
 

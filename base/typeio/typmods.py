@@ -39,17 +39,24 @@ def has_typmod(pg_type: PgType) -> bool:
 
 
 def type_name(pg_type: PgType, typmod: int = -1) -> str:
-    """format_type(): ``character varying(10)``, ``timestamp(3) with time zone``, ``integer[]``."""
+    """The name in messages, format_type(oid, NULL): ``character varying(10)``, ``timestamp(3) with time zone``, ``integer[]``."""
     if pg_type.is_array and pg_type.elem is not None:
         return type_name(pg_type.elem, typmod) + "[]"
     oid = pg_type.oid
     name = _FULL_NAMES.get(oid)
     if name is None:
         name = quote_name(pg_type.name)
+    return name if typmod < 0 else _with_typmod(oid, name, typmod)
+
+
+def column_type_name(pg_type: PgType, typmod: int) -> str:
+    """format_type(oid, typmod) of a column: a bare ``character`` would declare character(1), so it is bpchar."""
     if typmod < 0:
-        # The bare word means something else as a declaration: char is char(1), bit is bit(1).
-        return {_BPCHAR: "bpchar", _BIT: '"bit"'}.get(oid, name) if typmod < -1 else name
-    return _with_typmod(oid, name, typmod)
+        if pg_type.is_array and pg_type.elem is not None:
+            return column_type_name(pg_type.elem, typmod) + "[]"
+        if pg_type.oid in (_BPCHAR, _BIT):
+            return "bpchar" if pg_type.oid == _BPCHAR else '"bit"'
+    return type_name(pg_type, typmod)
 
 
 def _with_typmod(oid: int, name: str, typmod: int) -> str:

@@ -24,6 +24,7 @@ from base.typeio import (
     binary_decoder,
     binary_encoder,
     calendar,
+    column_type_name,
     datestyle_from_text,
     json,
     text_decoder,
@@ -205,6 +206,14 @@ NAMES = [
 @pytest.mark.parametrize(("pg_type", "args", "fields", "name"), NAMES, ids=[n[3] for n in NAMES])
 def test_type_names(pg_type: PgType, args: tuple[int, ...], fields: str, name: str) -> None:
     assert type_name(pg_type, typmod_from_args(pg_type, args, fields)) == name
+
+
+def test_names_of_columns() -> None:
+    """What \\d prints: a bare character would declare character(1)."""
+    assert type_name(t.BPCHAR) == "character"
+    assert column_type_name(t.BPCHAR, -1) == "bpchar"
+    assert column_type_name(t.array_of(t.BIT), -1) == '"bit"[]'
+    assert column_type_name(t.BPCHAR, 7) == "character(3)"
 
 
 def test_casts_cut_and_assignments_complain() -> None:

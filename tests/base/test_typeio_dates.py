@@ -13,6 +13,7 @@ from base.errors import MeridianError
 from base.typeio import IoSettings, dateparts, datetimes, formatinput, formatting, numberformat, text_in, text_out
 from base.types import BY_NAME
 
+pytestmark = pytest.mark.slow
 UNITS = [
     "microseconds", "milliseconds", "second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade", "century", "millennium", "epoch", "julian",
     "isoyear", "dow", "isodow", "doy", "timezone", "timezone_hour", "timezone_minute", "HOURS", "y", "fortnight", "d", "ago", "now", "today",

@@ -17,6 +17,7 @@ from base.typeio import IoSettings, binary_decoder, binary_encoder, text_in, tex
 from base.typeio import type_name as type_name_of
 from base.types import BY_NAME
 
+pytestmark = pytest.mark.slow
 Outcome = tuple[str, ...]
 NOW_US = 820_000_000_000_000
 """Some day of 2025, summer on the northern half; no literal shows it."""
