@@ -67,7 +67,7 @@ def format_type(ctx: ExecContext, oid: int | None, typmod: int | None) -> str | 
 
 def pg_sleep(ctx: ExecContext, seconds: float) -> str:
     """Asks the executor to wait; evaluated again afterwards, it finds that the time has passed."""
-    if seconds != seconds or seconds <= 0:  # noqa: PLR0124  # NaN
+    if seconds != seconds or seconds <= 0:  # NaN
         return ""
     waiting = ctx.sleep(min(seconds, SLEEP_MAX_SECONDS))
     if waiting is not None:
