@@ -42,12 +42,7 @@ class ScanBuilder:
         )
 
     def best_path(self, scan: Scan, terms: Sequence[Expr], order: Sequence[SortKey], limit: float | None) -> Path:
-        plain = [term for term in terms if not has_subquery(term)]
-        path = self.builder.paths.best(scan, self.builder.access(scan), plain, set(scan.columns), order, limit)
-        rest = [term for term in terms if has_subquery(term)]
-        path.residual = path.residual + tuple(rest)
-        path.rows = max(path.rows * self.builder.estimator.terms(rest), 1e-3) if rest else path.rows
-        return path
+        return self.builder.paths.best(scan, self.builder.access(scan), terms, set(scan.columns), order, limit)
 
     def from_path(self, path: Path, order: Sequence[SortKey], lock_terms: tuple[Expr, ...] | None = None) -> ScanOp:
         """The operator of a path; with ``lock_terms`` rows are read under the scan's lock and tested in full."""

@@ -16,6 +16,7 @@ that is cheaper than one lookup per outer row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from base.types import INT8
@@ -113,7 +114,23 @@ class Decorrelator:
         if pulled is None:
             return None
         inner, terms = pulled
-        return Join(kind, input, inner, conjoin(terms))
+        return self._attach(input, _all_columns(terms), lambda side: Join(kind, side, inner, conjoin(terms)))
+
+    def _attach(self, input: Node, needed: set[int], make: Callable[[Node], Node]) -> Node:
+        """Puts a semi or anti join where it sees the fewest rows: on top, or on the one side of a join that it reads."""
+        if isinstance(input, Filter) and isinstance(input.input, Join):
+            below = self._attach(input.input, needed, make)
+            if not isinstance(below, Join) or below.kind == "inner":
+                return Filter(below, input.condition)
+        if isinstance(input, Join) and input.kind == "inner" and not input.lateral:
+            rows = self.cardinality.of(input)[0]
+            outer = needed & set(input.columns)
+            for side, other in ((input.left, input.right), (input.right, input.left)):
+                if outer <= set(side.columns) and self.cardinality.of(side)[0] < rows:
+                    attached = self._attach(side, needed, make)
+                    left, right = (attached, other) if side is input.left else (other, attached)
+                    return Join("inner", left, right, input.on)
+        return make(input)
 
     def _in(self, input: Node, subquery: Subquery) -> Node | None:
         test, plan = subquery.test, subquery.plan
@@ -128,7 +145,8 @@ class Decorrelator:
         if pulled is None:
             return None
         inner, terms = pulled
-        return Join("semi", input, inner, conjoin([*terms, test]))
+        terms = [*terms, test]
+        return self._attach(input, _all_columns(terms), lambda side: Join("semi", side, inner, conjoin(terms)))
 
     def _distinct_join(self, input: Node, plan: Node, test: Expr) -> Node:
         """An uncorrelated IN by plain equality may drive the join from either side."""
@@ -250,6 +268,13 @@ class Decorrelator:
         rows = self.cardinality.of(input)[0]
         per_row = self.cardinality.of(plan)[1]
         return rows * per_row > self.cardinality.of(inner)[1] * 1.5
+
+
+def _all_columns(terms: list[Expr]) -> set[int]:
+    found: set[int] = set()
+    for term in terms:
+        found |= expr_columns(term)
+    return found
 
 
 def bare_rows(plan: Node) -> Node | None:

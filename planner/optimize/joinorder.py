@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from base.types import BOOL
-from planner.expr import Call, Col, Const, Expr, Param
-from planner.nodes import Filter, Join, Node, Scan
+from planner.expr import Call, Col, Const, Expr, Or, Param
+from planner.nodes import Filter, Join, Node
 from planner.optimize.paths import COST_REQUEST, COST_ROW, COST_SEEK
 from planner.optimize.tree import (
     conjoin,
     conjuncts,
+    disjuncts,
     expr_columns,
     filtered,
     fingerprint,
@@ -130,7 +131,7 @@ class JoinOrderer:
         return added
 
     def _push(self, relations: list[Node], terms: list[Expr]) -> tuple[list[Node], list[Expr]]:
-        """Terms over one relation become its filter."""
+        """Terms over one relation become its filter; of an OR over several, what it says of each."""
         kept: list[Expr] = []
         own: list[list[Expr]] = [[] for _ in relations]
         for term in terms:
@@ -138,8 +139,17 @@ class JoinOrderer:
             home = [i for i, node in enumerate(relations) if used & set(node.columns)]
             if len(home) == 1 and not is_volatile(term):
                 own[home[0]].append(term)
-            else:
-                kept.append(term)
+                continue
+            kept.append(term)
+            applied = 1.0
+            for i in home:
+                derived = restriction(term, set(relations[i].columns))
+                if derived is not None:
+                    own[i].append(derived)
+                    applied *= self.estimator.term(derived)
+            if applied < 1.0:
+                # What the relations' filters keep is not to be counted again at the join.
+                self.estimator.known[fingerprint(term)] = min(1.0, self.estimator.term(term) / max(applied, 1e-9))
         return [filtered(node, own[i]) for i, node in enumerate(relations)], kept
 
     # --- search
@@ -270,8 +280,18 @@ def is_cluster(join: Join) -> bool:
     return not (free_columns(join.right) & set(join.left.columns))
 
 
+def restriction(term: Expr, columns: set[int]) -> Expr | None:
+    """What an OR over several relations demands of one: ``(a = 1 AND b = 2) OR (a = 3 AND b = 4)`` says a IN (1, 3)."""
+    if not isinstance(term, Or) or is_volatile(term) or has_subquery(term):
+        return None
+    parts: list[Expr] = []
+    for part in disjuncts(term):
+        own = conjoin([t for t in conjuncts(part) if expr_columns(t) and expr_columns(t) <= columns])
+        if own is None:
+            return None
+        parts.append(own)
+    return Or(tuple(parts))
+
+
 def usable_terms(terms: Sequence[Expr]) -> list[Expr]:
     return [term for term in terms if not has_subquery(term)]
-
-
-Relation = Scan

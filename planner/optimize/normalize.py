@@ -16,7 +16,7 @@ from planner.expr import And, Call, Case, Coalesce, Const, Expr, InList, IsBool,
 from planner.functions.registry import IMMUTABLE
 from planner.nodes import Filter, Node, Values
 from planner.optimize.operators import Operators
-from planner.optimize.tree import conjuncts, disjuncts, is_true, map_exprs, map_tree
+from planner.optimize.tree import conjoin, conjuncts, disjuncts, fingerprint, is_true, is_volatile, map_exprs, map_tree
 
 FOLDED_BYTES_MAX: Final = 1 << 16
 """A constant larger than this is not worth keeping in a plan."""
@@ -145,7 +145,21 @@ def _junction(expr: And, absorbing: Const, neutral: Const) -> Expr:
         return neutral
     if len(kept) == 1:
         return kept[0]
-    return Or(tuple(kept)) if isinstance(expr, Or) else And(tuple(kept))
+    return factored(kept) if isinstance(expr, Or) else And(tuple(kept))
+
+
+def factored(terms: list[Expr]) -> Expr:
+    """OR with what all its terms share taken out: ``a AND x OR a AND y`` is ``a AND (x OR y)``."""
+    parts = [conjuncts(term) for term in terms]
+    names = [{fingerprint(part) for part in group} for group in parts]
+    common = [part for part in parts[0] if not is_volatile(part) and all(fingerprint(part) in group for group in names)]
+    if not common:
+        return Or(tuple(terms))
+    shared = {fingerprint(part) for part in common}
+    rests = [conjoin([part for part in group if fingerprint(part) not in shared]) for group in parts]
+    if any(rest is None for rest in rests):
+        return common[0] if len(common) == 1 else And(tuple(common))
+    return And((*common, Or(tuple([rest for rest in rests if rest is not None]))))
 
 
 def _case(expr: Case) -> Expr:

@@ -21,10 +21,12 @@ from planner.expr import Col, Expr, Subquery, transform
 from planner.nodes import Aggregate, Distinct, Filter, Join, Metadata, Node, Project, SetOp, Sort, Window, With
 from planner.optimize.operators import rejects_null
 from planner.optimize.tree import (
+    any_part,
     conjoin,
     conjuncts,
     expr_columns,
     filtered,
+    free_columns,
     is_volatile,
     map_exprs,
     substitute,
@@ -131,10 +133,15 @@ class FilterPusher:
         down_right: list[Expr] = []
         above: list[Expr] = []
         if join.kind == "inner":
-            on, terms = on + terms, []
+            on, terms = (
+                on + [term for term in terms if not is_correlated(term)],
+                [term for term in terms if is_correlated(term)],
+            )
         for term in terms:
             used = expr_columns(term)
-            if not used & right_columns and join.kind in ("left", "semi", "anti"):
+            if is_correlated(term):
+                above.append(term)
+            elif not used & right_columns and join.kind in ("left", "semi", "anti"):
                 down_left.append(term)
             elif not used & left_columns and join.kind == "right":
                 down_right.append(term)
@@ -158,6 +165,11 @@ class FilterPusher:
         left = self.push(self._inside(join.left), down_left)
         right = self.push(self._inside(join.right), down_right)
         return filtered(Join(join.kind, left, right, conjoin(kept), join.lateral), above)
+
+
+def is_correlated(term: Expr) -> bool:
+    """True if the term runs a query per row: better after the joins, whose answers are remembered by row values."""
+    return any_part(term, lambda part: isinstance(part, Subquery) and bool(free_columns(part.plan)))
 
 
 def simplify_outer(join: Join, terms: Sequence[Expr]) -> Join:

@@ -15,7 +15,7 @@ from base.types import PgType
 from planner.exec.order import order_key
 from planner.expr import And, AnyAll, Call, Col, Const, Expr, InList, IsBool, IsNull, Not, Or, Subquery
 from planner.optimize.operators import COMMUTED, Operators, strip_relabel
-from planner.optimize.tree import conjuncts, disjuncts
+from planner.optimize.tree import conjuncts, disjuncts, fingerprint
 from planner.schema import ColumnStats, TableStats
 
 EQUALITY: Final = 0.005
@@ -62,6 +62,8 @@ class Estimator:
         self.operators = operators
         self.parse = parse
         self.origins: dict[int, ColumnOrigin] = {}
+        self.known: dict[str, float] = {}
+        """Selectivities told from outside, by fingerprint: conditions partly applied already."""
 
     def add_table(
         self, columns: Sequence[tuple[int, int, PgType]], stats: TableStats | None, unique: frozenset[int]
@@ -148,6 +150,9 @@ class Estimator:
         if isinstance(term, Const):
             return 1.0 if term.value is True else 0.0
         if isinstance(term, Or):
+            told = self.known.get(fingerprint(term)) if self.known else None
+            if told is not None:
+                return told
             miss = 1.0
             for part in disjuncts(term):
                 miss *= 1.0 - self.terms(conjuncts(part))

@@ -54,7 +54,11 @@ def make_tables(first_id: int = 41000, indexed: bool = True) -> dict[str, TableD
     """Descriptors; with an index on every referencing column if asked."""
     out = {}
     for number, (name, (columns, primary)) in enumerate(SCHEMA.items()):
-        indexes = [make_index(2 + i, f"{name}_{c}", [c]) for i, c in enumerate(FOREIGN_COLUMNS.get(name, []))] if indexed else []
+        indexes = (
+            [make_index(2 + i, f"{name}_{c}", [c]) for i, c in enumerate(FOREIGN_COLUMNS.get(name, []))]
+            if indexed
+            else []
+        )
         out[name] = make_table(first_id + number, name, columns, primary, indexes)
     return out
 
@@ -69,7 +73,12 @@ SEGMENTS = ("AUTOMOBILE", "BUILDING", "FURNITURE", "MACHINERY", "HOUSEHOLD")
 PRIORITIES = ("1-URGENT", "2-HIGH", "3-MEDIUM", "4-NOT SPECIFIED", "5-LOW")
 MODES = ("REG AIR", "AIR", "RAIL", "SHIP", "TRUCK", "MAIL", "FOB")
 INSTRUCTIONS = ("DELIVER IN PERSON", "COLLECT COD", "NONE", "TAKE BACK RETURN")
-TYPES = tuple(f"{a} {b} {c}" for a in ("ECONOMY", "PROMO", "MEDIUM", "STANDARD") for b in ("ANODIZED", "POLISHED") for c in ("STEEL", "BRASS"))
+TYPES = tuple(
+    f"{a} {b} {c}"
+    for a in ("ECONOMY", "PROMO", "MEDIUM", "STANDARD")
+    for b in ("ANODIZED", "POLISHED")
+    for c in ("STEEL", "BRASS")
+)
 CONTAINERS = ("SM CASE", "SM BOX", "MED BOX", "MED BAG", "LG CASE", "LG BOX", "JUMBO PACK")
 COLORS = ("green", "forest", "almond", "azure", "blush")
 
@@ -117,10 +126,22 @@ def _part(rng: Random, i: int) -> tuple[Any, ...]:
     name = " ".join(rng.sample(COLORS, 2))
     size = rng.choice((15, 1, 5, 9, 14, 49, 23))
     brand = rng.choice(("Brand#12", "Brand#23", "Brand#34", "Brand#45"))
-    return (i, name, "Manufacturer#1", brand, rng.choice(TYPES), size, rng.choice(CONTAINERS), money(rng, 900, 2000), "p")
+    return (
+        i,
+        name,
+        "Manufacturer#1",
+        brand,
+        rng.choice(TYPES),
+        size,
+        rng.choice(CONTAINERS),
+        money(rng, 900, 2000),
+        "p",
+    )
 
 
-def _order(rng: Random, key: int, customers: int, pairs: list[tuple[int, int]], data: dict[str, list[tuple[Any, ...]]]) -> None:
+def _order(
+    rng: Random, key: int, customers: int, pairs: list[tuple[int, int]], data: dict[str, list[tuple[Any, ...]]]
+) -> None:
     ordered = days(1992, 1, 1) + rng.randrange(2400)
     total = Decimal(0)
     big = rng.random() < 0.1
@@ -139,7 +160,9 @@ def _order(rng: Random, key: int, customers: int, pairs: list[tuple[int, int]], 
         )  # fmt: skip
     comment = rng.choice(("fine", "special packages requests", "quick"))
     customer = 3 * rng.randrange(max(1, customers // 3)) + rng.choice((1, 2))
-    data["orders"].append((key, customer, rng.choice("FOP"), total, ordered, rng.choice(PRIORITIES), f"Clerk#{key % 9}", 0, comment))
+    data["orders"].append(
+        (key, customer, rng.choice("FOP"), total, ordered, rng.choice(PRIORITIES), f"Clerk#{key % 9}", 0, comment)
+    )
 
 
 QUERIES: dict[int, str] = {
