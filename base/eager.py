@@ -32,11 +32,11 @@ class Done:
         self.value = value
 
 
-def run_eagerly(coroutine: Coroutine[Any, Any, T]) -> "Done | Any":
+def run_eagerly(coroutine: Coroutine[Any, Any, T]) -> Done | Any:
     """Runs until the first suspension; returns Done(value), or the future it waits for.
 
     When a future is returned the caller owns the coroutine and goes on with
-    ``scheduler.spawn(resume(coroutine, future), name)``.
+    ``scheduler.spawn(Suspended(coroutine, future).run(), name)``.
     Exceptions of the coroutine propagate.
     """
     try:
@@ -51,33 +51,44 @@ def now_or_fail(value: Eager[T], kind: type) -> T:
     return value
 
 
-class _Resumed:
-    """Awaits what an eagerly driven coroutine was suspended on, then drives the rest of it."""
+class Suspended:
+    """A coroutine that ``run_eagerly`` left waiting: awaits what it waits for, then drives the rest of it.
 
-    __slots__ = ("coroutine", "suspended_on")
+    Hand ``run()`` to ``Scheduler.spawn``.  ``interrupt`` makes the coroutine see an error at the point where
+    it waits (query cancel, timeouts), by cancelling only the future it waits for.
+    """
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], suspended_on: Any) -> None:
+    __slots__ = ("coroutine", "interruption", "waiting_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], waiting_for: Any) -> None:
         self.coroutine = coroutine
-        self.suspended_on = suspended_on
+        self.waiting_for = waiting_for
+        self.interruption: BaseException | None = None
+
+    def interrupt(self, error: BaseException) -> None:
+        """Raises ``error`` inside the coroutine at its current wait; nothing if it already goes on."""
+        self.interruption = error
+        if not self.waiting_for.cancel():
+            self.interruption = None
+
+    async def run(self) -> Any:
+        """Goes on to the end; returns the coroutine's result."""
+        return await self
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        yielded = self.suspended_on
         coroutine = self.coroutine
         while True:
             try:
-                value = yield yielded
+                value = yield self.waiting_for
             except BaseException as error:  # cancellation too: the coroutine must see it
+                thrown = self.interruption or error
+                self.interruption = None
                 try:
-                    yielded = coroutine.throw(error)
+                    self.waiting_for = coroutine.throw(thrown)
                 except StopIteration as stop:
                     return stop.value
             else:
                 try:
-                    yielded = coroutine.send(value)
+                    self.waiting_for = coroutine.send(value)
                 except StopIteration as stop:
                     return stop.value
-
-
-async def resume(coroutine: Coroutine[Any, Any, T], suspended_on: Any) -> T:
-    """Goes on with a coroutine that ``run_eagerly`` left suspended; hand it to ``Scheduler.spawn``."""
-    return await _Resumed(coroutine, suspended_on)

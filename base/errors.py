@@ -123,7 +123,9 @@ class Uncertain(Retryable):
 class TxnAborted(Retryable):
     """The transaction's record says ABORTED, or a pusher removed its intents."""
 
-    def __init__(self, message: str = "transaction was aborted by a concurrent transaction", reason: str = "aborted") -> None:
+    def __init__(
+        self, message: str = "transaction was aborted by a concurrent transaction", reason: str = "aborted"
+    ) -> None:
         super().__init__(message, reason=reason)
 
 

@@ -105,7 +105,9 @@ BY_NAME: dict[str, PgType] = {}
 """Built-in types by pg_type.typname."""
 
 
-def _define(oid: int, name: str, length: int, category: str, array_oid: int = 0, preferred: bool = False, kind: str = "b") -> PgType:
+def _define(
+    oid: int, name: str, length: int, category: str, array_oid: int = 0, preferred: bool = False, kind: str = "b"
+) -> PgType:
     pg_type = PgType(oid, name, length, category, array_oid, preferred, kind=kind)
     BY_OID[oid] = BY_NAME[name] = pg_type
     if array_oid:

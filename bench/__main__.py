@@ -1,6 +1,6 @@
 """Runs everything and writes bench/RESULTS.md.
 
-    python -m bench [--seconds 15] [--rounds 3] [--warehouses 10] [--scale 10] [--only pgbench,sysbench,tpcc]
+python -m bench [--seconds 15] [--rounds 3] [--warehouses 10] [--scale 10] [--only pgbench,sysbench,tpcc]
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ def run_pgbench(table: Table, servers: list[Server], arguments: argparse.Namespa
     for script in ("select-only", "simple-update", "tpcb-like"):
         for mode in ("prepared", "simple"):
             table.measure(
-                f"pgbench {script}, {mode}", servers, arguments.rounds, lambda s, x=script, m=mode: clients.pgbench(s, x, m, arguments.seconds)  # type: ignore[misc]
+                f"pgbench {script}, {mode}",
+                servers,
+                arguments.rounds,
+                lambda s, x=script, m=mode: clients.pgbench(s, x, m, arguments.seconds),  # type: ignore[misc]
             )
 
 
@@ -100,7 +103,12 @@ def run_sysbench(table: Table, servers: list[Server], arguments: argparse.Namesp
     for server in servers:
         clients.sysbench_prepare(server, 4, 10_000)
     for test in ("oltp_point_select", "oltp_read_write", "oltp_write_only"):
-        table.measure(f"sysbench {test}", servers, arguments.rounds, lambda s, t=test: clients.sysbench(s, t, 4, 10_000, arguments.seconds))  # type: ignore[misc]
+        table.measure(
+            f"sysbench {test}",
+            servers,
+            arguments.rounds,
+            lambda s, t=test: clients.sysbench(s, t, 4, 10_000, arguments.seconds),
+        )  # type: ignore[misc]
 
 
 def run_tpcc(table: Table, servers: list[Server], arguments: argparse.Namespace) -> None:
@@ -111,7 +119,9 @@ def run_tpcc(table: Table, servers: list[Server], arguments: argparse.Namespace)
 
         def rate(server: Server, isolation: str = isolation, name: str = name) -> float:
             result = clients.tpcc(server, arguments.seconds * 2, isolation)
-            table.notes[f"{name}, {server.name}"] = f"New-Orders that met 40001 at least once: {result.get('new_order_conflict_share', '?')}"
+            table.notes[f"{name}, {server.name}"] = (
+                f"New-Orders that met 40001 at least once: {result.get('new_order_conflict_share', '?')}"
+            )
             return float(result["tpmc"])  # type: ignore[arg-type]
 
         table.measure(name, servers, arguments.rounds, rate)
@@ -122,7 +132,7 @@ def write(table: Table, arguments: argparse.Namespace, compiled: bool) -> None:
     lines = [
         "# Results",
         "",
-        f"{datetime.date.today().isoformat()}: medians of {arguments.rounds} alternating runs of {arguments.seconds} s, {clients.CLIENTS} connections, "
+        f"{datetime.datetime.now(datetime.UTC).date().isoformat()}: medians of {arguments.rounds} alternating runs of {arguments.seconds} s, {clients.CLIENTS} connections, "
         f"2 cores shared by client and server, fsync on for both; Meridian {'compiled' if compiled else 'pure Python'}.",
         "Written by `make bench`.",
         "",

@@ -24,7 +24,14 @@ def run(command: list[str], **options: object) -> str:
 
 def _pg_environment(server: Server, isolation: str) -> dict[str, str]:
     options = f"-c default_transaction_isolation={isolation.replace(' ', chr(92) + ' ')}"
-    return {**os.environ, "PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": server.user, "PGSSLMODE": "disable", "PGOPTIONS": options}
+    return {
+        **os.environ,
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(server.port),
+        "PGUSER": server.user,
+        "PGSSLMODE": "disable",
+        "PGOPTIONS": options,
+    }
 
 
 def pgbench_init(server: Server, scale: int) -> None:
@@ -33,7 +40,22 @@ def pgbench_init(server: Server, scale: int) -> None:
 
 def pgbench(server: Server, script: str, mode: str, seconds: int, isolation: str = "read committed") -> float:
     """``script``: select-only, tpcb-like or simple-update; ``mode``: simple or prepared."""
-    command = [str(PG_BIN / "pgbench"), "-n", "-b", script, "-M", mode, "-c", str(CLIENTS), "-j", "1", "-T", str(seconds), "--max-tries=100", "bench"]
+    command = [
+        str(PG_BIN / "pgbench"),
+        "-n",
+        "-b",
+        script,
+        "-M",
+        mode,
+        "-c",
+        str(CLIENTS),
+        "-j",
+        "1",
+        "-T",
+        str(seconds),
+        "--max-tries=100",
+        "bench",
+    ]
     text = run(command, env=_pg_environment(server, isolation))
     found = re.search(r"tps = ([0-9.]+)", text)
     assert found, text
@@ -44,8 +66,18 @@ def sysbench_prepare(server: Server, tables: int, rows: int) -> None:
     run(["sysbench", "oltp_read_write", *_sysbench_options(server, tables, rows), "prepare"])
 
 
-def sysbench(server: Server, test: str, tables: int, rows: int, seconds: int, isolation: str = "read committed") -> float:
-    command = ["sysbench", test, *_sysbench_options(server, tables, rows), f"--threads={CLIENTS}", f"--time={seconds}", "--mysql-ignore-errors=all", "run"]
+def sysbench(
+    server: Server, test: str, tables: int, rows: int, seconds: int, isolation: str = "read committed"
+) -> float:
+    command = [
+        "sysbench",
+        test,
+        *_sysbench_options(server, tables, rows),
+        f"--threads={CLIENTS}",
+        f"--time={seconds}",
+        "--mysql-ignore-errors=all",
+        "run",
+    ]
     text = run(command, env=_pg_environment(server, isolation))
     found = re.search(r"transactions:\s+\d+\s+\(([0-9.]+) per sec", text)
     assert found, text
@@ -60,7 +92,20 @@ def _sysbench_options(server: Server, tables: int, rows: int) -> list[str]:
 
 
 def tpcc_load(server: Server, warehouses: int) -> None:
-    run([sys.executable, "-m", "node.cli", "tpcc", "load", "--dsn", server.dsn("tpcc"), "--warehouses", str(warehouses), "--drop"])
+    run(
+        [
+            sys.executable,
+            "-m",
+            "node.cli",
+            "tpcc",
+            "load",
+            "--dsn",
+            server.dsn("tpcc"),
+            "--warehouses",
+            str(warehouses),
+            "--drop",
+        ]
+    )
 
 
 def tpcc(server: Server, seconds: int, isolation: str) -> dict[str, object]:

@@ -90,8 +90,24 @@ class Postgres(Server):
             as_user = {"user": "postgres", "group": account.pw_gid, "extra_groups": []}
         data = self.directory / "data"
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": self.directory}
-        subprocess.run([PG_BIN / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8"], check=True, **quiet, **as_user)  # type: ignore[call-overload]
-        options = ["-c", "shared_buffers=2GB", "-c", "fsync=on", "-c", "max_wal_size=8GB", "-k", str(self.directory), "-p", str(port)]
+        subprocess.run(
+            [PG_BIN / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8"],
+            check=True,
+            **quiet,
+            **as_user,
+        )  # type: ignore[call-overload]
+        options = [
+            "-c",
+            "shared_buffers=2GB",
+            "-c",
+            "fsync=on",
+            "-c",
+            "max_wal_size=8GB",
+            "-k",
+            str(self.directory),
+            "-p",
+            str(port),
+        ]
         self.process = subprocess.Popen([PG_BIN / "postgres", "-D", data, *options], **quiet, **as_user)  # type: ignore[call-overload]
         _wait(self.dsn("postgres"), self.process)
 
@@ -109,6 +125,18 @@ class Meridian(Server):
         if compiled:
             environment |= {"PYTHONPATH": str(Path("build/compiled").absolute()), "PYTHONSAFEPATH": "1"}
         log = (self.directory / "log").open("wb")
-        command = [sys.executable, "-m", "node.cli", "start", "--insecure", "--store", str(self.directory / "store"), "--listen", f"127.0.0.1:{port}", "--http", ""]
+        command = [
+            sys.executable,
+            "-m",
+            "node.cli",
+            "start",
+            "--insecure",
+            "--store",
+            str(self.directory / "store"),
+            "--listen",
+            f"127.0.0.1:{port}",
+            "--http",
+            "",
+        ]
         self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         _wait(self.dsn("postgres"), self.process)

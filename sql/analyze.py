@@ -196,7 +196,9 @@ class Analyzer:
         """Compiles a condition over a table's rows (CHECK)."""
         return self._compiled(table, self.binder().bind_condition(text, table, "check constraints"))
 
-    def conversion(self, table: TableDesc, column: ColumnDesc, target: PgType, typmod: int, using: SqlExpr | None) -> RowsFunction:
+    def conversion(
+        self, table: TableDesc, column: ColumnDesc, target: PgType, typmod: int, using: SqlExpr | None
+    ) -> RowsFunction:
         """ALTER COLUMN TYPE: a function over old rows giving the new value."""
         from sql.pgcatalog.deparse import quote_identifier
 
@@ -303,7 +305,9 @@ class Analyzer:
         def rename(text: str) -> str:
             if not text:
                 return text
-            places = sorted({position for position, attnum in self._uses(table, text) if attnum == column.id}, reverse=True)
+            places = sorted(
+                {position for position, attnum in self._uses(table, text) if attnum == column.id}, reverse=True
+            )
             for position in places:
                 end = position + 1
                 if text[position] == '"':

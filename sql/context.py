@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import QueryCanceled, SqlError
+from base.typeio import IoSettings
 from base.types import PgType
 from planner.context import ExecContext, NeedsAwait
 from planner.schema import TableDesc
@@ -21,6 +23,7 @@ class SessionContext(ExecContext):
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self._slept = False
         self._statement_time = 0
         self._transaction_time = 0
         self.user = session.user
@@ -64,6 +67,10 @@ class SessionContext(ExecContext):
             self.session.server.clock.monotonic_ns() + statement_timeout_ms * 1_000_000 if statement_timeout_ms else 0
         )
 
+    def now_us(self) -> int:
+        """What 'now' means in date and time input: the start of the transaction."""
+        return self.transaction_time
+
     def clock_time(self) -> int:
         return self.session.server.clock.wall_ns() // 1000 - PG_EPOCH_US
 
@@ -91,6 +98,21 @@ class SessionContext(ExecContext):
 
     def catalog(self) -> Any:
         return self.session.view()
+
+    @property
+    def io(self) -> IoSettings:
+        """How values are read and printed, with names for the reg* types."""
+        return self.session.literal_io()
+
+    def sleep(self, seconds: float) -> Awaitable[Any] | None:
+        if self._slept:
+            self._slept = False
+            return None
+        return self._sleep(seconds)
+
+    async def _sleep(self, seconds: float) -> None:
+        await self.session.server.clock.sleep(seconds)
+        self._slept = True
 
     # --- sequences -------------------------------------------------------------
 

@@ -66,7 +66,8 @@ class Session(SessionApi):
         self.settings.set("is_superuser", "on" if role.superuser else "off", force=True)
         self.settings.set("session_authorization", role.name, force=True)
         self.context = SessionContext(self)
-        self.io = IoSettings()
+        self.regs = SessionRegs(self)
+        self.io = self.named_io = IoSettings()
         self.lock_timeout_ms = 0
         self.has_idle_timeout = False
         self.statement_timeout_ms = 0
@@ -74,7 +75,6 @@ class Session(SessionApi):
         self.statements: dict[str, PreparedStatement] = {}
         self.portals: dict[str, QueryPortal] = {}
         self.refilled: dict[int, int] = {}
-        self.regs = SessionRegs(self)
         self.unliftable: dict[Any, None] = {}
         """Shapes of simple statements that do not bind with their literals taken out."""
         self.granted: dict[tuple[int, ...], bool] = {}
@@ -139,7 +139,9 @@ class Session(SessionApi):
         settings = self.settings
         self.lock_timeout_ms = into_ms(settings["lock_timeout"])
         self.statement_timeout_ms = into_ms(settings["statement_timeout"])
-        self.has_idle_timeout = settings["idle_session_timeout"] != "0" or settings["idle_in_transaction_session_timeout"] != "0"
+        self.has_idle_timeout = (
+            settings["idle_session_timeout"] != "0" or settings["idle_in_transaction_session_timeout"] != "0"
+        )
         self.context.memory_limit = into_bytes(settings["work_mem"]) * 16
         key = settings.plan_key
         if key == self._settings_applied:
@@ -156,6 +158,7 @@ class Session(SessionApi):
             extra_float_digits=int(settings["extra_float_digits"]),
             bytea_output=settings["bytea_output"],
         )
+        self.named_io = self.io._replace(regs=self.regs)
 
     def apply_startup_options(self, options: dict[str, str]) -> None:
         """Parameters of the startup packet, role and database; they become what RESET goes back to."""
@@ -173,7 +176,7 @@ class Session(SessionApi):
 
     def literal_io(self) -> IoSettings:
         """How literals are read: with names for the reg* types."""
-        return self.io._replace(regs=self.regs)
+        return self.named_io
 
     def output_io(self, columns: Sequence[ResultColumn]) -> IoSettings:
         """How a result is printed; only reg* columns need the catalog, and only they keep encoders per session."""
@@ -505,7 +508,8 @@ class Session(SessionApi):
             code = formats[i] if len(formats) > 1 else formats[0] if formats else 0
             if code not in (0, 1):
                 raise SqlError(f"unsupported format code: {code}", sqlstate="22023")
-            decoders.append(binary_decoder(pg_type) if code else text_decoder(pg_type, -1, self.io))
+            io = self.named_io if pg_type.name.startswith("reg") else self.io
+            decoders.append(binary_decoder(pg_type) if code else text_decoder(pg_type, -1, io, self.context.now_us))
         return decoders
 
     def describe_statement(self, name: str) -> Eager[Prepared]:
@@ -530,7 +534,13 @@ class Session(SessionApi):
         if not self.pipeline:
             self.pipeline_start = sink.position()
         entry = portal.entry
-        if entry is not None and entry.fast is not None and not max_rows and not portal.is_started and self._may_go_fast(entry):
+        if (
+            entry is not None
+            and entry.fast is not None
+            and not max_rows
+            and not portal.is_started
+            and self._may_go_fast(entry)
+        ):
             return self._execute_fast(portal, entry)
         return self._execute(portal, max_rows)
 

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from base.errors import FeatureNotSupported, MeridianError, error
 from base.typeio import type_name
-from base.types import BIT, BOOL, INT2, INT4, INT8, JSONB, RECORD, TEXT, UNKNOWN, PgType
+from base.types import BIT, BOOL, CHAR, INT2, INT4, INT8, JSONB, NAME, RECORD, TEXT, UNKNOWN, PgType
 from planner.expr import (
     And,
     AnyAll,
@@ -31,6 +31,7 @@ from planner.expr import (
     IsNull,
     Not,
     Or,
+    Param,
     RowExpr,
 )
 from planner.functions.registry import VOLATILE, Function
@@ -56,6 +57,13 @@ from sql.parse import forms
 if TYPE_CHECKING:
     from sql.binder.queries import QueryBinder
 
+
+def _character_of(name: str, index: int) -> str:
+    """name[i]: a name is an array of "char", from 0."""
+    return name[index] if 0 <= index < len(name) else ""
+
+
+_NAME_CHARACTER: Final = Function("name_subscript", (NAME, INT4), CHAR, _character_of)
 SLICE_BOUND_MIN: Final = -(2**31)
 SLICE_BOUND_MAX: Final = 2**31 - 1
 _NEGATED_COMPARISON: Final = {"=": "<>", "<>": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
@@ -407,6 +415,8 @@ class ExprBinder:
                 i += 3
         if base.type.oid == JSONB.oid:
             return self._json_subscript(base, parts, position)
+        if base.type.oid == NAME.oid and len(parts) == 1 and not parts[0][2] and parts[0][1] is not None:
+            return Call(_NAME_CHARACTER, (base, parts[0][1]), CHAR)
         if base.type.category != "A":
             text = f"cannot subscript type {type_name(base.type)} because it does not support subscripting"
             raise error("42804", text, position=position_of(args[0]) + 1)
@@ -561,7 +571,13 @@ class ExprBinder:
         return ArrayExpr(tuple(coerced), array, shared)
 
     def _row(self, node: exp.Expr) -> Expr:
-        items = tuple([self.bind_known(item) for item in node.expressions])
+        # A parameter here has no type to take; a literal is text.
+        items = tuple(
+            [
+                item if isinstance(item, Param) else resolve_unknown(self.ctx, item)
+                for item in self.bind_all(node.expressions)
+            ]
+        )
         return RowExpr(items, record_type([(f"f{i}", item.type) for i, item in enumerate(items, 1)]))
 
     def _keyword(self, node: exp.Expr) -> Expr:

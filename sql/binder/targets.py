@@ -44,6 +44,9 @@ def bind_targets(binder: ExprBinder, nodes: Sequence[exp.Expr]) -> list[Target]:
     """Binds a select list or RETURNING list, with ``*`` expanded."""
     targets: list[Target] = []
     for node in nodes:
+        if isinstance(node, exp.Alias) and isinstance(node.this, exp.Column) and isinstance(node.this.this, exp.Star):
+            # t.* AS x: the label means nothing, as in PostgreSQL.
+            node = node.this
         if isinstance(node, exp.Star) or (isinstance(node, exp.Column) and isinstance(node.this, exp.Star)):
             for column in star_columns(binder, node):
                 targets.append(Target(column.name, column.reference(), node, position_of(node)))

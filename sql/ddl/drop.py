@@ -123,7 +123,9 @@ def notify_cascade(session: Session, objects: list[str]) -> None:
         session.notice("NOTICE", SqlError(f"drop cascades to {objects[0]}", sqlstate="00000"))
     elif objects:
         detail = "\n".join(f"drop cascades to {name}" for name in objects)
-        session.notice("NOTICE", SqlError(f"drop cascades to {len(objects)} other objects", sqlstate="00000", detail=detail))
+        session.notice(
+            "NOTICE", SqlError(f"drop cascades to {len(objects)} other objects", sqlstate="00000", detail=detail)
+        )
 
 
 async def drop_relation(session: Session, desc: TableDesc) -> None:
@@ -259,7 +261,9 @@ async def drop_schema(session: Session, desc: SchemaDesc, cascade: bool) -> None
     enums = [t for t in state.enums(desc.database_id) if t.schema_id == desc.id]
     shown = [t for t in tables if t.sequence is None or not t.sequence.owner_table]
     names = [f"{WORDS[t.kind]} {relation_name(session.view(), t)}" for t in shown]
-    names += [f"type {t.name if desc.name in session.view().effective_path() else f'{desc.name}.{t.name}'}" for t in enums]
+    names += [
+        f"type {t.name if desc.name in session.view().effective_path() else f'{desc.name}.{t.name}'}" for t in enums
+    ]
     if names and not cascade:
         raise SqlError(
             f"cannot drop schema {desc.name} because other objects depend on it",

@@ -22,6 +22,7 @@ LIFTED_VALUES_MAX: Final = 64
 """Longer lists have too many shapes to be worth caching."""
 INT4_MAX: Final = 2**31 - 1
 INT8_MAX: Final = 2**63 - 1
+_NEGATED_LIMITS: Final = frozenset((str(2**31), str(2**63)))
 
 _START: Final = re.compile(r"\s*(?:select|insert|update|delete)(?=\s)", re.IGNORECASE)
 _TOKEN: Final = re.compile(
@@ -116,6 +117,9 @@ def lift_literals(sql: str) -> Lifted | None:
                 lift = before in _BEFORE_STRING or (kind != _STRING and before in ("LIMIT", "OFFSET", "BY", "IN"))
                 if kind != _STRING and not lift:
                     return None
+            if lift and kind == _INTEGER and found.group() in _NEGATED_LIMITS:
+                # -2147483648 is an int4 though 2147483648 is none.
+                return None
             if lift:
                 parts.append(sql[copied:start])
                 values.append(_value(kind, found.group()))

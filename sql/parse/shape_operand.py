@@ -32,11 +32,23 @@ class OperandShaper(CallShaper):
         """A primary with its subscripts, field selections and casts."""
         start = len(self.out)
         self.deeper()
+        lexeme = self.peek()
+        # gram.y allows indirection after a column, a parameter and a parenthesis only.
+        has_parts = (
+            lexeme.kind in (IDENT, PARAM) or (lexeme.kind == PUNCT and lexeme.text == "(") or lexeme.kind == WORD
+        )
         self._primary()
         self.depth -= 1
+        if has_parts and lexeme.kind in (IDENT, WORD):
+            has_parts = self.out[start].token_type == TokenType.IDENTIFIER and self.out[-1].token_type in (
+                TokenType.IDENTIFIER,
+                TokenType.STAR,
+            )
         while True:
             lexeme = self.peek()
             if lexeme.kind != PUNCT:
+                return
+            if lexeme.text in "[." and not has_parts:
                 return
             if lexeme.text == "::":
                 self.advance()

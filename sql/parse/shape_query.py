@@ -218,7 +218,8 @@ class QueryShaper(ExprShaper):
     def _select(self) -> None:
         start = self.peek()
         self.keyword(TokenType.SELECT, "select")
-        if self.is_word("distinct"):
+        distinct = self.is_word("distinct")
+        if distinct:
             self.keyword(TokenType.DISTINCT, "distinct")
             if self.is_word("on"):
                 self.keyword(TokenType.ON, "on")
@@ -229,7 +230,7 @@ class QueryShaper(ExprShaper):
                 self.expect_punct(")")
         else:
             self.accept("all")
-        if self.at_end or self.is_any(_SELECT_END) or self.is_punct(")"):
+        if not distinct and (self.at_end or self.is_any(_SELECT_END) or self.is_punct(")")):
             self.open_form(forms.NOTHING, start)
             self.close(start)
         else:
@@ -587,6 +588,8 @@ class QueryShaper(ExprShaper):
         self.open_form(forms.ROWS, at)
         while True:
             item = len(self.out)
+            if not self._function_follows():
+                raise self.syntax_error()
             self._primary()
             if self.accept("as"):
                 self._column_definitions(item, at)
