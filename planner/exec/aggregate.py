@@ -63,7 +63,8 @@ class AggPlan:
         aggregate = self.aggregate
         values = self._ordered(gathered)
         if aggregate.ordered_set:
-            direct = gathered[0][: len(self.args)] if gathered else (None,) * len(self.args)
+            count = aggregate.direct_args
+            direct = gathered[0][:count] if gathered else (None,) * count
             values = [row[len(self.args) :] for row in values]
         else:
             direct = ()

@@ -13,7 +13,7 @@ from typing import Any
 from base.types import PgType
 from planner.exec.order import KeyFunction, equality_key, order_key, sort_positions
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
-from planner.expr import Col, Expr, SortKey
+from planner.expr import Col, Const, Expr, Param, SortKey
 
 
 def pick_rows(positions: Sequence[int]) -> RowsFunction:
@@ -40,6 +40,42 @@ def column_positions(exprs: Sequence[Expr], columns: tuple[int, ...]) -> list[in
             return None
         out.append(columns.index(expr.id))
     return out
+
+
+class Lazy:
+    """A compiled function that is compiled when first called: most plans that have a compiled
+    point form never run their operators."""
+
+    __slots__ = ("function", "make")
+
+    def __init__(self, make: Callable[[], Callable[..., Any]]) -> None:
+        self.make = make
+        self.function: Callable[..., Any] | None = None
+
+    def __call__(self, rows: Any, frame: Any, ctx: Any) -> Any:
+        function = self.function
+        if function is None:
+            function = self.function = self.make()
+        return function(rows, frame, ctx)
+
+
+class LiteralRow:
+    """One row of VALUES that is all constants and parameters: nothing to compile, however many rows there are."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, exprs: Sequence[Expr]) -> None:
+        self.spec: list[tuple[bool, Any]] = []
+        """(is a parameter, its frame position or the constant)."""
+        for expr in exprs:
+            if isinstance(expr, Param):
+                self.spec.append((True, expr.index - 1))
+            else:
+                assert isinstance(expr, Const), expr
+                self.spec.append((False, expr.value))
+
+    def __call__(self, rows: Rows, frame: Any, ctx: Any) -> Rows:
+        return [tuple([frame[value] if is_param else value for is_param, value in self.spec])] * len(rows)
 
 
 class KeyMaker:

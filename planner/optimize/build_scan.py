@@ -12,7 +12,7 @@ from planner.exec.scan import BoundPosition, Fetcher, ScanOp, SpanMaker
 from planner.expr import Col, Expr, SortKey
 from planner.nodes import Aggregate, Distinct, Filter, Join, LockRows, Node, Project, Scan, SetOp, Sort, Window
 from planner.optimize.paths import COST_REQUEST, COST_SEEK, Path, Position
-from planner.optimize.tree import base_scan, conjuncts, expr_columns, has_subquery, walk_nodes
+from planner.optimize.tree import base_scan, conjuncts, expr_columns, has_subquery, made_columns, walk_nodes
 
 if TYPE_CHECKING:
     from base.arrays import holds_tuple
@@ -37,9 +37,8 @@ class ScanBuilder:
         access = self.builder.access(scan)
         keys = tuple([scan.columns[scan.attnums.index(attnum)] for attnum in access.key_attnums])
         input = self.from_path(path, order)
-        return self.locked(
-            input, [(scan, keys, scan.lock, scan.wait)], [term for term in terms if not has_subquery(term)]
-        )
+        tested = [term for term in terms if not has_subquery(term)]
+        return self.locked(input, [(scan, keys, scan.lock, scan.wait)], tested, set(scan.columns))
 
     def best_path(self, scan: Scan, terms: Sequence[Expr], order: Sequence[SortKey], limit: float | None) -> Path:
         return self.builder.paths.best(scan, self.builder.access(scan), terms, set(scan.columns), order, limit)
@@ -112,38 +111,35 @@ class ScanBuilder:
                 part = part.input
             return self.scan(Scan(scan.table, scan.columns, scan.attnums, scan.alias, lock, wait), terms, order, limit)
         input = self.builder.build(node.input, order, limit)
-        return self.locked(input, targets, testable_terms(node.input))
+        return self.locked(input, targets, testable_terms(node.input), made_columns(node.input))
 
     def locked(
-        self, input: Operator, targets: Sequence[tuple[Scan, tuple[int, ...], int, int]], terms: Sequence[Expr]
+        self,
+        input: Operator,
+        targets: Sequence[tuple[Scan, tuple[int, ...], int, int]],
+        terms: Sequence[Expr],
+        inner: set[int],
     ) -> Operator:
+        """LockRows over the input; ``terms`` hold below it, ``inner`` are the columns made there."""
         builder = self.builder
         columns = input.columns
-        made: list[LockTarget] = []
+        locks: list[LockTarget] = []
         for scan, keys, lock, wait in targets:
             seen = [(attnum, columns.index(id)) for id, attnum in zip(scan.columns, scan.attnums) if id in columns]
             positions = [columns.index(id) for id in keys]
             attnums = tuple([attnum for attnum, _ in seen])
-            made.append(
+            locks.append(
                 LockTarget(builder.access(scan), positions, attnums, [at for _, at in seen], Lock(lock), Wait(wait))
             )
         available = set(columns)
         outer_free = builder.free
         builder.free = set()
-        kept = [
-            term
-            for term in terms
-            if expr_columns(term) <= available or not expr_columns(term) & _inner_columns(targets) - available
-        ]
+        kept = [term for term in terms if expr_columns(term) & inner <= available]
         recheck = builder.filter_function(kept, columns) if kept else None
         builder.free |= outer_free
-        operator = LockRowsOp(input, made, recheck)
+        operator = LockRowsOp(input, locks, recheck)
         operator.estimate(input.rows, input.cost + 3.0 * input.rows, input.startup_cost)
         return operator
-
-
-def _inner_columns(targets: Sequence[tuple[Scan, tuple[int, ...], int, int]]) -> set[int]:
-    return {id for scan, _, _, _ in targets for id in scan.columns}
 
 
 def testable_terms(node: Node) -> list[Expr]:

@@ -15,7 +15,7 @@ from planner.exec.upsert import Upsert
 from planner.exec.write import IndexWriter, TableWriter
 from planner.expr import Expr
 from planner.nodes import Delete, Filter, Insert, Node, OnConflict, Project, Scan, TableExprs, Update, Values
-from planner.optimize.tree import base_scan, conjuncts, walk_nodes
+from planner.optimize.tree import base_scan, conjuncts, made_columns, walk_nodes
 from planner.schema import ForeignKeyDesc, TableDesc
 
 if TYPE_CHECKING:
@@ -189,9 +189,8 @@ class WriteBuilder:
 
         input = builder.build(_without_locks(node.input, node.table.id))
         target = Scan(node.table, node.old, attnums, "", int(Lock.EXCLUSIVE), int(Wait.BLOCK))
-        return builder.scans.locked(
-            input, [(target, key_ids, int(Lock.EXCLUSIVE), int(Wait.BLOCK))], testable_terms(node.input)
-        )
+        targets = [(target, key_ids, int(Lock.EXCLUSIVE), int(Wait.BLOCK))]
+        return builder.scans.locked(input, targets, testable_terms(node.input), made_columns(node.input))
 
     def update(self, node: Update) -> Operator:
         builder = self.builder

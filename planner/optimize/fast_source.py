@@ -117,12 +117,13 @@ class Script:
     def define(self, awaited: bool) -> Callable[..., Any]:
         """Compiles the script; ``awaited``: expressions may raise NeedsAwait in the first segment."""
         lines = self._plain(awaited)
-        parts = list(self.functions)
+        main = "\n".join([*self.functions, "def run(txn, params, ctx):", *["    " + line for line in lines], ""])
+        waits = "\n".join([self._waiting(number) for number in range(1, len(self.segments))])
         for number in range(1, len(self.segments)):
-            parts.append(self._waiting(number))
-        self.text = "\n".join([*parts, "def run(txn, params, ctx):", *["    " + line for line in lines], ""])
+            self.namespace[f"wait{number}"] = Waits(self.namespace, f"wait{number}", waits)
+        self.text = main + waits
         self.namespace["retry"] = _retry
-        exec(compile(self.text, "<compiled statement>", "exec"), self.namespace)  # noqa: S102  # see the module docstring
+        exec(compile(main, "<compiled statement>", "exec"), self.namespace)  # noqa: S102  # see the module docstring
         run: Callable[..., Any] = self.namespace["run"]
         return run
 
@@ -150,6 +151,21 @@ class Script:
             lines += [f"value = {read.call}", f"if {read.is_pending()}:", "    value = await value", *segment]
         arguments = ", ".join(["value", "txn", *ARGUMENTS, *self.reads[number - 1].locals])
         return "\n".join([f"async def wait{number}({arguments}):", *["    " + line for line in lines], ""])
+
+
+class Waits:
+    """Stands for a script's coroutines until one is needed: reads rarely wait, and compiling costs more than planning."""
+
+    __slots__ = ("name", "namespace", "source")
+
+    def __init__(self, namespace: dict[str, Any], name: str, source: str) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.source = source
+
+    def __call__(self, *args: Any) -> Any:
+        exec(compile(self.source, "<waiting statement>", "exec"), self.namespace)  # noqa: S102  # as above
+        return self.namespace[self.name](*args)
 
 
 async def _retry(need: NeedsAwait, run: Callable[..., Any], txn: Any, params: tuple[Any, ...], ctx: ExecContext) -> Any:

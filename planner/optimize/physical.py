@@ -26,7 +26,7 @@ from planner.exec.relational import (
     ValuesOp,
 )
 from planner.exec.runtime import Operator, RowsFunction, ScalarFunction
-from planner.exec.scalar import KeyMaker, Sorter, column_positions, layout_of, pick_rows
+from planner.exec.scalar import KeyMaker, Lazy, LiteralRow, Sorter, column_positions, layout_of, pick_rows
 from planner.exec.source import CteScanOp, FunctionScanOp, ProjectSetOp, RecursiveOp, VirtualScanOp, WithOp
 from planner.exec.subplan import SubPlan
 from planner.expr import Call, Col, Const, Expr, Param, SortKey, Subquery, transform
@@ -139,7 +139,7 @@ class Builder:
         if positions is not None:
             return pick_rows(positions)
         lowered = [self.lower(expr, columns) for expr in exprs]
-        return compile_projection_batch(lowered, layout_of(columns))
+        return Lazy(lambda: compile_projection_batch(lowered, layout_of(columns)))
 
     def filter_function(self, terms: Sequence[Expr], columns: tuple[int, ...]) -> RowsFunction:
         """A compiled filter of batches: rows for which every term is true; cheap terms first."""
@@ -148,10 +148,11 @@ class Builder:
         ordered = sorted(terms, key=has_subquery)
         condition = conjoin([self.lower(term, columns) for term in ordered])
         assert condition is not None
-        return compile_filter_batch(condition, layout_of(columns))
+        return Lazy(lambda: compile_filter_batch(condition, layout_of(columns)))
 
     def scalar_function(self, expr: Expr, columns: tuple[int, ...] = ()) -> ScalarFunction:
-        return compile_scalar(self.lower(expr, columns), layout_of(columns))
+        lowered = self.lower(expr, columns)
+        return Lazy(lambda: compile_scalar(lowered, layout_of(columns)))
 
     def column(self, id: int) -> Col:
         info = self.metadata[id]
@@ -251,6 +252,8 @@ class Builder:
         if all(isinstance(expr, Const) for expr in row):
             datums = tuple([expr.value for expr in row if isinstance(expr, Const)])
             return lambda rows, frame, ctx: [datums] * len(rows)
+        if all(isinstance(expr, (Const, Param)) for expr in row):
+            return LiteralRow(row)
         return self.rows_function(row, ())
 
     def build_function_scan(self, node: FunctionScan, order: Order, limit: float | None) -> Operator:

@@ -42,7 +42,7 @@ ANSWERS: dict[int, tuple[int, str]] = {
     21: (3, "e5bf8a397679240b"),
     22: (6, "099f36a279948289"),
 }  # fmt: skip
-"""Query -> (rows, digest of them sorted), computed from PostgreSQL 15.10's answers."""
+"""Query -> (rows, digest of them sorted), computed from PostgreSQL 15's answers."""
 
 
 def text_of(value: Any) -> str:
