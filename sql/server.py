@@ -15,6 +15,7 @@ from sql.advisory import AdvisoryLocks
 from sql.api import Server, SessionApi, Sink
 from sql.catalog.cache import Catalog
 from sql.notify import Notifications
+from sql.parse import statements as ast
 from sql.plancache import PlanCache
 from sql.sequences import Sequences
 from sql.session import Session
@@ -24,6 +25,7 @@ CONNECTIONS_MAX: Final = 500
 RESERVED_CONNECTIONS: Final = 3
 """Left for superusers when all others are taken, as superuser_reserved_connections."""
 PID_MAX: Final = 2**31 - 1
+CONTROLS_MAX: Final = 100
 CANCEL_KEY_BYTES: Final = 4
 """Protocol 3.0 has room for a 32-bit key."""
 
@@ -59,6 +61,8 @@ class SqlServer(Server):
         self.notifications = Notifications()
         self.advisory_locks = AdvisoryLocks(scheduler)
         self.sessions: dict[int, Session] = {}
+        self.controls: dict[str, str] = {}
+        """Texts that are a plain BEGIN or COMMIT, by what they are."""
         self.started_us = clock.wall_ns() // 1000
         self.statements = 0
         """Statements run since start, for metrics."""
@@ -104,6 +108,15 @@ class SqlServer(Server):
     def parameter_statuses(self, session: SessionApi) -> list[tuple[str, str]]:
         assert isinstance(session, Session)
         return session.settings.reported()
+
+    def remember_control(self, text: str, statement: object) -> None:
+        """Learns that a text is a plain BEGIN or COMMIT, so that it need not be parsed again."""
+        if len(text) > 20 or len(self.controls) >= CONTROLS_MAX:
+            return
+        if isinstance(statement, ast.Begin) and not statement.is_start and statement.modes == ast.TransactionModes():
+            self.controls[text] = "BEGIN"
+        elif isinstance(statement, ast.Commit) and not statement.chain:
+            self.controls[text] = "COMMIT"
 
     def describe_ranges(self, start: bytes, end: bytes) -> list[dict[str, Any]]:
         """Ranges that overlap a span, for SHOW RANGES."""

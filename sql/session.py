@@ -205,12 +205,62 @@ class Session(SessionApi):
 
     def simple_query(self, sql: str, sink: Sink) -> Eager[None]:
         self.current_query = sql
+        control = self.server.controls.get(sql)
+        if control is not None and self._may_control(control):
+            return self._control(control)
         entry, params = self._lifted(sql)
         if entry is None:
             return self._simple_text(sql)
         if entry.fast is not None and self._may_go_fast(entry):
             return self._simple_fast(entry, params)
         return self._simple_entry(entry, params)
+
+    def _may_control(self, control: str) -> bool:
+        """True where BEGIN or COMMIT needs nothing but itself."""
+        block = self.block
+        if control == "BEGIN":
+            return block.status == "I" and block.txn is None
+        return block.status == "T" and not block.is_implicit and (block.txn is None or block.can_commit_now())
+
+    def _control(self, control: str) -> Eager[None]:
+        """BEGIN and COMMIT without ceremony: every transaction has both."""
+        block = self.block
+        self.server.statements += 1
+        self.context.begin_statement(0)
+        if control == "BEGIN":
+            block.begin({})
+            self.sink.complete("BEGIN")
+            return None
+        if block.txn is None:
+            block.finish_commit(0)
+            self.sink.complete("COMMIT")
+            return None
+        try:
+            committed = block.txn.commit()
+        except Retryable as error:
+            return self._control_failed(error)
+        if committed.__class__ is int:
+            block.finish_commit(committed)  # type: ignore[arg-type]  # an int
+            self.sink.complete("COMMIT")
+            return None
+        return self._control_pending(committed)  # type: ignore[arg-type]  # awaitable
+
+    async def _control_pending(self, pending: Awaitable[int]) -> None:
+        self.is_committing = True
+        try:
+            committed = await pending
+        except MeridianError:
+            await self.block.rollback()
+            raise
+        finally:
+            self.is_committing = False
+        self.block.finish_commit(committed)
+        self.sink.complete("COMMIT")
+
+    async def _control_failed(self, error: Retryable) -> None:
+        """The commit met a conflict at once: the client knows results of the block, so it is told."""
+        await self.block.rollback()
+        raise error
 
     def _simple_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Eager[None]:
         """A compiled statement of the simple protocol, with its commit outside a block."""
@@ -301,6 +351,8 @@ class Session(SessionApi):
         if not statements:
             self.sink.empty()
             return
+        if len(statements) == 1:
+            self.server.remember_control(sql, statements[0].statement)
         alone = len(statements) == 1
         for statement in statements:
             await self._simple_statement(statement, alone)
@@ -400,6 +452,7 @@ class Session(SessionApi):
         parsed = statements[0] if statements else None
         if parsed is not None:
             self._refuse_in_failed(parsed)
+            self.server.remember_control(parsed.text, parsed.statement)
         self.statements[name] = await self.prepare(name, sql, parsed, self._types(param_oids))
 
     def _types(self, oids: Sequence[int]) -> tuple[PgType | None, ...]:
