@@ -8,7 +8,6 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from datums import CASES, EMAIL, MOOD, compare, nulls_last
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from base.keys import (
     split_prefix,
     table_span,
 )
+from tests.base.datums import CASES, EMAIL, MOOD, compare, nulls_last
 
 FAST = settings(max_examples=30, deadline=None, derandomize=True)
 P = index_prefix(100, 1)

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from datums import CASES, MOOD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from base.errors import FeatureNotSupported, InternalError, StorageFailure
 from base.keys import KeyCodec, KeyColumn, index_prefix
 from base.projection import projected_equal
 from base.rows import Layout, RowCodec, make_row_decoder
+from tests.base.datums import CASES, MOOD
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
 

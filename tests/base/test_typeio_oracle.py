@@ -9,13 +9,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from literals import DATE, FLOAT, INTERVAL, LITERALS, NUMERIC, TEXT, TIMESTAMP
 from psycopg import sql
 
 from base.errors import MeridianError
 from base.typeio import IoSettings, binary_decoder, binary_encoder, text_in, text_out, typmod_from_args
 from base.typeio import type_name as type_name_of
 from base.types import BY_NAME
+from tests.base.literals import DATE, FLOAT, INTERVAL, LITERALS, NUMERIC, TEXT, TIMESTAMP
 
 pytestmark = pytest.mark.slow
 Outcome = tuple[str, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from kvloop import Loop, SeededRng, Task
 
 from base.hlc import Hlc
 from kvtier.engine import MemoryEngine
@@ -13,6 +12,7 @@ from kvtier.messages import Batch, Get, Isolation, Lock, Op, Put, Reply, Scan, T
 from kvtier.router import Router
 from kvtier.settings import StoreSettings
 from kvtier.store import Store
+from tests.kvtier.kvloop import Loop, SeededRng, Task
 
 
 class Case:

@@ -11,8 +11,6 @@ import random
 
 import msgspec
 import pytest
-from kvcase import Case, k
-from kvloop import Cancelled
 
 from base.errors import KvError, Retryable
 from kvtier.messages import (
@@ -29,6 +27,8 @@ from kvtier.messages import (
     prefix_end,
 )
 from kvtier.settings import StoreSettings
+from tests.kvtier.kvcase import Case, k
+from tests.kvtier.kvloop import Cancelled
 
 ACCOUNTS = 12
 MONEY = 100
@@ -85,7 +85,7 @@ class Bank:
         writes = [Put(source, b"%d" % (balances[0] - amount), 1), Put(target, b"%d" % (balances[1] + amount), 2)]
         checks = []
         if way == PLAIN:
-            checks = [Refresh(key, prefix_end(key), txn.read_ts) for key in (source, target)]
+            checks = [Refresh(key, prefix_end(key), txn.read_ts, 0, b"", True) for key in (source, target)]
         await self.commit(txn, writes, checks)
 
     async def commit(self, txn: TxnMeta, writes: list[Put], checks: list[Refresh]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from kvloop import Loop
 
 from base.errors import AmbiguousResult, StorageFailure
 from kvtier.commit_group import CommitGroup
+from tests.kvtier.kvloop import Loop
 
 
 class Disk:

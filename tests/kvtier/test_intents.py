@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from kvcase import Case, k
 
 from base.errors import ConditionFailed, LockNotAvailable, ReadConflict, TxnAborted, TxnRetry, WriteTooOld
 from kvtier.messages import (
@@ -30,6 +29,7 @@ from kvtier.messages import (
     prefix_end,
 )
 from kvtier.settings import StoreSettings
+from tests.kvtier.kvcase import Case, k
 
 EXCLUSIVE = Lock.EXCLUSIVE
 

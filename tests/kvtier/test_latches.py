@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from kvloop import Loop
 
 from base.errors import Overloaded
 from kvtier.latches import Latch, LatchSpan, LatchTable
+from tests.kvtier.kvloop import Loop
 
 
 def write(start: bytes, end: bytes) -> LatchSpan:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 
 import pytest
-from kvloop import Loop
 
 from base.errors import Deadlock
 from kvtier.locks import EXCLUSIVE, NONE, SHARE, LockRequest, LockTable, LockTableFull
 from kvtier.messages import TxnMeta
+from tests.kvtier.kvloop import Loop
 
 
 def txn(name: str, age: int = 10, priority: int = 1) -> TxnMeta:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mvcc_model import BORDERS, KEYS, World, random_history, random_span
 
 from base.errors import Uncertain, WriteTooOld
 from base.hlc import TS_MAX
@@ -19,6 +18,7 @@ from kvtier.engine import MemoryEngine, RocksEngine, StoreEngine
 from kvtier.messages import TxnMeta, prefix_end
 from kvtier.mvcc.tombstones import RangeTombstones, record_key
 from kvtier.mvcc.versions import from_stored, into_stored
+from tests.kvtier.mvcc_model import BORDERS, KEYS, World, random_history, random_span
 
 
 @pytest.fixture(params=["memory", "rocks"])

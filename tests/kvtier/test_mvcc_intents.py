@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mvcc_model import KEYS, VALUES, Model, World, random_history, random_span
 
 from base.hlc import TS_MAX
 from base.seams import CF_LOCK
 from kvtier import mvcc
 from kvtier.engine import MemoryEngine, RocksEngine, StoreEngine
 from kvtier.messages import TxnMeta, TxnStatus, prefix_end
+from tests.kvtier.mvcc_model import KEYS, VALUES, Model, World, random_history, random_span
 
 
 @pytest.fixture(params=["memory", "rocks"])

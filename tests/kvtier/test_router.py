@@ -6,7 +6,6 @@ import random
 
 import msgspec
 import pytest
-from kvcase import Case, k
 
 from base.errors import RangeMismatch, SqlError
 from kvtier.descriptors import KEY_MAX
@@ -28,6 +27,7 @@ from kvtier.messages import (
     prefix_end,
 )
 from kvtier.settings import StoreSettings
+from tests.kvtier.kvcase import Case, k
 
 
 def routed(**fields) -> Case:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from kvcase import Case, k
-from kvloop import Cancelled
 
 from base.errors import (
     AmbiguousResult,
@@ -38,6 +36,8 @@ from kvtier.messages import (
     prefix_end,
 )
 from kvtier.settings import StoreSettings
+from tests.kvtier.kvcase import Case, k
+from tests.kvtier.kvloop import Cancelled
 
 READ_COMMITTED, REPEATABLE_READ = Isolation.READ_COMMITTED, Isolation.REPEATABLE_READ
 EXCLUSIVE, SHARE = Lock.EXCLUSIVE, Lock.SHARE

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from honest import Honest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +51,7 @@ from planner.functions import builtin_registry
 from planner.functions.calls import call, compare_rows, operate
 from planner.functions.registry import Function
 from planner.functions.resolve import resolve_operator
+from tests.planner.honest import Honest
 
 REGISTRY = builtin_registry()
 EQUAL = resolve_operator(REGISTRY, "=", INT4, INT4).function

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minisql import MiniSql
 
 from base.errors import MeridianError
 from base.types import (
@@ -49,6 +48,7 @@ from planner.functions.numeric import quotient, root_at, select_div_scale
 from planner.functions.registry import Function, Registry
 from planner.functions.resolve import resolve_aggregate, resolve_function, resolve_operator, resolve_window
 from planner.nodes import WindowFrame
+from tests.planner.minisql import MiniSql
 
 REGISTRY = builtin_registry()
 CTX = FixedContext()

@@ -13,7 +13,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from minisql import MiniSql
 
 from base.errors import MeridianError
 from base.typeio import text_in, text_out, type_name
@@ -28,6 +27,7 @@ from planner.functions.calls import coerce
 from planner.functions.coercion import find_cast
 from planner.functions.resolve import resolve_aggregate, resolve_window
 from planner.nodes import WindowFrame
+from tests.planner.minisql import MiniSql
 
 REGISTRY = builtin_registry()
 FILES = sorted((Path(__file__).parent / "expressions").glob("*.sql"))

@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from test_functions_oracle import ours, theirs
 
 from planner.context import FixedContext
+from tests.planner.test_functions_oracle import ours, theirs
 
 CASES_PER_FAMILY = 250
 TEXTS = (
@@ -77,8 +77,43 @@ ATOMS = (
     r"\y",
     "(.)",
 )
-FIELDS = ["century", "day", "decade", "dow", "doy", "epoch", "hour", "isodow", "isoyear", "julian", "microseconds", "millennium", "milliseconds", "minute", "month", "quarter", "second", "week", "year", "timezone"]
-UNITS = ["microseconds", "milliseconds", "second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade", "century", "millennium"]
+FIELDS = [
+    "century",
+    "day",
+    "decade",
+    "dow",
+    "doy",
+    "epoch",
+    "hour",
+    "isodow",
+    "isoyear",
+    "julian",
+    "microseconds",
+    "millennium",
+    "milliseconds",
+    "minute",
+    "month",
+    "quarter",
+    "second",
+    "week",
+    "year",
+    "timezone",
+]
+UNITS = [
+    "microseconds",
+    "milliseconds",
+    "second",
+    "minute",
+    "hour",
+    "day",
+    "week",
+    "month",
+    "quarter",
+    "year",
+    "decade",
+    "century",
+    "millennium",
+]
 
 SHAPES = {
     "numeric": (
@@ -118,7 +153,41 @@ SHAPES = {
         "array[{a},{a}]", "array_upper({a},1)",
     ),
 }  # fmt: skip
-FUNCTIONS = ["abs", "ceil", "floor", "round", "trunc", "sign", "sqrt", "cbrt", "exp", "ln", "log10", "sin", "cos", "tan", "cot", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sind", "cosd", "tand", "cotd", "asind", "acosd", "atand", "degrees", "radians"]
+FUNCTIONS = [
+    "abs",
+    "ceil",
+    "floor",
+    "round",
+    "trunc",
+    "sign",
+    "sqrt",
+    "cbrt",
+    "exp",
+    "ln",
+    "log10",
+    "sin",
+    "cos",
+    "tan",
+    "cot",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "sind",
+    "cosd",
+    "tand",
+    "cotd",
+    "asind",
+    "acosd",
+    "atand",
+    "degrees",
+    "radians",
+]
 
 
 class Values:

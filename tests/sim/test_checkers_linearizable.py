@@ -6,11 +6,11 @@ from itertools import permutations
 from random import Random
 
 import pytest
-from stories import flat
 
 from sim.checkers import linearizable
 from sim.checkers.linearizable import IMPOSSIBLE, check, check_mutex, check_transactions, step_register
 from sim.histories import FAIL, INFO, NEVER, OK, Op, Recorder, Transaction, pair
+from tests.sim.stories import flat
 
 GOOD = {
     "in turn": """

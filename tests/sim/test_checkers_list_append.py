@@ -7,11 +7,11 @@ from itertools import permutations
 from random import Random
 
 import pytest
-from stories import in_turn, mixed_run, run, serial_run, together
 
 from sim.checkers.list_append import check
 from sim.checkers.verdict import FORBIDDEN
 from sim.histories import OK, Op, pair
+from tests.sim.stories import in_turn, mixed_run, run, serial_run, together
 
 WRITE_SKEW = together("r x; a y 1", "r y; a x 1")
 READ_SKEW = together("r x; r y 1", "a x 1; a y 1")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from stories import flat, together
 
 from sim.checkers import bank, counters, long_fork, monotonic, predicates, queue, sequential, sets
 from sim.checkers.verdict import Verdict
 from sim.histories import Op, Recorder
+from tests.sim.stories import flat, together
 
 
 def found(verdict: Verdict) -> tuple[object, list[str]]:

@@ -6,10 +6,10 @@ from itertools import permutations
 from random import Random
 
 import pytest
-from stories import in_turn, mixed_run, run, serial_run, together
 
 from sim.checkers.register import check
 from sim.histories import Op, pair
+from tests.sim.stories import in_turn, mixed_run, run, serial_run, together
 
 
 def at_once(*stories: str) -> list[Op]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from stories import STORES, World
+
+from tests.txn.stories import STORES, World
 
 
 @pytest.fixture(params=list(STORES))

@@ -17,12 +17,11 @@ from __future__ import annotations
 from asyncio import CancelledError
 from typing import Any
 
-from model_kv import ModelKv
-from real_kv import RealKv
-
 from base.errors import MeridianError, Retryable
 from kvtier.messages import SKIPPED, Isolation, Lock, Wait
 from sim.loop import Loop
+from tests.txn.model_kv import ModelKv
+from tests.txn.real_kv import RealKv
 from txn.coordinator import Coordinator, Transaction
 from txn.settings import TxnSettings
 

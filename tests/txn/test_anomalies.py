@@ -7,8 +7,8 @@ row locks as well.  Each script runs with one-phase commits and with intents.
 from __future__ import annotations
 
 import pytest
-from stories import RC, RR, SER, Story
 
+from tests.txn.stories import RC, RR, SER, Story
 from txn.settings import TxnSettings
 
 pytestmark = pytest.mark.usefixtures("each_store")

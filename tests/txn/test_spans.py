@@ -60,9 +60,9 @@ def test_two_projections_of_a_key_are_the_whole_value():
     reads = ReadSpans()
     reads.add_point(b"k", b"\1")
     reads.add_point(b"k", b"\1")
-    assert reads.into_ops(5, 9) == [Refresh(b"k", b"l", 5, 9, b"\1")]
+    assert reads.into_ops(5, 9) == [Refresh(b"k", b"l", 5, 9, b"\1", True)]
     reads.add_point(b"k", b"\2")
-    assert reads.into_ops(5, 0) == [Refresh(b"k", b"l", 5, 0, b"")]
+    assert reads.into_ops(5, 0) == [Refresh(b"k", b"l", 5, 0, b"", True)]
 
 
 def test_pages_of_a_scan_are_one_span():

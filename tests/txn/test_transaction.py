@@ -5,7 +5,6 @@ from __future__ import annotations
 from asyncio import CancelledError
 
 import pytest
-from stories import RC, RR, SER, Story, World, get, scan, update, value_of
 
 from base.errors import (
     AmbiguousResult,
@@ -18,6 +17,7 @@ from base.errors import (
     WriteTooOld,
 )
 from kvtier.messages import EndTxn, Heartbeat, Lock, Reply, Wait
+from tests.txn.stories import RC, RR, SER, Story, World, get, scan, update, value_of
 from txn.settings import TxnSettings
 
 

@@ -6,11 +6,11 @@ Each seed is one interleaving of everything: steps, lock grants, range delays.
 from __future__ import annotations
 
 import pytest
-from cycles import Anomaly, Entry, Op, check
-from stories import RC, RR, SER, World, get, scan, update, value_of
 
 from base.errors import AmbiguousResult, MeridianError, Retryable
 from kvtier.messages import EndTxn, Isolation, Lock
+from tests.txn.cycles import Anomaly, Entry, Op, check
+from tests.txn.stories import RC, RR, SER, World, get, scan, update, value_of
 from txn.settings import TxnSettings
 
 pytestmark = pytest.mark.usefixtures("each_store")
