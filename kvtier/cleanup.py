@@ -160,8 +160,8 @@ class Cleanup:
     async def _watch(self) -> None:
         """Finishes what was abandoned; comes back while there is anything to watch."""
         store = self._store
-        now = store.now()
         try:
+            now = store.now()
             for record in list(store.state.records.values()):
                 if not record.is_final() and is_expired(store.state, record.heartbeat, now):
                     await self._finish_abandoned(record)

@@ -179,6 +179,8 @@ class Refresh(Struct, tag="refresh", array_like=True):
     from_ts: int
     to_ts: int = 0
     projection: bytes = b""
+    is_point: bool = False
+    """One key was read, and not the keys that begin like it: the same span can be either."""
 
 
 class EndTxn(Struct, tag="end", array_like=True):

@@ -308,6 +308,13 @@ class Reader:
         else:
             result.resume = end if op.reverse else start
         lower, upper = scanned_span(op.start, op.end or KEY_MAX, op.reverse, result.resume)
+        if op.wait != Wait.SKIP and self._state.intents:
+            # A row whose first version is still an intent has not been met above.
+            others = self._state.intents.others_in(lower, upper, self._owner, self._ts)
+            if others and op.wait == Wait.NOWAIT:
+                raise LockNotAvailable("could not obtain lock on row")
+            if others:
+                raise Conflict(others[0][0], NONE, others[0][1], self._ts)
         newest = 0 if is_newest else self._check_newest(txn, lower, upper)
         self._finish_scan(lower, upper, result, max(self._ts, newest))
         return result
@@ -383,7 +390,7 @@ def check_refresh(state: StoreState, owner: bytes, op: Refresh, to_ts: int) -> N
     conflict = mvcc.find_conflict(state.engine, op.start, end, op.from_ts, to_ts, op.projection, state.tombstones)
     if conflict is not None:
         raise ReadConflict(conflict[0], conflict[1])
-    if end == prefix_end(op.start):
+    if op.is_point:
         state.tscache.add(op.start, to_ts, owner)
     else:
         state.tscache.add_span(op.start, end, to_ts, owner)

@@ -436,6 +436,9 @@ class Store(Kv):
             if ts >= self._hlc_bound:
                 raise
             return
+        except StorageFailure as failure:
+            self._fail(failure)
+            raise
         self._hlc_bound = bound
 
     def close(self) -> None:

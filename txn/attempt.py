@@ -275,7 +275,7 @@ class Attempt(Txn):
         """Checks every read from read_ts to ``ts``, in one batch; moves there if all are unchanged."""
         ops = self._reads.into_ops(self.read_ts, ts)
         for key, from_ts in self._validations.items():
-            ops.append(Refresh(key, point_end(key), from_ts, ts))
+            ops.append(Refresh(key, point_end(key), from_ts, ts, b"", True))
         if not ops:
             self._set_read_ts(ts)
             return True

@@ -282,7 +282,7 @@ class Committer(Reader):
             ops = self._reads.into_ops(self.read_ts, to_ts)
         for key, ts in self._validations.items():
             if not to_ts or to_ts > ts:
-                ops.append(Refresh(key, point_end(key), ts, to_ts))
+                ops.append(Refresh(key, point_end(key), ts, to_ts, b"", True))
         return ops
 
     def _commit_key_row(self) -> list[bytes]:

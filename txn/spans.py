@@ -82,7 +82,7 @@ class ReadSpans:
         for key, projection in self.points.items():
             last = key[-1]
             end = key[:-1] + next_byte[last] if last < 255 else prefix_end(key)
-            ops.append(Refresh(key, end, from_ts, to_ts, projection))
+            ops.append(Refresh(key, end, from_ts, to_ts, projection, True))
         for start, end, projection in self.spans:
             ops.append(Refresh(start, end, from_ts, to_ts, projection))
         return ops

@@ -1,0 +1,78 @@
+"""What the simulator found, small: each was a failing seed first (docs/simulation.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from base.errors import StorageFailure
+from base.hlc import Hlc
+from kvtier.engine.memory import MemoryEngine
+from kvtier.messages import Batch, EndTxn, Lock, Put, Reply, TxnMeta
+from kvtier.store import Store
+from sim.loop import Loop
+from txn.coordinator import Coordinator
+from txn.settings import TxnSettings
+
+
+class Node:
+    """A store and a coordinator on virtual time."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.loop = Loop(0)
+        scope = self.loop.main
+        self.deaths: list[BaseException] = []
+        self.engine = MemoryEngine()
+        self.store = Store(self.engine, scope.clock, scope, self.loop.rng, Hlc(), on_fatal=self.deaths.append)
+        self.coordinator = Coordinator(self.store, scope.clock, scope, self.loop.rng, TxnSettings(**settings))
+
+    def get(self, eager: Any) -> Any:
+        async def main() -> Any:
+            return await eager
+
+        return self.loop.run(main()) if hasattr(eager, "__await__") else eager
+
+    def send(self, *ops: Any, txn: TxnMeta | None = None) -> Reply:
+        return self.get(self.store.send(Batch(list(ops), txn=txn)))
+
+
+def test_a_refreshed_scan_of_a_prefix_protects_all_its_keys():
+    """Seed 8: [p, end of p) looked like the point p, and the refreshed scan protected that key alone."""
+    node = Node()
+    node.send(Put(b"job/1", b"1"))
+    scanner = node.coordinator.begin()
+    node.get(scanner.scan(b"job/", b"job0"))
+    # A later read of the key it writes moves its commit, so the scan is refreshed.
+    node.send(Put(b"other", b"0"))
+    reader = node.coordinator.begin()
+    node.get(reader.get(b"mine"))
+    scanner.put(b"mine", b"1")
+    commit_ts = node.get(scanner.commit())
+    assert commit_ts > scanner.read_ts
+    assert node.store.state.tscache.get_max(b"job/1")[0] >= commit_ts
+
+
+def test_a_locking_scan_meets_a_row_that_is_still_an_intent():
+    """Seed 12: a row inserted by a committed transaction was missed until its intent was resolved."""
+    node = Node()
+    node.send(Put(b"row/1", b"1"))
+    now = node.store.now()
+    writer = TxnMeta(b"w" * 16, read_ts=now, write_ts=now, anchor=b"row/2", start_ts=now, seq=1)
+    node.store.settings.resolve_delay_seconds = 10.0
+    node.send(Put(b"row/2", b"2", 1), EndTxn(True, in_flight=((b"row/2", 1),)), txn=writer)
+    node.send(EndTxn(True, intents=(b"row/2",)), txn=writer)
+    assert b"row/2" in node.store.state.intents.points
+    later = node.coordinator.begin()
+    page = node.get(later.scan(b"row/", b"row0", lock=Lock.EXCLUSIVE))
+    assert page.keys == [b"row/1", b"row/2"]
+
+
+def test_a_full_disk_ends_the_node_whoever_notices():
+    """Seed 2: the clock's bound could not be written, and the node went on over a dead engine."""
+    node = Node()
+    node.engine.faults.disk_full = True
+    node.loop.now_ns += 60_000_000_000
+    with pytest.raises(StorageFailure):
+        node.store.now()
+    assert len(node.deaths) == 1
