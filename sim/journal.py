@@ -44,9 +44,7 @@ class Journal:
     def story(self, words: list[str], count: int = 40) -> list[str]:
         """Returns the last notes that contain one of the words; with no words the last of all."""
         found = [
-            show(*note)
-            for note in self.notes
-            if not words or note[1] == "fault" or any(word in note[2] or word == note[1] for word in words)
+            show(*note) for note in self.notes if not words or any(word in note[2] or word == note[1] for word in words)
         ]
         return found[-count:]
 

@@ -71,7 +71,11 @@ class Run:
         except Violation as violation:
             self._fail(result, violation.invariant, violation.text, list(violation.words))
         except (Stuck, TaskFailed, AssertionError) as error:
-            self._fail(result, _name_of(error), "".join(traceback.format_exception(error))[-6000:], [])
+            cause = error.__cause__
+            if isinstance(cause, Violation):
+                self._fail(result, cause.invariant, cause.text, list(cause.words))
+            else:
+                self._fail(result, _name_of(error), "".join(traceback.format_exception(error))[-6000:], [])
         except Exception as error:
             self._fail(
                 result, f"unexpected {type(error).__name__}", "".join(traceback.format_exception(error))[-6000:], []
@@ -198,8 +202,6 @@ class Run:
 
 def _name_of(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error, TaskFailed) and error.__cause__ is not None else error
-    if isinstance(cause, Violation):
-        return cause.invariant
     return f"{type(cause).__name__}: {str(cause)[:120]}"
 
 

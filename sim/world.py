@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from base import faults
+from base.errors import StorageFailure
 from sim.histories import Recorder
 from sim.invariants import SERVED_MAX, Served
 from sim.journal import Journal
@@ -26,6 +27,20 @@ CHECK_SECONDS: Final = 0.5
 """Invariants are checked this often."""
 
 
+class Failures(list[tuple[str, BaseException]]):
+    """What tasks ended with; that a task met the failed disk ends the node, as in production, and is no bug."""
+
+    def __init__(self, on_disk_failure: Callable[[str], None]) -> None:
+        super().__init__()
+        self._on_disk_failure = on_disk_failure
+
+    def append(self, failure: tuple[str, BaseException]) -> None:
+        if isinstance(failure[1], StorageFailure):
+            self._on_disk_failure(f"{failure[0]}: {failure[1]}")
+        else:
+            super().append(failure)
+
+
 class World:
     """See the module docstring."""
 
@@ -34,6 +49,7 @@ class World:
         self.journal = journal
         self.streams = Streams(plan.seed)
         self.loop = Loop(plan.seed, plan.knobs.explore)
+        self.loop.failures = Failures(self.crash_soon)
         self.history = Recorder()
         self.is_calm = True
         """No faults: before the storm and after it."""
