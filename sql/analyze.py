@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from base.errors import MeridianError, SqlError
+from base.errors import FeatureNotSupported, MeridianError, SqlError
 from base.typeio import text_parser, type_name
 from base.types import BY_NAME, TEXT, UNKNOWN, PgType
 from planner.exec import plan
@@ -22,8 +22,11 @@ from planner.optimize.writers import row_functions, table_writer
 from planner.schema import ColumnDesc, ForeignKeyDesc, IndexDesc, TableDesc
 from sql.binder import Binder, Scalar, result_columns
 from sql.parse import ParsedStatement, parse
+from sql.parse.cursor import Cursor
+from sql.parse.lexer import scan
 from sql.parse.statements import Query, SqlExpr
-from sql.parse.stored import parse_stored_expression
+from sql.parse.stored import parse_stored_expression, parse_stored_query
+from sql.parse.types import parse_type
 from sql.plancache import PlanEntry
 
 if TYPE_CHECKING:
@@ -80,16 +83,19 @@ class Analyzer:
 
     def _make(self, parsed: ParsedStatement, types: tuple[PgType | None, ...]) -> PlanEntry:
         statement = self.bind(parsed, types)
-        return self._entry_of(parsed.text, statement)
+        assert isinstance(parsed.statement, Query), parsed.statement
+        return self._entry_of(parsed.text, statement, parsed.statement.as_of)
 
-    def _entry_of(self, text: str, statement: Statement) -> PlanEntry:
+    def _entry_of(self, text: str, statement: Statement, as_of: SqlExpr | None) -> PlanEntry:
         session = self.session
         physical = plan(statement, session.server.catalog.stats.get, session.plan_settings(), self.state.type_by_oid)
         columns = result_columns(statement)
         if columns is not None:
             columns = tuple(c._replace(type=TEXT) if c.type == UNKNOWN else c for c in columns)
         modified = max([self.state.modified.get(id, 0) for id in statement.tables], default=0)
-        return PlanEntry(text, statement, physical, columns, self.state.generation, written_tables(statement), modified)
+        return PlanEntry(
+            text, statement, physical, columns, self.state.generation, written_tables(statement), modified, as_of
+        )
 
     def lifted_entry(self, lifted: tuple[str, list[tuple[str, str]]]) -> tuple[PlanEntry | None, tuple[Any, ...]]:
         """Returns (plan of the shape, parameter values), planning it at first; None if the shape does not bind."""
@@ -134,6 +140,10 @@ class Analyzer:
 
     async def evaluate(self, expression: SqlExpr, target: PgType) -> Any:
         """Computes an expression without columns as a value of a type."""
+        return self.constant(expression, target)
+
+    def constant(self, expression: SqlExpr, target: PgType) -> Any:
+        """The same, of an expression that waits for nothing."""
         return self._constant(self.binder().bind_scalar(expression, None, target).expr)
 
     def _constant(self, expr: Expr) -> Any:
@@ -141,10 +151,11 @@ class Analyzer:
 
     def type_from_text(self, text: str) -> PgType | None:
         """Parses a type name such as ``character varying(10)[]``; None if there is no such type."""
-        from sql.parse import parse_type
-
         try:
-            return self.view.type_named(parse_type(text))[0]
+            cursor = Cursor(text, scan(text))
+            written = parse_type(cursor)
+            cursor.finish()
+            return self.view.type_named(written)[0]
         except SqlError:
             return None
 
@@ -264,6 +275,8 @@ class Analyzer:
 
     def view_query(self, query: SqlExpr) -> ViewColumns:
         """Binds a view's query."""
+        if parse_stored_query(query.text).as_of is not None:
+            raise FeatureNotSupported("AS OF SYSTEM TIME is not supported in views")
         binder = self.binder()
         bound = binder.bind_view(query.text)
         types = tuple((TEXT if c.type == UNKNOWN else c.type, c.typmod) for c in bound.columns)

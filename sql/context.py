@@ -50,7 +50,7 @@ class SessionContext(ExecContext):
         return self._statement_time
 
     @property
-    def transaction_time(self) -> int:  # type: ignore[override]
+    def transaction_time(self) -> int:
         """Start of the transaction: of its first statement that asked, at the latest."""
         if not self._transaction_time:
             self._transaction_time = self.statement_time

@@ -353,7 +353,9 @@ class BinaryReader:
 
 
 def reader(options: CopyOptions) -> TextReader | CsvReader | BinaryReader:
-    return {"text": TextReader, "csv": CsvReader, "binary": BinaryReader}[options.format](options)
+    if options.format == "binary":
+        return BinaryReader(options)
+    return CsvReader(options) if options.format == "csv" else TextReader(options)
 
 
 _TEXT_SPECIAL: Final = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f", "\v": "\\v"}
@@ -431,4 +433,6 @@ class BinaryWriter:
 
 
 def writer(options: CopyOptions, names: Sequence[str]) -> TextWriter | CsvWriter | BinaryWriter:
-    return {"text": TextWriter, "csv": CsvWriter, "binary": BinaryWriter}[options.format](options, names)
+    if options.format == "binary":
+        return BinaryWriter(options, names)
+    return CsvWriter(options, names) if options.format == "csv" else TextWriter(options, names)

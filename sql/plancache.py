@@ -13,6 +13,7 @@ from typing import Any, Final
 from base.types import PgType
 from planner.nodes import Statement
 from sql.api import ResultColumn, RowEncoder
+from sql.parse.statements import SqlExpr
 
 ENTRIES_MAX: Final = 5_000
 
@@ -21,7 +22,7 @@ class PlanEntry:
     """One statement, ready to run."""
 
     __slots__ = (
-        "columns", "command", "encoders", "fast", "generation", "modified_ts", "param_types", "parsers", "plan", "read_only", "sql",
+        "as_of", "columns", "command", "encoders", "fast", "generation", "modified_ts", "param_types", "parsers", "plan", "read_only", "sql",
         "statement", "write_tables",
     )  # fmt: skip
 
@@ -34,11 +35,14 @@ class PlanEntry:
         generation: int,
         write_tables: tuple[int, ...],
         modified_ts: int = 0,
+        as_of: SqlExpr | None = None,
     ) -> None:
         self.sql = sql
         self.statement = statement
         self.plan = plan
-        self.fast = plan.fast
+        self.as_of = as_of
+        """AS OF SYSTEM TIME: where the statement reads."""
+        self.fast = plan.fast if as_of is None else None
         self.columns = columns
         self.param_types: tuple[PgType, ...] = statement.params
         self.generation = generation

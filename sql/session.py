@@ -25,6 +25,7 @@ from planner.schema import DatabaseDesc
 from sql import commands
 from sql.analyze import Analyzer
 from sql.api import Portal, Prepared, ResultColumn, RowEncoder, SessionApi, Sink
+from sql.asof import as_of_timestamp, require_unchanged
 from sql.catalog.state import CatalogState, RoleDesc
 from sql.context import SessionContext
 from sql.parse import ParsedStatement, lift_literals, parse
@@ -240,7 +241,7 @@ class Session(SessionApi):
         except Retryable as error:
             return self._control_failed(error)
         if committed.__class__ is int:
-            block.finish_commit(committed)  # type: ignore[arg-type]  # an int
+            block.finish_commit(committed)
             self.sink.complete("COMMIT")
             return None
         return self._control_pending(committed)  # type: ignore[arg-type]  # awaitable
@@ -284,7 +285,7 @@ class Session(SessionApi):
         except Retryable as error:
             return self._simple_retry(portal, position, error)
         if committed.__class__ is int:
-            block.finish_commit(committed)  # type: ignore[arg-type]  # an int
+            block.finish_commit(committed)
             return None
         return self._simple_commit(portal, position, committed)  # type: ignore[arg-type]  # awaitable
 
@@ -618,6 +619,8 @@ class Session(SessionApi):
 
     def _run_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Any:
         """Runs a compiled statement: its rows, None, or an awaitable."""
+        fast = entry.fast
+        assert fast is not None, entry.sql
         block = self.block
         txn = block.txn
         if txn is None:
@@ -626,7 +629,7 @@ class Session(SessionApi):
         context = self.context
         context.begin_statement(self.statement_timeout_ms)
         txn.begin_statement()
-        return entry.fast.run(txn, params, context)
+        return fast.run(txn, params, context)
 
     def _execute_fast(self, portal: QueryPortal, entry: PlanEntry) -> Eager[None]:
         try:
@@ -729,7 +732,7 @@ class Session(SessionApi):
             except Retryable as error:
                 return self._sync(error)
             if committed.__class__ is int:
-                block.finish_commit(committed)  # type: ignore[arg-type]  # an int
+                block.finish_commit(committed)
                 self.pipeline.clear()
                 return None
             return self._sync_pending(committed)  # type: ignore[arg-type]  # awaitable
@@ -851,6 +854,10 @@ class Session(SessionApi):
     async def _admit(self, entry: PlanEntry) -> None:
         """What a plan needs before it runs: permission to write, table locks, a snapshot new enough."""
         block = self.block
+        if entry.as_of is not None:
+            block.read_as_of(as_of_timestamp(self, entry.as_of))
+        if block.as_of_ts is not None:
+            require_unchanged(self, entry, block.as_of_ts)
         if not entry.read_only:
             if self.settings["transaction_read_only"] == "on":
                 raise SqlError(f"cannot execute {entry.command} in a read-only transaction", sqlstate="25006")
@@ -861,7 +868,7 @@ class Session(SessionApi):
         txn = block.ensure()
         self.begin_statement()
         state = self.state()
-        if txn.read_ts:
+        if txn.read_ts and block.as_of_ts is None:
             for table_id in entry.statement.tables:
                 modified = state.modified.get(table_id, 0)
                 if modified >= txn.read_ts:

@@ -83,6 +83,12 @@ class TransactionBlock:
         settings = session.settings
         if self.status == "I":
             settings.begin_transaction()
+        return self.start_txn()
+
+    def start_txn(self) -> Txn:
+        """Begins the transaction with the characteristics set so far."""
+        session = self.session
+        settings = session.settings
         isolation = LEVELS[settings["transaction_isolation"]]
         lock_timeout = session.lock_timeout_ms
         self.txn = session.server.coordinator.begin(
@@ -92,6 +98,22 @@ class TransactionBlock:
             lock_timeout_ms=lock_timeout,
         )
         return self.txn
+
+    def read_as_of(self, ts: int) -> None:
+        """AS OF SYSTEM TIME of a statement or of BEGIN: the transaction reads there and writes nothing."""
+        if self.as_of_ts == ts:
+            return
+        if self.txn is not None:
+            raise SqlError(
+                "inconsistent AS OF SYSTEM TIME timestamp: the transaction reads at another time already",
+                sqlstate="0A000",
+                hint="Use BEGIN AS OF SYSTEM TIME.",
+            )
+        if self.status == "I":
+            self.session.settings.begin_transaction()
+        self.as_of_ts = ts
+        self.session.settings.set("transaction_read_only", "on", is_local=True)
+        self.start_txn()
 
     # --- explicit blocks -------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from base import types
@@ -160,7 +161,7 @@ class SessionView(CatalogView):
 
     # --- types -----------------------------------------------------------------
 
-    def find_type(self, names: tuple[str, ...]) -> PgType | None:
+    def find_type(self, names: Sequence[str]) -> PgType | None:
         """Resolves a possibly qualified type name (pg_type spelling)."""
         if len(names) == 1:
             for schema in self.effective_path():

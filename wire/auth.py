@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 from scramp import ScramException, ScramMechanism
@@ -60,7 +60,7 @@ class ScramExchange:
         self._binding = channel_binding(certificate)
         self._secret = parse_secret(secret) if secret is not None else mock_secret(user, server_secret)
         self._nonce = base64.b64encode(rng.bytes(NONCE_BYTES)).decode()
-        self._server = None
+        self._server: Any = None
 
     def mechanisms(self) -> bytes:
         """Body of AuthenticationSASL."""
@@ -88,12 +88,14 @@ class ScramExchange:
             )
         salt, stored, server, iterations = self._secret
         binding = ("tls-server-end-point", self._binding) if mechanism == MECHANISM_PLUS else None
-        self._server = ScramMechanism(mechanism).make_server(
+        exchange: Any = ScramMechanism(mechanism).make_server(
             lambda user: (salt, stored, server, iterations), channel_binding=binding, s_nonce=self._nonce
         )
+        self._server = exchange
         try:
-            self._server.set_client_first(_text(data))
-            return self._server.get_server_first().encode()
+            exchange.set_client_first(_text(data))
+            reply: str = exchange.get_server_first()
+            return reply.encode()
         except (ScramException, ValueError, IndexError, KeyError) as problem:
             raise SqlError("malformed SCRAM message", sqlstate="08P01") from problem
 

@@ -76,7 +76,8 @@ class Catalog:
         for _, value in await scan_all(self.kv, *keys.role_span()):
             role = _role_decoder.decode(value)
             roles[role.name] = role
-        self.state = CatalogState.empty().replace(descs, roles)
+        # When they were changed is not stored: at the latest now.
+        self.state = CatalogState.empty().replace(descs, roles, self.kv.now())
         for key, value in await scan_all(self.kv, *keys.stats_span()):
             self.stats[int.from_bytes(key[-4:], "big")] = _stats_decoder.decode(value)
         raw = (await call(self.kv, Batch([Get(keys.NEXT_ID_KEY)]))).results[0]

@@ -64,14 +64,14 @@ class StoredType(Struct, tag="type", array_like=True):
 
 Stored = Union[StoredDatabase, StoredSchema, StoredTable, StoredType]
 Desc = Union[DatabaseDesc, SchemaDesc, TableDesc, TypeDesc]
-_decoder = msgspec.msgpack.Decoder(Stored)
+_decoder: msgspec.msgpack.Decoder[Stored] = msgspec.msgpack.Decoder(Stored)
 _encoder = msgspec.msgpack.Encoder()
 _WRAPPERS = {DatabaseDesc: StoredDatabase, SchemaDesc: StoredSchema, TableDesc: StoredTable, TypeDesc: StoredType}
 
 
 def encode_descriptor(desc: Desc) -> bytes:
     """Returns the stored form."""
-    return _encoder.encode(_WRAPPERS[type(desc)](desc))  # type: ignore[arg-type]  # the table pairs them
+    return _encoder.encode(_WRAPPERS[type(desc)](desc))
 
 
 def decode_descriptor(data: bytes) -> Desc:

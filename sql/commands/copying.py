@@ -7,10 +7,11 @@ COPY is atomic: it is one statement of its transaction (reliability 95).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import FeatureNotSupported, MeridianError, SqlError
-from base.typeio import binary_decoder, binary_encoder, text_encoder, text_in
+from base.typeio import binary_decoder, binary_encoder, text_encoder, text_parser
 from base.types import RECORD, PgType
 from planner.exec import plan
 from planner.expr import Call, Col, Expr, Param, transform
@@ -159,15 +160,12 @@ class _Loader:
         self.count = 0
         self.skip_header = bool(options.header)
         self.width = len(columns)
+        self.decoders: list[Callable[[Any], Any]]
         if options.format == "binary":
             self.decoders = [binary_decoder(t) for t in types]
         else:
             settings = session.io
-            now = session.context
-            self.decoders = [
-                (lambda text, t=t, m=c.typmod: text_in(t, m, text, settings, lambda: now.transaction_time))
-                for c, t in zip(columns, types)  # type: ignore[misc]
-            ]
+            self.decoders = [text_parser(t, c.typmod, settings, session.context.now_us) for c, t in zip(columns, types)]
         self.not_null = [c.name in options.force_not_null or "*" in options.force_not_null for c in columns]
         self.force_null = [c.name in options.force_null or "*" in options.force_null for c in columns]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from base.errors import FeatureNotSupported, SqlError
+from sql.asof import as_of_timestamp
 from sql.commands import handles
 from sql.parse import statements as ast
 
@@ -21,16 +22,16 @@ def _modes(session: Session, modes: ast.TransactionModes) -> dict[str, str]:
         result["read_only"] = "on" if modes.read_only else "off"
     if modes.deferrable is not None:
         result["deferrable"] = "on" if modes.deferrable else "off"
-    if modes.as_of is not None:
-        from sql.asof import as_of_timestamp
-
-        session.block.as_of_ts = as_of_timestamp(session, modes.as_of)
     return result
 
 
 @handles(ast.Begin)
 async def begin(session: Session, statement: ast.Begin, portal: QueryPortal) -> None:
+    as_of = statement.modes.as_of
+    ts = as_of_timestamp(session, as_of) if as_of is not None else 0
     session.block.begin(_modes(session, statement.modes))
+    if ts:
+        session.block.read_as_of(ts)
     session.sink.complete("START TRANSACTION" if statement.is_start else "BEGIN")
 
 
@@ -100,6 +101,8 @@ async def set_transaction(session: Session, statement: ast.SetTransaction, porta
         session.notice("WARNING", SqlError("SET TRANSACTION can only be used in transaction blocks", sqlstate="25P01"))
     else:
         session.block.set_modes(modes)
+        if statement.modes.as_of is not None:
+            session.block.read_as_of(as_of_timestamp(session, statement.modes.as_of))
     session.sink.complete("SET")
 
 

@@ -51,7 +51,7 @@ async def create_schema(session: Session, statement: ast.CreateSchema, portal: Q
         assert handler is not None
         written = getattr(element, "name", None)
         if isinstance(written, ast.Name) and written.schema is None:
-            element.name = written._replace(schema=name)  # type: ignore[union-attr, assignment]  # it has a Name
+            element.name = written._replace(schema=name)  # type: ignore[union-attr]  # it has a Name
         await handler(session, element, portal)
     session.sink.complete("CREATE SCHEMA")
 

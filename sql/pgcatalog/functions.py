@@ -213,7 +213,7 @@ def _builtin_visible(ctx: ExecContext, oid: int) -> bool:
 def to_reg(type_oid: int) -> Callable[[ExecContext, str], int | None]:
     def find(ctx: ExecContext, name: str) -> int | None:
         try:
-            return _session(ctx).regs.find(type_oid, name)  # type: ignore[no-any-return]  # SessionRegs
+            return _session(ctx).regs.find(type_oid, name)
         except SqlError:
             return None
 

@@ -173,10 +173,10 @@ def pg_attribute(view: SessionView) -> Iterator[Row]:
             yield _attribute(declared.oid, name, pg_type, typmod, number, not_null)
     for table in user_tables(view):
         for column in visible_columns(table):
-            pg_type = view.state.type_by_oid(column.type_oid)
-            assert pg_type is not None
+            column_type = view.state.type_by_oid(column.type_oid)
+            assert column_type is not None
             yield {
-                **_attribute(table.id, column.name, pg_type, column.typmod, column.id, not column.nullable),
+                **_attribute(table.id, column.name, column_type, column.typmod, column.id, not column.nullable),
                 "atthasdef": bool((column.default and not column.identity) or column.generated), "attidentity": column.identity,
                 "attgenerated": "s" if column.generated else "", "atthasmissing": bool(column.missing),
             }  # fmt: skip
