@@ -14,7 +14,7 @@ STORED: Final = IoSettings()
 
 def session_settings(ctx: ExecContext) -> IoSettings:
     """How the session prints values."""
-    found = getattr(ctx, "io_settings", None)
+    found = getattr(ctx, "io", None)
     return found if isinstance(found, IoSettings) else STORED
 
 

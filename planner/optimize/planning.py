@@ -10,7 +10,7 @@ from planner.access import TypeResolver, builtin_type
 from planner.exec.datums import parse_stored
 from planner.exec.physical_plan import PhysicalPlan
 from planner.expr import Expr, Subquery, transform
-from planner.nodes import Aggregate, Insert, LockRows, Node, Project, Scan, SetOp, Statement
+from planner.nodes import Aggregate, Delete, Insert, LockRows, Node, Project, Scan, SetOp, Statement, Update
 from planner.optimize.build_scan import hoist_locks
 from planner.optimize.cardinality import Cardinality
 from planner.optimize.ctes import CteInliner
@@ -113,7 +113,9 @@ class Planner:
         return map_tree(root, visit)
 
     def _register(self, node: Node) -> Node:
-        """Tells the estimator of a table's columns."""
+        """Tells the estimator of a table's columns, and the path finder of a written table's expressions."""
+        if isinstance(node, (Insert, Update, Delete)):
+            self.statement.table_exprs.setdefault(node.table.id, node.exprs)
         if isinstance(node, Scan):
             unique = frozenset(
                 [
