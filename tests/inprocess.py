@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kvtier.engine.memory import MemoryEngine
@@ -51,6 +51,15 @@ def message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
+def query(sql: str, data: Sequence[str] = ()) -> bytes:
+    """A Query message, followed by the data of its COPY; outside of COPY servers ignore that."""
+    parts = [message(b"Q", sql.encode() + b"\0")]
+    if data:
+        parts += [message(b"d", line.encode() + b"\n") for line in data]
+        parts.append(message(b"c", b""))
+    return b"".join(parts)
+
+
 class Client:
     """One session, simple protocol."""
 
@@ -82,8 +91,9 @@ class Client:
                 self.io.arrived.clear()
                 await self.io.arrived.wait()
 
-    def send(self, sql: str) -> None:
-        self.connection.data_received(message(b"Q", sql.encode() + b"\0"))
+    def send(self, sql: str, data: Sequence[str] = ()) -> None:
+        """Sends a Query, and the lines a COPY FROM STDIN in it reads."""
+        self.connection.data_received(query(sql, data))
 
     async def run(self, sql: str) -> list[str]:
         """Runs a Query and returns what psql -A -t would show, errors as ``ERROR sqlstate: message``."""
@@ -104,6 +114,8 @@ def render(messages: list[tuple[str, bytes]]) -> list[str]:
             lines.append("|".join(_fields(body)))
         elif kind == "C":
             lines.append(f"({body[:-1].decode()})")
+        elif kind == "d":
+            lines.append("~ " + body.decode().rstrip("\n"))
         elif kind in "EN":
             lines.extend(_report(kind, body))
         elif kind == "A":

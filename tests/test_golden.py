@@ -8,6 +8,7 @@
 
 A line ``> sql`` (continued by further ``> `` lines) runs a statement; the lines up to the next blank line are what the client
 sees. ``b> sql`` runs it in another session, ``b& sql`` starts it without waiting and ``b<`` waits for it.
+Lines ``| text`` right after the statement are the data of COPY FROM STDIN; the data of COPY TO STDOUT is shown as ``~ text``.
 REWRITE=1 writes what was seen into the scripts; the diff is reviewed like code.
 """
 
@@ -17,6 +18,7 @@ import asyncio
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -31,12 +33,23 @@ def blocks(text: str) -> list[list[str]]:
     return [block.split("\n") for block in re.split(r"\n\s*\n", text.strip("\n"))]
 
 
-async def run_block(lines: list[str], clients: dict[str, Client], node: Node) -> list[str]:
-    """Returns the paragraph with the output that was seen."""
+class Block(NamedTuple):
+    """One paragraph: its input lines and what they say."""
+
+    kept: list[str]
+    session: str
+    action: str
+    sql: str
+    data: list[str]
+
+
+def read_block(lines: list[str]) -> Block:
+    """Parts a paragraph from the output that is written under it."""
     kept: list[str] = []
     sql: list[str] = []
+    data: list[str] = []
     session, action = "", ""
-    for line in lines:
+    for i, line in enumerate(lines):
         found = _COMMAND.match(line)
         if line.startswith("#"):
             kept.append(line)
@@ -44,6 +57,15 @@ async def run_block(lines: list[str], clients: dict[str, Client], node: Node) ->
             kept.append(line)
             session, action = found.group(1), found.group(2)
             sql.append(found.group(3) or "")
+        elif line.startswith("| ") and len(kept) == i:
+            kept.append(line)
+            data.append(line[2:])
+    return Block(kept, session, action, "\n".join(sql), data)
+
+
+async def run_block(lines: list[str], clients: dict[str, Client], node: Node) -> list[str]:
+    """Returns the paragraph with the output that was seen."""
+    kept, session, action, sql, data = read_block(lines)
     if not action:
         return kept
     if session not in clients:
@@ -52,7 +74,7 @@ async def run_block(lines: list[str], clients: dict[str, Client], node: Node) ->
     client = clients[session]
     if action == "<":
         return kept + render(await client.until_ready())
-    client.send("\n".join(sql))
+    client.send(sql, data)
     if action == "&":
         await asyncio.sleep(0.02)
         return kept

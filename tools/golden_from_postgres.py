@@ -11,10 +11,11 @@ import argparse
 import asyncio
 import difflib
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.inprocess import message, render
-from tests.test_golden import SCRIPTS, _COMMAND, blocks
+from tests.inprocess import query, render
+from tests.test_golden import SCRIPTS, blocks, read_block
 
 
 class TcpClient:
@@ -42,8 +43,8 @@ class TcpClient:
             if head[:1] == b"Z":
                 return found
 
-    def send(self, sql: str) -> None:
-        self.writer.write(message(b"Q", sql.encode() + b"\0"))
+    def send(self, sql: str, data: Sequence[str] = ()) -> None:
+        self.writer.write(query(sql, data))
 
     async def run(self, sql: str) -> list[str]:
         self.send(sql)
@@ -57,21 +58,13 @@ async def run_script(text: str, arguments: argparse.Namespace) -> str:
     clients: dict[str, TcpClient] = {}
     seen = []
     for lines in blocks(text):
-        kept, sql, session, action = [], [], "", ""
-        for line in lines:
-            found = _COMMAND.match(line)
-            if line.startswith("#"):
-                kept.append(line)
-            elif found is not None:
-                kept.append(line)
-                session, action = found.group(1), found.group(2)
-                sql.append(found.group(3) or "")
+        kept, session, action, sql, data = read_block(lines)
         if action:
             if session not in clients:
                 clients[session] = await TcpClient.connect(arguments.host, arguments.port, arguments.user, "golden")
             client = clients[session]
             if action != "<":
-                client.send("\n".join(sql))
+                client.send(sql, data)
             if action == "&":
                 await asyncio.sleep(0.1)
             else:
@@ -96,7 +89,11 @@ async def main() -> None:
         if arguments.write:
             path.write_text(answer)
         else:
-            print("".join(difflib.unified_diff(answer.splitlines(True), text.splitlines(True), "postgres", str(path), n=1)))
+            print(
+                "".join(
+                    difflib.unified_diff(answer.splitlines(True), text.splitlines(True), "postgres", str(path), n=1)
+                )
+            )
 
 
 if __name__ == "__main__":
