@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help="MeridianDB: a SQL database that any PostgreSQL client can talk to.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="MeridianDB: a SQL database that any PostgreSQL client can talk to.",
+)
 
 Dsn = Annotated[str, typer.Option("--dsn", "--url", help="Connection string of the node.")]
 LOCAL_DSN = "postgresql://root@127.0.0.1:26257/defaultdb?sslmode=prefer"
@@ -16,14 +22,16 @@ LOCAL_DSN = "postgresql://root@127.0.0.1:26257/defaultdb?sslmode=prefer"
 
 @app.command()
 def start(
-    store: Annotated[Optional[str], typer.Option(help="Directory of the store.  [default: meridian-data]")] = None,
-    listen: Annotated[Optional[str], typer.Option(help="host:port for SQL clients.  [default: 127.0.0.1:26257]")] = None,
-    http: Annotated[Optional[str], typer.Option(help="host:port of /healthz and /metrics; '' for none.  [default: 127.0.0.1:8080]")] = None,
-    insecure: Annotated[Optional[bool], typer.Option("--insecure", help="No TLS, no passwords; loopback only.")] = None,
-    locality: Annotated[Optional[str], typer.Option(help="Where the node is: region=..,zone=..")] = None,
-    config: Annotated[Optional[str], typer.Option(help="TOML file; flags and MERIDIAN_* variables win over it.")] = None,
-    cache_mb: Annotated[Optional[int], typer.Option(help="Block cache in MiB.")] = None,
-    log_format: Annotated[Optional[str], typer.Option(help="console or json.")] = None,
+    store: Annotated[str | None, typer.Option(help="Directory of the store.  [default: meridian-data]")] = None,
+    listen: Annotated[str | None, typer.Option(help="host:port for SQL clients.  [default: 127.0.0.1:26257]")] = None,
+    http: Annotated[
+        str | None, typer.Option(help="host:port of /healthz and /metrics; '' for none.  [default: 127.0.0.1:8080]")
+    ] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="No TLS, no passwords; loopback only.")] = None,
+    locality: Annotated[str | None, typer.Option(help="Where the node is: region=..,zone=..")] = None,
+    config: Annotated[str | None, typer.Option(help="TOML file; flags and MERIDIAN_* variables win over it.")] = None,
+    cache_mb: Annotated[int | None, typer.Option(help="Block cache in MiB.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
     """Start a node."""
     from node.config import ConfigError, from_environment
@@ -37,6 +45,8 @@ def start(
     except ConfigError as problem:
         typer.echo(f"meridian: {problem}", err=True)
         raise typer.Exit(2) from None
+    # Nothing made while starting is garbage; ``node.start`` turns collection on again.
+    gc.disable()
     from node.start import run
 
     raise typer.Exit(run(settings))
@@ -45,7 +55,7 @@ def start(
 @app.command()
 def sql(
     dsn: Dsn = LOCAL_DSN,
-    execute: Annotated[Optional[list[str]], typer.Option("--execute", "-e", help="Run this statement and exit.")] = None,
+    execute: Annotated[list[str] | None, typer.Option("--execute", "-e", help="Run this statement and exit.")] = None,
 ) -> None:
     """Open a SQL prompt (a small one: psql works fully)."""
     from node.shell import run
@@ -73,7 +83,7 @@ def doctor(store: Annotated[str, typer.Option(help="Directory of the store.")] =
 def demo(
     warehouses: Annotated[int, typer.Option(help="TPC-C warehouses to load.")] = 1,
     seconds: Annotated[int, typer.Option(help="How long to run TPC-C.")] = 60,
-    keep: Annotated[Optional[str], typer.Option(help="Keep the store in this directory.")] = None,
+    keep: Annotated[str | None, typer.Option(help="Keep the store in this directory.")] = None,
 ) -> None:
     """Start a node, load TPC-C, run it, check its consistency, print the report."""
     from node.demo import run
@@ -90,7 +100,11 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """MeridianDB."""
 
 

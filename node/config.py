@@ -1,12 +1,12 @@
 """Configuration: defaults, then a TOML file, then MERIDIAN_* variables, then flags.
 
-    store = "meridian-data"
-    listen = "127.0.0.1:26257"
-    http = "127.0.0.1:8080"
-    insecure = false
-    locality = "region=eu-west,zone=a"
-    [settings]           # defaults of SQL parameters
-    statement_timeout = "30s"
+store = "meridian-data"
+listen = "127.0.0.1:26257"
+http = "127.0.0.1:8080"
+insecure = false
+locality = "region=eu-west,zone=a"
+[settings]           # defaults of SQL parameters
+statement_timeout = "30s"
 """
 
 from __future__ import annotations

@@ -23,7 +23,19 @@ def run(warehouses: int, seconds: int, keep: str | None) -> int:
         output = Path(keep or "demo-data")
         dsn = f"postgresql://root@127.0.0.1:{PORT}/defaultdb?sslmode=disable"
         node = subprocess.Popen(
-            [sys.executable, "-m", "node.cli", "start", "--insecure", "--store", str(store), "--listen", f"127.0.0.1:{PORT}", "--http", ""]
+            [
+                sys.executable,
+                "-m",
+                "node.cli",
+                "start",
+                "--insecure",
+                "--store",
+                str(store),
+                "--listen",
+                f"127.0.0.1:{PORT}",
+                "--http",
+                "",
+            ]
         )
         try:
             if not _wait(node, dsn):

@@ -62,7 +62,11 @@ def _sync(directory: Path) -> Finding:
         path.unlink(missing_ok=True)
     median = statistics.median(samples)
     text = f"disk sync: median {median:.2f} ms, worst {max(samples):.2f} ms"
-    return ("WARN", text, "Every commit waits for a sync; a faster disk makes commits faster.") if median > SYNC_WARN_MS else ("OK", text, "")
+    return (
+        ("WARN", text, "Every commit waits for a sync; a faster disk makes commits faster.")
+        if median > SYNC_WARN_MS
+        else ("OK", text, "")
+    )
 
 
 def _files() -> Finding:
@@ -76,7 +80,11 @@ def _clock() -> Finding:
     time.sleep(0.2)
     drift = abs((time.time() - before) - (time.monotonic() - begin)) * 1000
     text = f"clock: wall and monotonic time agree within {drift:.1f} ms"
-    return ("WARN", text, "The wall clock is being stepped; use a clock daemon that slews.") if drift > 20 else ("OK", text, "")
+    return (
+        ("WARN", text, "The wall clock is being stepped; use a clock daemon that slews.")
+        if drift > 20
+        else ("OK", text, "")
+    )
 
 
 def _lock(store: Path) -> Finding:
@@ -88,6 +96,10 @@ def _lock(store: Path) -> Finding:
     try:
         engine = RocksEngine(str(store / "engine"))
     except StorageFailure as problem:
-        return "WARN", f"store {store}: {problem.message}", "A running node holds its store; stop it to examine the store itself."
+        return (
+            "WARN",
+            f"store {store}: {problem.message}",
+            "A running node holds its store; stop it to examine the store itself.",
+        )
     engine.close()
     return "OK", f"store {store} opens and its log is whole", ""

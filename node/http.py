@@ -1,82 +1,66 @@
-"""/healthz and /metrics, on a port of their own."""
+"""The HTTP port.
+
+It listens from the start, so that a port in use is told at once; what serves it (``node.admin``) is
+imported in a thread when the first client comes.  Until then the client waits in the kernel's queue.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
+import importlib
+import socket
 from typing import TYPE_CHECKING, Any, Final
 
-import uvicorn
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from base.seams import Scheduler
 
 if TYPE_CHECKING:
+    from node.admin import AdminServer
     from node.process import Node
 
-START_SECONDS_MAX: Final = 5.0
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class NodeCollector:
-    """Reads the node's own counters when asked; nothing is counted twice."""
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-
-    def collect(self) -> Iterator[Metric]:
-        node = self.node
-        yield GaugeMetricFamily("meridian_connections", "Open SQL sessions.", value=len(node.sql.sessions))
-        yield CounterMetricFamily("meridian_statements", "SQL statements run.", value=node.sql.statements)
-        yield CounterMetricFamily("meridian_retries", "Statements and transactions run again after a conflict, unseen by clients.", value=node.sql.retries)
-        for name, value in node.coordinator.counts.items():
-            yield CounterMetricFamily(f"meridian_txn_{name}", f"Transactions: {name.replace('_', ' ')}.", value=value)
-        yield GaugeMetricFamily("meridian_ranges", "Ranges of this store.", value=len(node.store.ranges))
-        for name, value in node.engine.stats().items():
-            yield GaugeMetricFamily(f"meridian_engine_{name.replace('-', '_').replace('.', '_')}", f"Storage engine: {name}.", value=value)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn inside our loop: signals stay ours."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+BACKLOG: Final = 64
 
 
 class HttpServer:
-    """The admin port of one node."""
+    """The HTTP port of one node."""
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self._registry = CollectorRegistry()
-        self._registry.register(NodeCollector(node))
-        self._server: _Server | None = None
-        self._task: asyncio.Task[Any] | None = None
+    def __init__(self, node: Node, scheduler: Scheduler) -> None:
+        self._node = node
+        self._scheduler = scheduler
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._admin: AdminServer | None = None
+        self._task: Any = None
+        self.port = 0
 
-    async def start(self, host: str, port: int) -> None:
-        """Listens; raises OSError if the port is taken."""
-        probe = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port)
-        probe.close()
-        await probe.wait_closed()
-        app = Starlette(routes=[Route("/healthz", self._health), Route("/metrics", self._metrics)])
-        config = uvicorn.Config(app, host=host, port=port, log_level="critical", access_log=False, lifespan="off")
-        self._server = _Server(config)
-        self._task = asyncio.get_running_loop().create_task(self._server.serve())
+    def start(self, host: str, port: int) -> None:
+        """Listens on ``self.port``; raises OSError if it is taken."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._first_client)
+        self.port = int(self._socket.getsockname()[1])
+
+    def _first_client(self) -> None:
+        assert self._socket is not None
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._task = self._scheduler.spawn(self._serve(), "http")
+
+    async def _serve(self) -> None:
+        assert self._socket is not None
+        module = await asyncio.to_thread(importlib.import_module, "node.admin")
+        admin: AdminServer = module.AdminServer(self._node)
+        self._admin = admin
+        self._server = await asyncio.get_running_loop().create_server(admin.protocol, sock=self._socket)
 
     async def stop(self) -> None:
-        if self._server is not None and self._task is not None:
-            self._server.should_exit = True
+        """Closes the port and its clients."""
+        if self._socket is None:
+            return
+        if self._task is None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+        else:
             await self._task
-
-    async def _health(self, request: Request) -> Response:
-        failure = self.node.store.failure
-        status = "ok" if failure is None else "failed"
-        return JSONResponse({"status": status, "connections": len(self.node.sql.sessions)}, status_code=200 if failure is None else 503)
-
-    async def _metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=METRICS_TYPE)
+        if self._server is not None and self._admin is not None:
+            self._server.close()
+            self._admin.close()
+        self._socket.close()

@@ -16,10 +16,15 @@ WRITE_HIGH_BYTES: Final = 1 << 20
 BACKLOG: Final = 512
 SOCKETS_MAX: Final = 2_000
 """Open client sockets, logged in or not; more are closed at once."""
+DRAIN_POLL_SECONDS: Final = 0.02
+CLOSE_SECONDS_MAX: Final = 1.0
+"""How long a client may take to read its last message."""
 
 
 class _SocketIo(ConnectionIo):
-    def __init__(self, protocol: ClientProtocol, transport: asyncio.Transport, tls: ssl.SSLContext | None, certificate: bytes) -> None:
+    def __init__(
+        self, protocol: ClientProtocol, transport: asyncio.Transport, tls: ssl.SSLContext | None, certificate: bytes
+    ) -> None:
         self._protocol = protocol
         self._transport = transport
         self._tls = tls
@@ -100,7 +105,9 @@ class ClientProtocol(asyncio.Protocol):
 class Listener:
     """One listening address."""
 
-    def __init__(self, connect: Callable[[ConnectionIo], Connection], tls: ssl.SSLContext | None, certificate: bytes) -> None:
+    def __init__(
+        self, connect: Callable[[ConnectionIo], Connection], tls: ssl.SSLContext | None, certificate: bytes
+    ) -> None:
         self.connect = connect
         self.tls = tls
         self.certificate = certificate
@@ -113,17 +120,26 @@ class Listener:
         self._server = await loop.create_server(lambda: ClientProtocol(self), host, port, backlog=BACKLOG)
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def drain(self, seconds: float) -> None:
-        """Takes no new clients, closes idle ones, waits for the others' transactions up to a limit, then closes all."""
+    async def drain(self, seconds: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Takes no new clients and closes idle ones; the others have ``seconds`` to end their transactions."""
         if self._server is not None:
             self._server.close()
-        deadline = asyncio.get_running_loop().time() + seconds
-        while self.protocols and asyncio.get_running_loop().time() < deadline:
-            for protocol in list(self.protocols.values()):
-                if protocol.connection is not None:
-                    protocol.connection.shut_down()
-            await asyncio.sleep(0.05)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._shut_down(False) and loop.time() < deadline and not is_hurried():
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        self._shut_down(True)
+        deadline = loop.time() + CLOSE_SECONDS_MAX
+        while self.protocols and loop.time() < deadline:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
         for protocol in list(self.protocols.values()):
             if protocol.connection is not None:
                 protocol.connection.io.abort()
         await asyncio.sleep(0)
+
+    def _shut_down(self, also_busy: bool) -> bool:
+        """Tells every client that may go; returns whether some remain."""
+        for protocol in list(self.protocols.values()):
+            if protocol.connection is not None:
+                protocol.connection.shut_down(also_busy)
+        return bool(self.protocols)

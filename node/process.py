@@ -1,6 +1,6 @@
 """One node: every layer put together over the production seams.
 
-    RocksEngine -> Store -> Router -> Coordinator -> Catalog, SqlServer -> Connections on a Listener
+RocksEngine -> Store -> Router -> Coordinator -> Catalog, SqlServer -> Connections on a Listener
 """
 
 from __future__ import annotations
@@ -8,28 +8,35 @@ from __future__ import annotations
 import ssl
 import traceback
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 from base.hlc import Hlc
-from base.seams import Clock, Engine, Rng, Scheduler
+from base.keys import table_span
+from base.seams import Clock, Rng, Scheduler
+from base.typeio.datetime import canonical_zone
 from kvtier.engine.contract import StoreEngine
 from kvtier.router import Router
 from kvtier.settings import StoreSettings
 from kvtier.store import Store
 from node.listener import Listener
+from node.timing import Timing
 from planner.functions import builtin_registry
+from planner.schema import TableDesc
 from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
 from sql.server import SqlServer
-from sql.settings import builtin_defaults
+from sql.settings import Settings, builtin_defaults
 from txn.coordinator import Coordinator
 from txn.settings import TxnSettings
 from wire.connection import Connection, ConnectionSettings
 from wire.io import ConnectionIo
 
 SECRET_BYTES: Final = 32
+SESSIONS_CLOSE_SECONDS_MAX: Final = 2.0
+"""How long the sessions of closed connections may take to roll back."""
+SESSIONS_POLL_SECONDS: Final = 0.02
 
 
 class NodeSettings(Struct):
@@ -45,6 +52,15 @@ class NodeSettings(Struct):
     range_max_bytes: int = 512 << 20
 
 
+def session_defaults(given: dict[str, str]) -> dict[str, str]:
+    """Returns the SQL parameters of a new session; raises SqlError if one that was given is unknown or wrong."""
+    defaults = builtin_defaults()
+    checked = Settings(defaults, lambda name, value: None, canonical_zone)
+    for name, value in given.items():
+        checked.set(name, value)
+    return {**defaults, **{name: checked[name] for name in given}}
+
+
 class Node:
     """An assembled node; ``start`` opens it for clients, ``stop`` drains it."""
 
@@ -57,28 +73,42 @@ class Node:
         settings: NodeSettings,
         on_fatal: Callable[[BaseException], None] | None = None,
         log_bug: Callable[[str, str], None] | None = None,
+        sync_timing: Timing | None = None,
     ) -> None:
-        self.engine: Engine = engine
+        self.engine = engine
         self.clock = clock
         self.rng = rng
         self.scheduler = scheduler
         self.settings = settings
         self.log_bug = log_bug
+        self.sync_timing = sync_timing if sync_timing is not None else Timing()
+        self.bugs_met = 0
+        self.is_draining = False
+        self.started_ns = clock.monotonic_ns()
         self.hlc = Hlc()
         store_settings = StoreSettings(range_max_bytes=settings.range_max_bytes)
         self.store = Store(engine, clock, scheduler, rng, self.hlc, store_settings, on_fatal=on_fatal)
         self.kv = Router(self.store)
-        self.coordinator = Coordinator(self.kv, clock, scheduler, rng, TxnSettings(force_intents=settings.force_intents))
+        self.coordinator = Coordinator(
+            self.kv, clock, scheduler, rng, TxnSettings(force_intents=settings.force_intents)
+        )
         self.catalog = Catalog(self.kv)
         registry = builtin_registry()
         register_functions(registry)
-        defaults = {**builtin_defaults(), **settings.defaults}
+        defaults = session_defaults(settings.defaults)
         self.sql = SqlServer(
             self.kv, self.coordinator, self.catalog, registry, clock, rng, scheduler, defaults, settings.connections_max
         )
-        self.connection_settings = ConnectionSettings(settings.insecure, False, not settings.insecure, rng.bytes(SECRET_BYTES))
+        self.sql.range_source = self.describe_ranges
+        self.sql.stored_bytes = self.stored_bytes
+        self.store.cleanup.retention_of = self.retention_seconds
+        self.connection_settings = ConnectionSettings(
+            settings.insecure, False, not settings.insecure, rng.bytes(SECRET_BYTES)
+        )
         self.listener: Listener | None = None
         self.port = 0
+
+    # --- life ---------------------------------------------------------------------
 
     async def open(self) -> None:
         """Loads the catalog; the node can then serve connections made by ``connect``."""
@@ -96,15 +126,73 @@ class Node:
         """Makes the connection of a new client."""
         return Connection(self.sql, io, self.scheduler, self.rng, self.connection_settings, self._on_bug)
 
-    async def stop(self, drain_seconds: float = 10.0) -> None:
-        """Lets running transactions end, closes every connection, gives sequences back, closes the store."""
+    async def drain(self, seconds: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
+        """Lets running transactions end, closes every connection, gives sequences back."""
+        self.is_draining = True
         if self.listener is not None:
-            await self.listener.drain(drain_seconds)
-        await self.sql.sequences.release()
-        self.engine.sync()
-        self.engine.close()
+            await self.listener.drain(seconds, is_hurried)
+        deadline_ns = self.clock.monotonic_ns() + int(SESSIONS_CLOSE_SECONDS_MAX * 1e9)
+        while self.sql.sessions and self.clock.monotonic_ns() < deadline_ns:
+            await self.clock.sleep(SESSIONS_POLL_SECONDS)
+        if self.store.failure is None:
+            await self.sql.sequences.release()
+
+    async def stop(self, drain_seconds: float = 10.0) -> None:
+        """Drains, then closes the store."""
+        await self.drain(drain_seconds)
+        self.store.close()
+
+    # --- what the layers ask the node -----------------------------------------------
+
+    def describe_ranges(self, start: bytes, end: bytes) -> list[dict[str, Any]]:
+        """Returns the ranges that overlap [start, end), in key order; ``end`` b"" is the end of all keys."""
+        ranges = self.store.ranges
+        found = ranges.over(start, end) if end else ranges.all()
+        return [
+            {
+                "range_id": replica.range_id,
+                "start": replica.start,
+                "end": replica.end,
+                "bytes": replica.total_bytes,
+                "replicas": ",".join(str(place.node_id) for place in replica.descriptor.replicas),
+            }
+            for replica in found
+        ]
+
+    def stored_bytes(self) -> int:
+        """Returns the bytes of the store: its files, and what is in memory before them."""
+        stats = self.engine.stats()
+        return stats.get("sst_bytes", 0) + stats.get("memtable_bytes", 0)
+
+    def retention_seconds(self, start: bytes, end: bytes) -> float:
+        """Returns how long versions in [start, end) are kept: the longest of the tables that lie there."""
+        longest = 0.0
+        for table in self.catalog.state.by_id.values():
+            if isinstance(table, TableDesc) and table.gc_seconds > longest:
+                first, last = table_span(table.key_prefix_table or table.id)
+                if first < end and start < last:
+                    longest = float(table.gc_seconds)
+        return longest or self.store.settings.gc_seconds
+
+    # --- health -----------------------------------------------------------------------
+
+    def uptime_seconds(self) -> float:
+        return (self.clock.monotonic_ns() - self.started_ns) / 1e9
+
+    def health(self) -> dict[str, Any]:
+        """Returns what /healthz says: ``status`` is ok, draining or failed."""
+        failure = self.store.failure
+        status = "failed" if failure is not None else "draining" if self.is_draining else "ok"
+        return {
+            "status": status,
+            "connections": len(self.sql.sessions),
+            "uptime_seconds": round(self.uptime_seconds(), 3),
+            "cluster_id": self.store.identity.cluster_id.hex(),
+            "node_id": self.store.identity.node_id,
+        }
 
     def _on_bug(self, bug: BaseException) -> str:
+        self.bugs_met += 1
         reference = self.rng.bytes(6).hex()
         if self.log_bug is not None:
             self.log_bug(reference, "".join(traceback.format_exception(bug)))

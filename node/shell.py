@@ -23,7 +23,9 @@ def run(dsn: str, statements: Sequence[str]) -> int:
         return 1
     console = Console()
     with connection:
-        connection.add_notice_handler(lambda diagnostic: console.print(f"{diagnostic.severity}: {diagnostic.message_primary}", markup=False))
+        connection.add_notice_handler(
+            lambda diagnostic: console.print(f"{diagnostic.severity}: {diagnostic.message_primary}", markup=False)
+        )
         if statements:
             return 0 if all([execute(connection, statement, console) for statement in statements]) else 1
         return _prompt(connection, console)
@@ -37,7 +39,9 @@ def _prompt(connection: psycopg.Connection[Any], console: Console) -> int:
     console.print("MeridianDB SQL prompt.  End statements with ;  Leave with \\q.")
     pending = ""
     while True:
-        mark = {psycopg.pq.TransactionStatus.INTRANS: "*", psycopg.pq.TransactionStatus.INERROR: "!"}.get(connection.info.transaction_status, "")
+        mark = {psycopg.pq.TransactionStatus.INTRANS: "*", psycopg.pq.TransactionStatus.INERROR: "!"}.get(
+            connection.info.transaction_status, ""
+        )
         try:
             line = input(f"{connection.info.dbname}{mark}{'-' if pending else '='}> ")
         except EOFError:
@@ -57,10 +61,16 @@ def _prompt(connection: psycopg.Connection[Any], console: Console) -> int:
 def execute(connection: psycopg.Connection[Any], statement: str, console: Console) -> bool:
     """Runs one statement and shows its result or its error."""
     try:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]  # the user's own text
+        cursor = connection.execute(statement)  # the user's own text
     except psycopg.Error as problem:
-        console.print(f"{problem.diag.severity or 'ERROR'}: {problem.diag.message_primary or problem}", style="red", markup=False)
-        for label, text in (("DETAIL", problem.diag.message_detail), ("HINT", problem.diag.message_hint), ("SQLSTATE", problem.sqlstate)):
+        console.print(
+            f"{problem.diag.severity or 'ERROR'}: {problem.diag.message_primary or problem}", style="red", markup=False
+        )
+        for label, text in (
+            ("DETAIL", problem.diag.message_detail),
+            ("HINT", problem.diag.message_hint),
+            ("SQLSTATE", problem.sqlstate),
+        ):
             if text:
                 console.print(f"{label}: {text}", markup=False)
         return False

@@ -1,38 +1,80 @@
-"""``meridian start``: opens the store, serves until SIGTERM, drains."""
+"""``meridian start``: opens the store, serves until SIGTERM, drains.
+
+The exit code is 0 after a drain, 1 if the node could not start or its storage failed.
+"""
 
 from __future__ import annotations
 
 import datetime
+import gc
+import os
+import ssl
 import sys
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
+import msgspec
 
-from base.errors import StorageFailure
+from base.errors import SqlError, StorageFailure
 from kvtier.engine.rocks import RocksEngine
+from kvtier.messages import Batch, Put
 from node import certificates
 from node.config import Config, address
 from node.http import HttpServer
-from node.logs import configure
-from node.process import Node, NodeSettings
+from node.logs import Log
+from node.process import Node, NodeSettings, session_defaults
 from node.world import LoopScheduler, SystemClock, SystemRng, freeze_start_up
 from node.world import run as run_loop
+from sql.catalog.cache import call
+from sql.catalog.keys import role_key
 from sql.catalog.state import SUPERUSER
-from sql.passwords import scram_secret_of
 
 PASSWORD_BYTES: Final = 12
 EXIT_FAILURE: Final = 1
+EXIT_INTERRUPTED: Final = 130
+
+
+class StartFailed(Exception):
+    """The node cannot start: what is wrong, and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Stop:
+    """What the operator wants: the first signal drains, the second cuts the drain short, the third ends the process."""
+
+    def __init__(self, scheduler: LoopScheduler) -> None:
+        self.signals = 0
+        self.asked = scheduler.waiter()
+        scheduler.on_signal(self._signal)
+
+    def _signal(self) -> None:
+        self.signals += 1
+        if self.signals == 1:
+            self.asked.wake()
+        elif self.signals == 2:
+            print("meridian: stopping now; running transactions are rolled back", file=sys.stderr, flush=True)
+        else:
+            # Like a crash: what was acknowledged is on disk.
+            os._exit(EXIT_INTERRUPTED)
+
+    def is_hurried(self) -> bool:
+        return self.signals > 1
 
 
 def run(config: Config) -> int:
     """Runs a node to its end; returns the process's exit code."""
-    configure(config.log_format, config.log_level)
+    log = Log(config.log_format, config.log_level)
     try:
-        return run_loop(lambda scheduler: serve(config, scheduler))
+        return run_loop(lambda scheduler: serve(config, scheduler, log))
+    except StartFailed as failure:
+        return _fail(failure.message, failure.hint)
     except StorageFailure as failure:
         # Nothing may be acknowledged after a failed write or sync: the process ends at once.
-        return _fail(f"storage failed, the node stops: {failure.message}")
+        return _fail(f"storage failed, the node stops: {failure.message}", _storage_hint(failure))
 
 
 def _fail(message: str, hint: str = "") -> int:
@@ -42,70 +84,145 @@ def _fail(message: str, hint: str = "") -> int:
     return EXIT_FAILURE
 
 
-async def serve(config: Config, scheduler: LoopScheduler) -> int:
-    log = structlog.get_logger()
-    directory = Path(config.store)
+def _storage_hint(failure: StorageFailure) -> str:
+    text = f"{failure.message} {failure.__cause__ or ''}".lower()
+    if "no space" in text:
+        return "The disk is full.  Free some space and start the node again: nothing acknowledged is lost."
+    if "in use by another process" in text:
+        return "One node per store: stop the other one, or choose another directory with --store."
+    if "permission denied" in text or "not permitted" in text:
+        return "The user who runs the node must own the store's directory and everything in it."
+    if "corruption" in text:
+        return "The store is damaged; `meridian doctor --store DIR` examines it."
+    return failure.hint or ""
+
+
+async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
+    """Runs the node on the loop."""
+    engine = open_engine(config)
+    stop = Stop(scheduler)
+    node = make_node(config, engine, scheduler, log)
+    http = HttpServer(node, scheduler)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        engine = RocksEngine(str(directory / "engine"), config.cache_mb << 20)
-    except StorageFailure as failure:
-        return _fail(failure.message, failure.hint or "Another process may use this store: one node per directory.")
-    except OSError as failure:
-        return _fail(f"cannot use the store {directory}: {failure.strerror}")
-    stop = scheduler.waiter()
-    scheduler.on_signal(stop.wake)
-    clock, rng = SystemClock(), SystemRng()
-    host, port = address(config.listen)
-    settings = NodeSettings(host=host, port=port, insecure=config.insecure, defaults=dict(config.settings), connections_max=config.max_connections)
-    node = Node(engine, clock, rng, scheduler, settings, on_fatal=scheduler.stop, log_bug=lambda reference, text: log.error("internal error", reference=reference, trace=text))
-    tls, der = None, b""
-    if not config.insecure:
-        if config.certificate:
-            tls, der = certificates.context(Path(config.certificate), Path(config.key))
-        else:
-            tls, der = certificates.context(*certificates.ensure(directory, datetime.datetime.now(datetime.UTC)))
-    try:
-        await node.start(tls, der)
-    except OSError as failure:
-        engine.close()
-        return _fail(f"cannot listen on {config.listen}: {failure.strerror}", "Choose another port with --listen host:port.")
-    http = HttpServer(node)
-    if config.http:
-        try:
-            await http.start(*address(config.http))
-        except OSError as failure:
-            await node.stop(0)
-            return _fail(f"cannot listen on {config.http}: {failure.strerror}", "Choose another port with --http host:port, or --http '' for none.")
-    await _announce(node, config)
+        tls, der = _tls(config)
+        await _listen(node, http, config, tls, der)
+    except BaseException:
+        node.store.close()
+        raise
+    await _announce(node, http, config)
     freeze_start_up()
-    await stop.wait()
-    log.info("draining", connections=len(node.sql.sessions))
+    gc.enable()
+    await stop.asked.wait()
+    log.info("draining", connections=len(node.sql.sessions), seconds=config.drain_seconds)
+    await node.drain(config.drain_seconds, stop.is_hurried)
     await http.stop()
-    await node.stop(config.drain_seconds)
+    node.store.close()
     log.info("stopped")
     return 0
 
 
-async def _announce(node: Node, config: Config) -> None:
+def open_engine(config: Config) -> RocksEngine:
+    """Opens the store's engine, making the directory if there is none."""
+    directory = Path(config.store)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+        return RocksEngine(str(directory / "engine"), config.cache_mb << 20)
+    except StorageFailure as failure:
+        raise StartFailed(failure.message, _storage_hint(failure)) from failure
+    except OSError as failure:
+        raise StartFailed(
+            f"cannot use the store {directory}: {failure.strerror}", "Choose another directory with --store DIR."
+        ) from None
+
+
+def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log: Log) -> Node:
+    """Assembles the node over an open engine."""
+    host, port = address(config.listen)
+    settings = NodeSettings(
+        host=host,
+        port=port,
+        insecure=config.insecure,
+        defaults=dict(config.settings),
+        connections_max=config.max_connections,
+    )
+    try:
+        session_defaults(settings.defaults)
+    except SqlError as problem:
+        engine.close()
+        raise StartFailed(f"configuration, [settings]: {problem.message}", problem.hint or "") from None
+    return Node(
+        engine,
+        SystemClock(),
+        SystemRng(),
+        scheduler,
+        settings,
+        on_fatal=scheduler.stop,
+        log_bug=lambda reference, text: log.error("internal error", reference=reference, trace=text),
+        sync_timing=scheduler.blocking,
+    )
+
+
+def _tls(config: Config) -> tuple[ssl.SSLContext | None, bytes]:
+    if config.insecure:
+        return None, b""
+    try:
+        if config.certificate:
+            return certificates.context(Path(config.certificate), Path(config.key))
+        now = datetime.datetime.now(datetime.UTC)
+        return certificates.context(*certificates.ensure(Path(config.store), now))
+    except (OSError, ValueError) as problem:
+        text = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+        raise StartFailed(
+            f"cannot use the certificate {config.certificate or config.store}: {text}",
+            "certificate and key are PEM files; the node must be able to read both, and they must belong together.",
+        ) from None
+
+
+async def _listen(node: Node, http: HttpServer, config: Config, tls: ssl.SSLContext | None, der: bytes) -> None:
+    """Opens both ports; the HTTP port first, so that nobody is served by a node that then cannot start."""
+    try:
+        if config.http:
+            http.start(*address(config.http))
+    except OSError as failure:
+        raise _port_failure(config.http, failure, "--http host:port, or --http '' for none") from None
+    try:
+        await node.start(tls, der)
+    except OSError as failure:
+        await http.stop()
+        raise _port_failure(config.listen, failure, "--listen host:port") from None
+
+
+def _port_failure(where: str, failure: OSError, option: str) -> StartFailed:
+    reason = os.strerror(failure.errno) if failure.errno is not None and failure.errno > 0 else str(failure)
+    return StartFailed(f"cannot listen on {where}: {reason}", f"Choose another address with {option}.")
+
+
+async def _announce(node: Node, http: HttpServer, config: Config) -> None:
     """Prints the URLs and, at the first start of a secure node, root's password."""
-    host, _ = address(config.listen)
+    host = config.listen.rpartition(":")[0] or "127.0.0.1"
     password = await _first_password(node) if not config.insecure else ""
     mode = "disable" if config.insecure else "require"
     credentials = f"root:{password}" if password else "root"
     lines = [
         f"MeridianDB node started, store {config.store}",
-        f"  psql      psql 'postgresql://{credentials}@{host}:{node.port}/defaultdb?sslmode={mode}'",
+        f'  psql      psql "postgresql://{credentials}@{host}:{node.port}/defaultdb?sslmode={mode}"',
     ]
     if config.http:
-        lines.append(f"  health    http://{config.http}/healthz")
-        lines.append(f"  metrics   http://{config.http}/metrics")
+        http_host = config.http.rpartition(":")[0] or "127.0.0.1"
+        at = f"{http_host}:{http.port}"
+        lines += [f"  health    http://{at}/healthz", f"  metrics   http://{at}/metrics"]
     if password:
-        lines.append("  The password of root is shown only this once; change it with ALTER ROLE root PASSWORD '...'.")
+        lines.append(f"  password of root: {password}")
+        lines.append("  It is shown only this once; change it with ALTER ROLE root PASSWORD '...'.")
     print("\n".join(lines), flush=True)
 
 
 async def _first_password(node: Node) -> str:
     """Gives root a random password if it has none; returns it, or "" if there was one."""
+    from sql.passwords import scram_secret_of
+
     role = node.catalog.state.roles[SUPERUSER]
     if role.secret:
         return ""
@@ -116,12 +233,6 @@ async def _first_password(node: Node) -> str:
 
 async def set_password(node: Node, role_name: str, secret: str) -> None:
     """Stores a role's SCRAM verifier."""
-    import msgspec
-
-    from kvtier.messages import Batch, Put
-    from sql.catalog.cache import call
-    from sql.catalog.keys import role_key
-
     role: Any = msgspec.structs.replace(node.catalog.state.roles[role_name], secret=secret)
     await call(node.kv, Batch([Put(role_key(role_name), msgspec.msgpack.encode(role))]))
     node.catalog.publish({}, {role_name: role}, 0)

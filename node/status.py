@@ -13,7 +13,7 @@ SHOWN: Final = ("meridian_connections", "meridian_statements_total", "meridian_r
 
 
 def _get(http: str, path: str) -> str:
-    with urllib.request.urlopen(f"http://{http}{path}", timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  # our own address
+    with urllib.request.urlopen(f"http://{http}{path}", timeout=TIMEOUT_SECONDS) as response:  # our own address
         return str(response.read().decode())
 
 

@@ -33,6 +33,7 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from base.seams import Clock, Rng, Scheduler, Waiter
+from node.timing import Timing
 
 T = TypeVar("T")
 
@@ -157,6 +158,8 @@ class LoopScheduler(Scheduler):
         self.failure: BaseException | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="blocking")
+        self.blocking = Timing()
+        """How long blocking calls took, without their wait for the thread."""
         loop.set_exception_handler(self._on_loop_error)
 
     def waiter(self) -> Waiter:
@@ -174,7 +177,14 @@ class LoopScheduler(Scheduler):
         self.loop.call_soon(callback)
 
     def run_blocking(self, function: Callable[[], T]) -> Awaitable[T]:
-        return self.loop.run_in_executor(self._thread, function)
+        return self.loop.run_in_executor(self._thread, self._timed, function)
+
+    def _timed(self, function: Callable[[], T]) -> T:
+        begin = time.perf_counter()
+        try:
+            return function()
+        finally:
+            self.blocking.note(time.perf_counter() - begin)
 
     def on_signal(self, callback: Callable[[], None]) -> None:
         """Calls back in a tick when the process is asked to end (SIGINT, SIGTERM)."""

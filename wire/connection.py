@@ -147,14 +147,11 @@ class Connection(Sink):
             waiter, self._drain_waiter = self._drain_waiter, None
             waiter.wake()
 
-    def shut_down(self) -> None:
-        """The node drains: idle clients are told and closed, busy ones after their transaction."""
-        if (
-            self.state == "ready"
-            and not self._busy
-            and self.session is not None
-            and self.session.transaction_status == "I"
-        ):
+    def shut_down(self, also_busy: bool = False) -> None:
+        """The node drains: idle clients are told and closed; busy ones after their transaction, or now if asked."""
+        session = self.session
+        is_idle = not self._busy and (session is None or session.transaction_status == "I")
+        if is_idle or also_busy:
             self._fatal(SqlError("terminating connection due to administrator command", sqlstate="57P01"))
 
     # --- the loop over messages ------------------------------------------------
