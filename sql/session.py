@@ -324,7 +324,10 @@ class Session(SessionApi):
     async def _simple_retry(self, portal: QueryPortal, position: int, error: Retryable) -> None:
         entry = portal.entry
         assert entry is not None
-        if not await self._prepare_retry(error, position):
+        # Outside a block the statement, and the commit that may have failed, are all there is.
+        at_commit = self.block.is_implicit and self.statements_done > 0
+        is_first = self.block.is_implicit or self.statements_done == 0
+        if not await self._prepare_retry(error, position, is_first, at_commit):
             if self.block.is_implicit and self.block.is_open:
                 await self.block.rollback()
             raise error
@@ -385,28 +388,35 @@ class Session(SessionApi):
     async def _run_unit(self, run: Callable[[], Awaitable[None]], commit: bool) -> None:
         """Runs one statement, and commits after it if asked, again and again while that is invisible to the client."""
         attempts = 0
+        is_first = self.statements_done == 0
         while True:
             position = self.sink.position()
+            at_commit = False
             try:
                 await run()
                 self.statements_done += 1
                 if commit and self.block.is_implicit and self.block.is_open:
+                    at_commit = True
                     await self.block.commit()
                 return
             except Retryable as error:
                 attempts += 1
-                if attempts > RETRIES_MAX or not await self._prepare_retry(error, position):
+                if attempts > RETRIES_MAX or not await self._prepare_retry(error, position, is_first, at_commit):
                     raise
 
-    async def _prepare_retry(self, error: Retryable, position: int) -> bool:
-        """Makes the transaction ready to run its statement again; False if the client must be told."""
+    async def _prepare_retry(self, error: Retryable, position: int, is_first: bool, at_commit: bool) -> bool:
+        """Makes the transaction ready to run again what failed; False if the client must be told.
+
+        ``is_first``: what failed is all that the transaction did, so that the whole of it can start anew. Under READ
+        COMMITTED a statement (not a commit) can be run again by itself, whatever came before it.
+        """
         block = self.block
         txn = block.txn
         if txn is None or not self.sink.rewind(position):
             return False
-        if txn.isolation is Isolation.READ_COMMITTED and not self.is_committing:
+        if txn.isolation is Isolation.READ_COMMITTED and not at_commit and block.draft is None:
             again = txn.retry_statement(error)
-        elif self.may_run_again():
+        elif is_first:
             again = txn.restart(error)
         else:
             return False
@@ -414,14 +424,14 @@ class Session(SessionApi):
             again = await again
         if again:
             self.server.retries += 1
-            self.statements_done = 0 if self.may_run_again() else self.statements_done
-            if block.draft is not None:
+            if is_first:
+                self.statements_done = 0
                 block.draft = None
         return again
 
     def may_run_again(self) -> bool:
-        """True while the client knows nothing of this transaction's results."""
-        return self.statements_done <= (1 if self.block.is_implicit else 0)
+        """True while a failed commit may still be run again with all that the transaction did."""
+        return self.block.is_implicit
 
     def begin_statement(self) -> None:
         """Stamps the statement and starts it in the transaction, if one is open."""
@@ -562,7 +572,7 @@ class Session(SessionApi):
             code = formats[i] if len(formats) > 1 else formats[0] if formats else 0
             if code not in (0, 1):
                 raise SqlError(f"unsupported format code: {code}", sqlstate="22023")
-            io = self.named_io if pg_type.name.startswith("reg") else self.io
+            io = self.named_io if pg_type.name.startswith(("reg", "_reg")) else self.io
             decoders.append(binary_decoder(pg_type) if code else text_decoder(pg_type, -1, io, self.context.now_us))
         return decoders
 
@@ -685,7 +695,7 @@ class Session(SessionApi):
 
     async def _after_conflict(self, portal: QueryPortal, error: Retryable) -> None:
         """A compiled statement met a conflict: prepares the transaction and runs it again in full dress."""
-        if not await self._prepare_retry(error, self.sink.position()):
+        if not await self._prepare_retry(error, self.sink.position(), self.statements_done == 0, at_commit=False):
             raise error
         await self._execute(portal, 0)
 
@@ -776,8 +786,7 @@ class Session(SessionApi):
         pipeline = self.pipeline
         if len(pipeline) != self.statements_done or not self.block.is_open:
             return False
-        self.statements_done = 0
-        if not await self._prepare_retry(error, self.pipeline_start):
+        if not await self._prepare_retry(error, self.pipeline_start, is_first=True, at_commit=True):
             return False
         for portal, max_rows in pipeline:
             portal.reset()
