@@ -34,7 +34,7 @@ class SessionRegs(RegResolver):
             pg_type = view.state.type_by_oid(oid)
             if pg_type is not None:
                 return type_name(pg_type, -1)
-            return None
+            return builtin.type_text(oid)
         if type_oid == REGNAMESPACE:
             name = view.schema_name(oid)
             return quote_identifier(name) if name != "?" else None
@@ -118,10 +118,8 @@ def _builtin_name(type_oid: int, oid: int) -> str | None:
     catalog = _CATALOGS.get(type_oid)
     if catalog is None:
         return None
-    for row in builtin.rows(f"pg_catalog.{catalog[0]}"):
-        if row[0] == oid:
-            return str(row[catalog[1]])
-    return None
+    row = builtin.by_oid(f"pg_catalog.{catalog[0]}").get(oid)
+    return None if row is None else str(row[catalog[1]])
 
 
 def _builtin_oid(type_oid: int, name: str) -> int | None:

@@ -78,11 +78,12 @@ def find_cast(registry: Registry, source: PgType, target: PgType, context: str) 
     listed = registry.casts.get((source.oid, target.oid))
     if listed is not None:
         return listed if _CONTEXT_RANK[listed.context] <= _CONTEXT_RANK[context] else None
-    if source.is_array and target.is_array:
+    is_vector = source.oid in (22, 30)
+    if (source.is_array or is_vector) and target.is_array:
         found = _array_cast(registry, source, target, context)
         if found is not None:
             return found
-    if source.oid in (22, 30) and target.is_array and source.elem == target.elem:
+    if is_vector and target.is_array and source.elem == target.elem:
         return Cast(source, target, "i", None)
     if _has_io_cast(source, target, context):
         return _io_cast(source, target)

@@ -150,6 +150,7 @@ def _register_session(registry: Registry) -> None:
         volatility=STABLE,
     )
     define(registry, "pg_size_pretty(int8) text", _size_pretty)
+    define(registry, "pg_size_pretty(numeric) text", lambda size: _size_pretty(int(size)))
     define(registry, "pg_size_bytes(text) int8", size_bytes)
 
 

@@ -348,9 +348,12 @@ class FromBinder:
         return name, resolve_type(self.ctx, self.source.types[number])[0]
 
 
-_OUT_NAMES = dict.fromkeys(
-    ("json_array_elements", "jsonb_array_elements", "json_array_elements_text", "jsonb_array_elements_text"), "value"
-)
+_OUT_NAMES = {
+    **dict.fromkeys(
+        ("json_array_elements", "jsonb_array_elements", "json_array_elements_text", "jsonb_array_elements_text"), "value"
+    ),
+    "pg_partition_ancestors": "relid",
+}
 """Functions of one OUT parameter: its name stays the column's, whatever the alias."""
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from planner.functions.registry import Registry
 from sql.pgcatalog import builtin, tables, views
-from sql.pgcatalog.relation import Builder, VirtualRelation
+from sql.pgcatalog.relation import Builder, Dependencies, VirtualRelation
 
 _BUILDERS: Final[dict[str, Builder]] = {
     **{
@@ -39,6 +39,23 @@ _BUILDERS: Final[dict[str, Builder]] = {
 }  # fmt: skip
 
 
+_OF_THE_MOMENT: Final = frozenset(
+    [
+        "pg_settings", "pg_stat_activity", "pg_prepared_statements", "pg_cursors", "pg_stat_user_tables", "pg_stat_user_indexes",
+        "pg_stat_all_tables", "pg_stat_all_indexes", "pg_sequences", "enabled_roles",
+    ]
+)  # fmt: skip
+"""Relations that show more than the catalog."""
+
+
+def _dependencies(qualified: str) -> Dependencies | None:
+    if qualified.partition(".")[2] in _OF_THE_MOMENT:
+        return None
+    if qualified not in _BUILDERS:
+        return lambda view: None
+    return tables.catalog_and_counts if qualified == "pg_catalog.pg_class" else tables.catalog_names
+
+
 @cache
 def virtual_relation(schema: str, name: str) -> VirtualRelation | None:
     """Returns a catalog relation, or None."""
@@ -47,7 +64,9 @@ def virtual_relation(schema: str, name: str) -> VirtualRelation | None:
         declared = builtin.shape(qualified)
     except KeyError:
         return None
-    return VirtualRelation(schema, name, _BUILDERS.get(qualified), declared.columns, declared.oid, declared.kind)
+    return VirtualRelation(
+        schema, name, _BUILDERS.get(qualified), declared.columns, declared.oid, declared.kind, _dependencies(qualified)
+    )
 
 
 def register_functions(registry: Registry) -> None:

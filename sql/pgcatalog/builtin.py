@@ -11,6 +11,7 @@ import msgspec
 
 from base import types
 from base.types import PgType
+from sql.pgcatalog.oids import BTREE_AM
 
 _DATA: Final = "postgres15.msgpack"
 
@@ -38,12 +39,26 @@ def relation_names() -> tuple[str, ...]:
     return tuple(_payload()["relations"])
 
 
+_DOMAINS: Final = {
+    13221: types.INT4,
+    13224: types.VARCHAR,
+    13226: types.NAME,
+    13232: types.TIMESTAMPTZ,
+    13234: types.VARCHAR,
+}
+"""information_schema's domains: cardinal_number, character_data, sql_identifier, time_stamp, yes_or_no.
+
+A result column of a domain is described by the domain's base type.
+"""
+
+
 @cache
 def shape(qualified: str) -> RelationShape:
     """Returns the declaration of a relation; raises KeyError."""
     found = _payload()["relations"][qualified]
     columns = tuple(
-        (name, types.BY_OID.get(oid, types.TEXT), typmod, not_null) for name, oid, typmod, not_null in found["columns"]
+        (name, types.BY_OID.get(oid) or _DOMAINS.get(oid, types.TEXT), typmod, not_null)
+        for name, oid, typmod, not_null in found["columns"]
     )
     return RelationShape(found["oid"], found["kind"], columns, found["type"])
 
@@ -54,6 +69,43 @@ def rows(qualified: str) -> tuple[tuple[Any, ...], ...]:
     raw = _payload()["relations"][qualified].get("rows", ())
     readers = [_reader(column[1]) for column in shape(qualified).columns]
     return tuple(tuple(None if text is None else read(text) for read, text in zip(readers, row)) for row in raw)
+
+
+@cache
+def by_oid(qualified: str) -> dict[int, tuple[Any, ...]]:
+    """Returns the built-in rows of a relation by their first column."""
+    return {row[0]: row for row in rows(qualified)}
+
+
+@cache
+def type_text(oid: int) -> str | None:
+    """format_type of a built-in type that has no datums here (point, macaddr, tsvector..)."""
+    row = by_oid("pg_catalog.pg_type").get(oid)
+    if row is None:
+        return None
+    names = [column[0] for column in shape("pg_catalog.pg_type").columns]
+    if row[names.index("typcategory")] == "A" and (element := type_text(row[names.index("typelem")])) is not None:
+        return element + "[]"
+    return str(row[names.index("typname")])
+
+
+@cache
+def default_opclass(type_oid: int, type_category: str) -> int:
+    """Returns the OID of a type's default btree operator class, 0 if there is none."""
+    names = [column[0] for column in shape("pg_catalog.pg_opclass").columns]
+    taken, default = names.index("opcintype"), names.index("opcdefault")
+    wanted = {1043: 25, 650: 869}.get(type_oid, type_oid)
+    wanted = {"E": 3500, "A": 2277}.get(type_category, wanted)
+    for row in rows("pg_catalog.pg_opclass"):
+        if row[1] == BTREE_AM and row[taken] == wanted and row[default]:
+            return int(row[0])
+    return 0
+
+
+@cache
+def descriptions() -> dict[tuple[int, int], str]:
+    """Comments on built-in objects by (OID, OID of the catalog it is in)."""
+    return {(oid, catalog): str(text) for oid, catalog, sub, text in rows("pg_catalog.pg_description") if sub == 0}
 
 
 @cache

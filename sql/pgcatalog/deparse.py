@@ -56,7 +56,9 @@ def qualified_name(view: SessionView, table: TableDesc) -> str:
 def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
     """One key of an index definition."""
     text = (
-        quote_identifier(column_name(table, column.column_id)) if column.column_id else _expression(column.expression)
+        quote_identifier(column_name(table, column.column_id))
+        if column.column_id
+        else shown_expression(column.expression)
     )
     if not with_order:
         return text
@@ -65,7 +67,7 @@ def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
     return text + (" NULLS FIRST" if column.nulls_first else "")
 
 
-def _expression(text: str) -> str:
+def shown_expression(text: str) -> str:
     """Function calls stand alone, everything else in parentheses."""
     stripped = text.strip()
     if (
@@ -82,17 +84,18 @@ def _expression(text: str) -> str:
     return f"({stripped})"
 
 
-def index_definition(view: SessionView, table: TableDesc, index: IndexDesc) -> str:
+def index_definition(view: SessionView, table: TableDesc, index: IndexDesc, is_pretty: bool = False) -> str:
     """CREATE INDEX, as pg_get_indexdef prints it."""
+    name = relation_name(view, table) if is_pretty else qualified_name(view, table)
     unique = "UNIQUE " if index.unique else ""
     keys = ", ".join(index_key(table, column, True) for column in index.columns)
-    text = f"CREATE {unique}INDEX {quote_identifier(index.name)} ON {qualified_name(view, table)} USING btree ({keys})"
+    text = f"CREATE {unique}INDEX {quote_identifier(index.name)} ON {name} USING btree ({keys})"
     if index.include:
         text += f" INCLUDE ({', '.join(quote_identifier(column_name(table, id)) for id in index.include)})"
     if index.nulls_not_distinct:
         text += " NULLS NOT DISTINCT"
     if index.predicate:
-        text += f" WHERE {parenthesised(index.predicate)}"
+        text += f" WHERE {bare(index.predicate) if is_pretty else parenthesised(index.predicate)}"
     return text
 
 
@@ -108,6 +111,14 @@ def parenthesised(text: str) -> str:
     return f"({stripped})"
 
 
+def bare(text: str) -> str:
+    """Returns the expression without the pairs of parentheses around all of it."""
+    inside = parenthesised(text)
+    while (inner := inside[1:-1].strip()).startswith("(") and parenthesised(inner) == inner:
+        inside = inner
+    return inside[1:-1].strip()
+
+
 def _names(table: TableDesc, ids: tuple[int, ...]) -> str:
     return ", ".join(quote_identifier(column_name(table, id)) for id in ids)
 
@@ -119,8 +130,9 @@ def key_definition(table: TableDesc, index: IndexDesc) -> str:
     return text + (f" INCLUDE ({_names(table, index.include)})" if index.include else "")
 
 
-def check_definition(check: CheckDesc) -> str:
-    return f"CHECK ({parenthesised(check.expression)})" + ("" if check.validated else " NOT VALID")
+def check_definition(check: CheckDesc, is_pretty: bool = False) -> str:
+    shown = bare(check.expression) if is_pretty else parenthesised(check.expression)
+    return f"CHECK ({shown})" + ("" if check.validated else " NOT VALID")
 
 
 def foreign_key_definition(view: SessionView, table: TableDesc, key: ForeignKeyDesc) -> str:
@@ -154,4 +166,4 @@ def format_type(view: SessionView, oid: int, typmod: int) -> str:
     if oid == 0:
         return "-"
     pg_type = view.state.type_by_oid(oid)
-    return "???" if pg_type is None else type_name(pg_type, typmod)
+    return builtin.type_text(oid) or "???" if pg_type is None else type_name(pg_type, typmod)

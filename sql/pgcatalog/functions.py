@@ -44,7 +44,7 @@ def pg_get_indexdef(ctx: ExecContext, oid: int, column: int = 0, pretty: bool = 
         return None
     table, index = found
     if column == 0:
-        return deparse.index_definition(view, table, index)
+        return deparse.index_definition(view, table, index, pretty)
     keys = [deparse.index_key(table, c, False) for c in index.columns]
     keys += [deparse.quote_identifier(deparse.column_name(table, id)) for id in index.include]
     return keys[column - 1] if 0 < column <= len(keys) else ""
@@ -58,7 +58,7 @@ def pg_get_constraintdef(ctx: ExecContext, oid: int, pretty: bool = False) -> st
                 return deparse.key_definition(table, index)
         for check in table.checks:
             if check.oid == oid:
-                return deparse.check_definition(check)
+                return deparse.check_definition(check, pretty)
         for key in table.foreign_keys:
             if key.oid == oid:
                 return deparse.foreign_key_definition(view, table, key)
@@ -104,11 +104,9 @@ def pg_get_userbyid(ctx: ExecContext, oid: int) -> str:
 
 
 def _proc(oid: int) -> dict[str, Any] | None:
+    row = builtin.by_oid("pg_catalog.pg_proc").get(oid)
     names = [column[0] for column in builtin.shape("pg_catalog.pg_proc").columns]
-    for row in builtin.rows("pg_catalog.pg_proc"):
-        if row[0] == oid:
-            return dict(zip(names, row))
-    return None
+    return None if row is None else dict(zip(names, row))
 
 
 def pg_get_function_result(ctx: ExecContext, oid: int) -> str | None:
@@ -152,10 +150,7 @@ def obj_description(ctx: ExecContext, oid: int, catalog: str = "pg_class") -> st
     for row in pg_description(ctx.catalog()):
         if row["objoid"] == oid and row["classoid"] == class_oid and row["objsubid"] == 0:
             return str(row["description"])
-    for object_oid, described_in, sub, text in builtin.rows("pg_catalog.pg_description"):
-        if object_oid == oid and described_in == class_oid and sub == 0:
-            return str(text)
-    return None
+    return builtin.descriptions().get((oid, class_oid))
 
 
 def col_description(ctx: ExecContext, oid: int, column: int) -> str | None:

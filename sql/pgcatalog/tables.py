@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from base.types import PgType
+from base.types import BY_NAME, OID, TEXT, PgType
 from planner.schema import IndexDesc, TableDesc
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
 from sql.pgcatalog import builtin, deparse, oids
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _SCHEMA_OIDS = {"pg_catalog": PG_CATALOG_OID, "information_schema": INFORMATION_SCHEMA_OID}
+
+
+def catalog_names(view: SessionView) -> tuple[Any, ...]:
+    """What descriptors are printed by: the database, and the path that decides which names are qualified."""
+    return view.database_id, view.path
+
+
+def catalog_and_counts(view: SessionView) -> tuple[Any, ...]:
+    """The same with the tables' row counts."""
+    stats = view.session.server.catalog.stats
+    return view.database_id, [(id, counted.rows) for id, counted in stats.items()]
 
 
 def role_oid(view: SessionView, name: str) -> int:
@@ -166,12 +177,29 @@ def _attribute(relid: int, name: str, pg_type: PgType, typmod: int, number: int,
     }  # fmt: skip
 
 
+_SYSTEM_COLUMNS: Final = (
+    ("tableoid", OID, -6), ("cmax", BY_NAME["cid"], -5), ("xmax", BY_NAME["xid"], -4), ("cmin", BY_NAME["cid"], -3), ("xmin", BY_NAME["xid"], -2), ("ctid", BY_NAME["tid"], -1),
+)  # fmt: skip
+
+
+def _system_attributes(relid: int) -> Iterator[Row]:
+    for name, pg_type, number in _SYSTEM_COLUMNS:
+        yield {
+            **_attribute(relid, name, pg_type, -1, number, True), "attstattarget": 0, "attlen": 6 if number == -1 else 4,
+            "attbyval": number != -1, "attalign": "s" if number == -1 else "i", "attstorage": "p",
+        }  # fmt: skip
+
+
 def pg_attribute(view: SessionView) -> Iterator[Row]:
     for qualified in builtin.relation_names():
         declared = builtin.shape(qualified)
+        if declared.kind == "r":
+            yield from _system_attributes(declared.oid)
         for number, (name, pg_type, typmod, not_null) in enumerate(declared.columns, 1):
             yield _attribute(declared.oid, name, pg_type, typmod, number, not_null)
     for table in user_tables(view):
+        if table.kind != "v":
+            yield from _system_attributes(table.id)
         for column in visible_columns(table):
             column_type = view.state.type_by_oid(column.type_oid)
             assert column_type is not None
@@ -187,12 +215,20 @@ def _index_attributes(view: SessionView, table: TableDesc) -> Iterator[Row]:
     by_id = {column.id: column for column in table.columns}
     for index in shown_indexes(table):
         keys = [(c.column_id, c.expression) for c in index.columns] + [(id, "") for id in index.include]
-        for number, (column_id, _) in enumerate(keys, 1):
+        for number, (column_id, expression) in enumerate(keys, 1):
             column = by_id.get(column_id)
             pg_type = view.state.type_by_oid(column.type_oid if column is not None else 25)
             assert pg_type is not None
-            name = column.name if column is not None else "expr" if number == 1 else f"expr{number - 1}"
+            name = column.name if column is not None else _expression_column(expression, number)
             yield _attribute(index.oid, name, pg_type, column.typmod if column is not None else -1, number, False)
+
+
+def _expression_column(expression: str, number: int) -> str:
+    """An index column is named after its function, else expr."""
+    shown = deparse.shown_expression(expression)
+    if not shown.startswith("("):
+        return shown.split("(", 1)[0]
+    return "expr" if number == 1 else f"expr{number - 1}"
 
 
 def pg_attrdef(view: SessionView) -> Iterator[Row]:
@@ -217,10 +253,20 @@ def pg_index(view: SessionView) -> Iterator[Row]:
                 "indexrelid": index.oid, "indrelid": table.id, "indnatts": len(ids), "indnkeyatts": len(index.columns),
                 "indisunique": index.unique, "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": index.id == 1,
                 "indimmediate": True, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
-                "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": (1978,) * len(index.columns),
+                "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": tuple(_opclasses(view, table, index)),
                 "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.columns),
                 "indexprs": ", ".join(expressions) or None, "indpred": index.predicate or None,
             }  # fmt: skip
+
+
+def _opclasses(view: SessionView, table: TableDesc, index: IndexDesc) -> Iterator[int]:
+    by_id = {column.id: column for column in table.columns}
+    for key in index.columns:
+        column = by_id.get(key.column_id)
+        # An expression's type is in no descriptor.
+        pg_type = view.state.type_by_oid(column.type_oid if column is not None else TEXT.oid)
+        assert pg_type is not None
+        yield builtin.default_opclass(pg_type.oid, pg_type.category)
 
 
 def pg_constraint(view: SessionView) -> Iterator[Row]:
