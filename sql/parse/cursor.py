@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base.errors import FeatureNotSupported, SqlError
-from sql.parse.keywords import NOT_COLUMN
+from sql.parse.keywords import NOT_COLUMN, RESERVED
 from sql.parse.lexer import END, IDENT, NUMBER, OP, PARAM, PUNCT, STRING, WORD, Lexeme, syntax_error
 from sql.parse.statements import Name
 
@@ -116,6 +116,13 @@ class Cursor:
         if not self.is_name():
             raise self.syntax_error()
         return self.advance().text
+
+    def value_word(self) -> str:
+        """A word as an option's value: unreserved, or TRUE, FALSE, ON."""
+        lexeme = self.peek()
+        if lexeme.kind == WORD and lexeme.text in RESERVED and lexeme.text not in ("true", "false", "on"):
+            raise self.syntax_error()
+        return self.any_label()
 
     def any_label(self) -> str:
         """Any identifier, reserved words included (ColLabel)."""

@@ -28,7 +28,16 @@ from sql.parse.parse_session import SESSION, parse_declare
 from sql.parse.parse_txn import TRANSACTION
 from sql.parse.query import parse_query
 from sql.parse.rows import parse_long_insert
-from sql.parse.statements import AnyStatement, CreateTableAs, Explain, ParsedStatement, Prepare, Query
+from sql.parse.statements import (
+    AnyStatement,
+    CreateTableAs,
+    DeclareCursor,
+    Execute,
+    Explain,
+    ParsedStatement,
+    Prepare,
+    Query,
+)
 from sql.parse.types import parse_type
 
 STATEMENT_CHARS_MAX: Final = 64 * 1024 * 1024
@@ -151,6 +160,9 @@ def _explain(cursor: Cursor) -> Explain:
             cursor.expect_punct(")")
     first = cursor.index
     statement = parse_statement(cursor)
+    if not isinstance(statement, (Query, CreateTableAs, DeclareCursor, Execute)):
+        lexeme = cursor.lexemes[first]
+        raise error("42601", f'syntax error at or near "{lexeme.text}"', position=lexeme.start + 1)
     return Explain(statement, options, cursor.text_between(first, cursor.stop), cursor.lexemes[first].start)
 
 

@@ -55,7 +55,7 @@ class Lexeme:
 _MASTER: Final = re.compile(
     r"""
       (?P<space>[ \t\n\r\f\v]+|--[^\n\r]*)
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+    | (?P<word>[^\x00-@\[-\^`{-\x7f][^\x00-\x23\x25-/:-@\[-\^`{-\x7f]*)
     | (?P<number>(?:[0-9]+(?:\.(?!\.)[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
     | (?P<punct>::|:=|\.\.|[(),;\[\].:])
     | (?P<string>'[^']*(?:''[^']*)*')
@@ -63,7 +63,7 @@ _MASTER: Final = re.compile(
     | (?P<ident>"[^"]*(?:""[^"]*)*")
     | (?P<comment>/\*)
     | (?P<op>[~!@\#^&|`?+\-*/%<>=]+)
-    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
+    | (?P<dollar>\$(?:[^\x00-@\[-\^`{-\x7f][^\x00-/:-@\[-\^`{-\x7f]*)?\$)
     """,
     re.VERBOSE,
 )
@@ -75,7 +75,7 @@ _ESCAPED_BODY: Final = re.compile(r"[^'\\]*(?:(?:''|\\.)[^'\\]*)*'", re.DOTALL)
 _ESCAPE: Final = re.compile(
     r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL
 )
-_JUNK: Final = re.compile(r"[A-Za-z_\x80-\U0010ffff]")
+_JUNK: Final = re.compile(r"[^\x00-@\[-\^`{-\x7f]")
 _UESCAPE: Final = re.compile(r"[ \t\n\r\f\v]+[uU][eE][sS][cC][aA][pP][eE][ \t\n\r\f\v]*'([^'])'")
 _SIMPLE_ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _ASCII_LOWER: Final = {i: i + 32 for i in range(65, 91)}

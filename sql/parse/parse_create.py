@@ -8,7 +8,7 @@ from typing import Any, Final
 from base.errors import error
 from sql.parse.cursor import Cursor
 from sql.parse.keywords import words
-from sql.parse.lexer import STRING
+from sql.parse.lexer import NUMBER, OP, STRING
 from sql.parse.parse_roles import parse_create_role
 from sql.parse.parse_table import parse_create_table, parse_index_elements, storage_options
 from sql.parse.query import parse_expression_prefix, parse_query_prefix
@@ -113,7 +113,13 @@ def _database_option(cursor: Cursor, options: dict[str, Any]) -> None:
         name = cursor.any_label()
         cursor.accept_op("=")
         if not cursor.accept("default"):
-            options[name] = cursor.string() if cursor.peek().kind == STRING else cursor.advance().text
+            options[name] = _option_value(cursor)
+
+
+def _option_value(cursor: Cursor) -> str:
+    if cursor.peek().kind in (STRING, NUMBER):
+        return cursor.advance().text
+    return cursor.value_word()
 
 
 def _region(cursor: Cursor) -> str:
@@ -205,10 +211,8 @@ def sequence_option(cursor: Cursor, options: SequenceOptions) -> bool:
     elif cursor.accept("sequence", "name"):
         options.sequence_name = cursor.qualified()
     elif cursor.accept("restart"):
-        cursor.accept("with")
-        options.restart = (
-            True if cursor.at_end or cursor.peek().text.isalpha() or cursor.is_punct(")") else cursor.number()
-        )
+        required = cursor.accept("with")
+        options.restart = cursor.number() if required or cursor.peek().kind in (NUMBER, OP) else True
     else:
         return False
     return True

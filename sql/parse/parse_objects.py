@@ -7,6 +7,7 @@ from typing import Final
 from base.errors import error
 from sql.parse.cursor import Cursor
 from sql.parse.keywords import words
+from sql.parse.lexer import NUMBER, STRING
 from sql.parse.statements import (
     Analyze,
     AnyStatement,
@@ -153,11 +154,33 @@ def parse_analyze(cursor: Cursor) -> Analyze:
     cursor.advance()
     verbose = False
     if cursor.is_punct("("):
-        first, last = cursor.skip_group()
-        verbose = any(cursor.lexemes[at].text == "verbose" for at in range(first, last))
+        verbose = "verbose" in _utility_options(cursor)
     elif cursor.accept("verbose"):
         verbose = True
     return Analyze(_analyzed(cursor), verbose)
+
+
+def _utility_options(cursor: Cursor) -> set[str]:
+    """``(FULL, ANALYZE true)``: the options that are switched on."""
+    cursor.expect_punct("(")
+    chosen: set[str] = set()
+    while True:
+        if (
+            not cursor.is_any(("analyze", "analyse"))
+            and not cursor.is_name()
+            and not cursor.is_any(("full", "freeze", "verbose", "concurrently"))
+        ):
+            raise cursor.syntax_error()
+        name = cursor.any_label()
+        value = "true"
+        if not (cursor.is_punct(",") or cursor.is_punct(")")):
+            value = cursor.advance().text if cursor.peek().kind in (NUMBER, STRING) else cursor.value_word()
+        if value not in ("false", "off", "0"):
+            chosen.add(name)
+        if not cursor.accept_punct(","):
+            break
+    cursor.expect_punct(")")
+    return chosen
 
 
 def _analyzed(cursor: Cursor) -> tuple[tuple[Name, tuple[str, ...]], ...]:
@@ -178,14 +201,12 @@ def parse_maintenance(cursor: Cursor) -> Maintenance:
     if command == "checkpoint":
         return found
     if cursor.is_punct("("):
-        first, last = cursor.skip_group()
-        found.analyze = any(cursor.lexemes[at].text in ("analyze", "analyse") for at in range(first, last))
+        found.analyze = not {"analyze", "analyse"}.isdisjoint(_utility_options(cursor))
     if command == "reindex":
         if cursor.accept_any("index", "table", "schema", "database", "system") is None:
             raise cursor.syntax_error()
         cursor.accept("concurrently")
-        if not cursor.at_end:
-            found.tables = (cursor.qualified(),)
+        found.tables = (cursor.qualified(),)
         return found
     while (word := cursor.accept_any("full", "freeze", "verbose", "analyze", "analyse")) is not None:
         found.analyze = found.analyze or word.startswith("analy")

@@ -6,6 +6,7 @@ from typing import Final
 
 from base.errors import error
 from sql.parse.cursor import Cursor
+from sql.parse.keywords import RESERVED
 from sql.parse.parse_session import reset_variable, set_variable
 from sql.parse.statements import (
     AlterDefaultPrivileges,
@@ -34,6 +35,8 @@ _OBJECTS: Final = ("table", "sequence", "database", "schema", "type", "domain", 
 
 def role_name(cursor: Cursor) -> str:
     """A role: a name, or CURRENT_USER, SESSION_USER, CURRENT_ROLE."""
+    if cursor.is_any(RESERVED) and not cursor.is_any(("current_user", "session_user", "current_role")):
+        raise cursor.syntax_error()
     return cursor.any_label()
 
 

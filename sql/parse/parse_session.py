@@ -118,9 +118,9 @@ def _zone(cursor: Cursor) -> tuple[str, ...] | None:
 
 
 def _setting_name(cursor: Cursor) -> str:
-    parts = [cursor.any_label()]
+    parts = [cursor.name()]
     while cursor.accept_punct("."):
-        parts.append(cursor.any_label())
+        parts.append(cursor.name())
     return ".".join(parts)
 
 
@@ -140,7 +140,9 @@ def _value(cursor: Cursor) -> str:
         sign = "-" if lexeme.text == "-" else ""
         cursor.advance()
         lexeme = cursor.peek()
-    if lexeme.kind not in (WORD, IDENT, STRING, NUMBER):
+    if lexeme.kind in (WORD, IDENT):
+        return cursor.value_word()
+    if lexeme.kind not in (STRING, NUMBER):
         raise cursor.syntax_error()
     cursor.advance()
     return sign + lexeme.text

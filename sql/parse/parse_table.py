@@ -6,7 +6,7 @@ from typing import Final
 
 from base.errors import error
 from sql.parse.cursor import Cursor
-from sql.parse.lexer import WORD
+from sql.parse.lexer import IDENT, WORD
 from sql.parse.parse_session import parse_execute
 from sql.parse.query import parse_expression_prefix, parse_query_prefix
 from sql.parse.statements import (
@@ -264,13 +264,22 @@ def _column_clause(cursor: Cursor, found: ColumnDef) -> bool:
         raise cursor.syntax_error()
     elif cursor.accept("collate"):
         found.collation = cursor.qualified()
-    elif (
-        cursor.is_any(("deferrable", "initially", "not")) and found.constraints and not cursor.is_word("not", "visible")
-    ):
+    elif _deferral_follows(cursor) and found.constraints:
+        index = cursor.index
         _deferral(cursor, found.constraints[-1])
+        if cursor.index == index:
+            raise cursor.syntax_error(1)
     else:
         return _physical_clause(cursor, found)
     return True
+
+
+def _deferral_follows(cursor: Cursor) -> bool:
+    return (
+        cursor.is_any(("deferrable", "initially"))
+        or cursor.is_word("not", "deferrable")
+        or cursor.is_word("not", "valid")
+    )
 
 
 def _conflict(cursor: Cursor, found: ColumnDef) -> Exception:
@@ -405,14 +414,15 @@ def _key_columns(cursor: Cursor, found: Constraint) -> None:
     if cursor.accept("nulls"):
         found.nulls_not_distinct = cursor.accept("not")
         cursor.expect("distinct")
-    elements = parse_index_elements(cursor)
     names: list[str] = []
-    for element in elements:
-        if element.column is None:
-            raise error("0A000", "expressions are not supported in a UNIQUE or PRIMARY KEY constraint")
-        if element.descending:
-            found.options["descending"] = found.options.get("descending", "") + element.column + "\n"
-        names.append(element.column)
+    cursor.expect_punct("(")
+    while True:
+        names.append(cursor.name())
+        if cursor.accept_any("asc", "desc") == "desc":
+            found.descending = (*found.descending, names[-1])
+        if not cursor.accept_punct(","):
+            break
+    cursor.expect_punct(")")
     found.columns = tuple(names)
     _unique_options(cursor, found)
 
@@ -501,8 +511,10 @@ def _index_element(cursor: Cursor) -> IndexElement:
         found = IndexElement(None, wrapped_expression(cursor), position=position)
     elif cursor.is_name() and not cursor.is_punct("(", 1) and not cursor.is_punct(".", 1):
         found = IndexElement(cursor.name(), None, position=position)
-    else:
+    elif cursor.peek().kind in (WORD, IDENT) and (cursor.is_punct("(", 1) or cursor.is_punct(".", 1)):
         found = IndexElement(None, expression(cursor, tight=True), position=position)
+    else:
+        raise cursor.syntax_error()
     if cursor.accept("collate"):
         found.collation = cursor.qualified()
     if cursor.is_name() and not cursor.is_any(("nulls", "asc", "desc")):

@@ -463,6 +463,8 @@ class Constraint:
     no_inherit: bool = False
     nulls_not_distinct: bool = False
     using_index: str | None = None
+    descending: tuple[str, ...] = ()
+    """Of the columns, those written DESC (an extension)."""
     options: dict[str, str] = field(default_factory=dict)
     position: int = -1
 
