@@ -140,8 +140,11 @@ class SessionApi(ABC):
     interrupt: Callable[[MeridianError], None] | None
     """Set by the connection while a call of this session is suspended: raises an error at its wait
     (``base.eager.Suspended.interrupt``); None while nothing waits."""
-    transaction_status: str
-    """``I`` idle, ``T`` in a transaction block, ``E`` in a failed one."""
+
+    @property
+    @abstractmethod
+    def transaction_status(self) -> str:
+        """``I`` idle, ``T`` in a transaction block, ``E`` in a failed one."""
 
     @abstractmethod
     def simple_query(self, sql: str, sink: Sink) -> Eager[None]:

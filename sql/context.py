@@ -37,7 +37,8 @@ class SessionContext(ExecContext):
         self.memory_limit = 0
         self.deferred: list[Any] = []
         """Constraint checks to run at commit (or SET CONSTRAINTS .. IMMEDIATE)."""
-        self.constraints_immediate = False
+        self.constraint_modes: dict[str, bool] = {}
+        """SET CONSTRAINTS of this transaction: name ("" is ALL) to whether it is deferred."""
         self.currvals: dict[int, int] = {}
         self.last_sequence = 0
         self._seeded: float | None = None
@@ -188,6 +189,11 @@ class SessionContext(ExecContext):
 
     def type_by_oid(self, oid: int) -> PgType | None:
         return self.session.state().type_by_oid(oid)
+
+    def is_deferred(self, name: str, initially_deferred: bool) -> bool:
+        """Whether a deferrable constraint waits for the commit in this transaction."""
+        modes = self.constraint_modes
+        return modes.get(name, modes.get("", initially_deferred)) if modes else initially_deferred
 
     def defer(self, check: Any) -> None:
         """Queues a constraint check for the end of the transaction."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from scramp import ScramMechanism
-
 from base.seams import Rng
 
 ITERATIONS: Final = 4096
@@ -17,6 +15,8 @@ def scram_secret_of(password: str, rng: Rng) -> str:
     """Returns ``SCRAM-SHA-256$4096:<salt>$<StoredKey>:<ServerKey>``; a verifier is taken as it is."""
     if password.startswith("SCRAM-SHA-256$"):
         return password
+    from scramp import ScramMechanism
+
     mechanism = ScramMechanism("SCRAM-SHA-256")
     salt, stored_key, server_key, iterations = mechanism.make_auth_info(
         password, iteration_count=ITERATIONS, salt=rng.bytes(SALT_BYTES)

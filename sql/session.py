@@ -919,6 +919,8 @@ class Session(SessionApi):
         self.context.transaction_time = 0
         if self.context.deferred:
             self.context.deferred = []
+        if self.context.constraint_modes:
+            self.context.constraint_modes = {}
         if self.settings.has_changes:
             self.settings.end_transaction(committed)
             self.apply_settings()

@@ -51,7 +51,7 @@ async def explain_statement(session: Session, statement: ast.Explain, portal: Qu
         plan = explain_json(entry.plan, cursor)
         rows: list[tuple[Any, ...]] = [(json.dumps([{"Plan": plan}], indent=2),)]
     else:
-        lines = explain(entry.plan, cursor, costs=costs)
+        lines = explain(entry.plan, cursor, costs=costs, timing=_on(statement, "timing", "true"), verbose=_on(statement, "verbose"))
         if cursor is not None and _on(statement, "summary", "true"):
             lines.append(f"Execution Time: {elapsed / 1e6:.3f} ms")
         rows = [(line,) for line in lines]

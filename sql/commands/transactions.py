@@ -108,7 +108,10 @@ async def set_transaction(session: Session, statement: ast.SetTransaction, porta
 
 @handles(ast.SetConstraints)
 async def set_constraints(session: Session, statement: ast.SetConstraints, portal: QueryPortal) -> None:
-    session.context.constraints_immediate = not statement.deferred
+    if not statement.names:
+        session.context.constraint_modes = {"": statement.deferred}
+    for name in statement.names:
+        session.context.constraint_modes[name.name] = statement.deferred
     if not statement.deferred:
         await session.run_deferred()
     session.sink.complete("SET CONSTRAINTS")

@@ -1,0 +1,12 @@
+CREATE SCHEMA app;
+CREATE TYPE mood AS ENUM ('sad','ok','happy');
+CREATE SEQUENCE s1;
+CREATE TABLE parent (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE, m mood DEFAULT 'ok', p int CHECK (p > 0), j jsonb DEFAULT '{}', arr int[], ts timestamptz DEFAULT now(), num numeric(12,2) CHECK (num >= 0), g int GENERATED ALWAYS AS (1+1) STORED, u uuid DEFAULT gen_random_uuid(), v varchar(10));
+CREATE TABLE child (id serial PRIMARY KEY, pid bigint REFERENCES parent(id) ON DELETE CASCADE, val text);
+CREATE INDEX child_val ON child (lower(val) DESC) INCLUDE (pid) WHERE pid > 0;
+CREATE INDEX child_pid ON child (pid, val);
+CREATE VIEW v1 AS SELECT p.id, p.name, c.val FROM parent p JOIN child c ON c.pid = p.id;
+CREATE TABLE app.t2 (x int, y int, PRIMARY KEY (x,y));
+COMMENT ON TABLE parent IS 'the parent';
+COMMENT ON COLUMN parent.name IS 'a name';
+INSERT INTO parent (name) VALUES ('a'),('b'); INSERT INTO child(pid,val) VALUES (1,'x');
