@@ -11,9 +11,6 @@ import hashlib
 import hmac
 from typing import Any, Final
 
-from cryptography import x509
-from scramp import ScramException, ScramMechanism
-
 from base.errors import SqlError
 from base.seams import Rng
 
@@ -28,6 +25,9 @@ def channel_binding(certificate: bytes) -> bytes | None:
     """Returns the tls-server-end-point data of a certificate (RFC 5929): None where it is undefined (Ed25519)."""
     if not certificate:
         return None
+    # A heavy import, and only logins over TLS need it.
+    from cryptography import x509
+
     algorithm = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
     if algorithm is None:
         return None
@@ -86,6 +86,8 @@ class ScramExchange:
                 sqlstate="28000",
                 detail="The client supports SCRAM channel binding but thinks the server does not.  However, this server does support channel binding.",
             )
+        from scramp import ScramException, ScramMechanism
+
         salt, stored, server, iterations = self._secret
         binding = ("tls-server-end-point", self._binding) if mechanism == MECHANISM_PLUS else None
         exchange: Any = ScramMechanism(mechanism).make_server(
@@ -101,6 +103,8 @@ class ScramExchange:
 
     def final(self, body: bytes) -> bytes:
         """SASLResponse -> server-final-message; raises 28P01 if the proof is wrong."""
+        from scramp import ScramException
+
         assert self._server is not None
         failure = SqlError(f'password authentication failed for user "{self.user}"', sqlstate="28P01")
         if len(body) > MESSAGE_BYTES_MAX:
