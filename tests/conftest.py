@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="session")
 def postgres_oracle() -> Iterator[str]:
     """The DSN of a private PostgreSQL 15; tests that ask for it are skipped where there is none."""
-    import oracle
+    from tests import oracle
 
     reason = oracle.missing_reason()
     if reason is not None:
