@@ -58,8 +58,8 @@ class Server:
     def spawn_options(self) -> dict[str, object]:
         return {}
 
-    def start(self) -> None:
-        """Starts the process and waits until it answers."""
+    def spawn(self) -> None:
+        """Starts the process."""
         if self.process is None:
             self.prepare()
         with (self.directory / "log").open("ab") as log:
@@ -72,6 +72,11 @@ class Server:
                 start_new_session=True,
                 **self.spawn_options(),
             )
+
+    def start(self) -> None:
+        """Starts the process and waits until it answers."""
+        self.spawn()
+        assert self.process is not None, f"{self.name} was spawned"
         deadline = time.monotonic() + START_SECONDS_MAX
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -90,13 +95,21 @@ class Server:
         return (self.directory / "log").read_text(errors="replace")[-3_000:]
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group, as the kernel would on power loss."""
+        """SIGKILL to the process and all it started, at once, as on power loss."""
         assert self.process is not None, f"{self.name} was never started"
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        if self.process.poll() is None:
+            # Nothing may start children, or notice that its parent died, in between.
+            self.process.send_signal(signal.SIGSTOP)
+        doomed = descendants(self.process.pid)
+        self.process.kill()
+        for pid in doomed:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
         self.process.wait()
+        while any(is_running(pid) for pid in doomed):
+            time.sleep(0.005)
 
     def stop(self) -> int:
         """Asks it to end; returns its exit status."""
@@ -152,6 +165,8 @@ class Postgres(Server):
             "port": self.port,
             "unix_socket_directories": "",
             "shared_buffers": "32MB",
+            # Recovery in place would trust pages that a failed sync left clean but unwritten.
+            "restart_after_crash": "off",
             "max_connections": 60,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -165,6 +180,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _status(pid: int) -> tuple[str, int]:
+    """Returns (state, parent) of a process; state Z or X is dead."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X", 0
+    return fields[0], int(fields[1])
+
+
+def is_running(pid: int) -> bool:
+    return _status(pid)[0] not in "ZX"
+
+
+def descendants(root: int) -> list[int]:
+    """Returns the processes below one, parents before their children."""
+    parents = {
+        pid: _status(pid)[1] for pid in (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    }
+    found = [root]
+    for parent in found:
+        found += [pid for pid in parents if parents[pid] == parent]
+    return found[1:]
 
 
 @cache

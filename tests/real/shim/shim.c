@@ -25,8 +25,9 @@
  *     i32[0] delay of each sync in milliseconds      i32[1] syncs to fail with EIO from now
  *     i32[2] syncs so far (counted here)             i32[3] writes to fail with ENOSPC from now
  *
- * Not seen: mmap'd writes, io_uring, stdio buffers (their files count as never synced
- * only if they were also written with write()), and the directory entries themselves.
+ * Not seen: mmap'd writes, io_uring, O_SYNC, what stdio writes (such a file counts as never
+ * synced if it was created here), and the directory entries themselves.  Between processes
+ * a record and its write are not one step: another process's sync may come in between.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -60,7 +61,7 @@ static char root[4096];
 static size_t root_length;
 static int journal = -1;
 static volatile int32_t *control;
-static atomic_ullong next_sync;
+static atomic_uint next_sync;
 /* 0 unknown, 1 below the root, 2 elsewhere; forgotten at close. */
 static _Atomic unsigned char known[DESCRIPTORS_MAX];
 /* One at a time: the record, the bytes that stood there, and the write belong together. */
@@ -70,6 +71,7 @@ static ssize_t (*real_write)(int, const void *, size_t);
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 static ssize_t (*real_writev)(int, const struct iovec *, int);
 static ssize_t (*real_pwritev)(int, const struct iovec *, int, off_t);
+static ssize_t (*real_pwritev2)(int, const struct iovec *, int, off_t, int);
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
 static int (*real_sync_file_range)(int, off64_t, off64_t, unsigned int);
@@ -89,6 +91,7 @@ static void resolve(void)
     real_pwrite = next_symbol("pwrite64");
     real_writev = next_symbol("writev");
     real_pwritev = next_symbol("pwritev64");
+    real_pwritev2 = next_symbol("pwritev64v2");
     real_fsync = next_symbol("fsync");
     real_fdatasync = next_symbol("fdatasync");
     real_sync_file_range = next_symbol("sync_file_range");
@@ -129,7 +132,6 @@ __attribute__((constructor)) static void start(void)
             journal = high;
         }
     }
-    atomic_store(&next_sync, (unsigned long long)getpid() << 32);
 }
 
 static int is_below_root(int file)
@@ -282,6 +284,16 @@ ssize_t pwritev64(int file, const struct iovec *parts, int count, off64_t offset
     FOLLOW_WRITE(file, offset, total(parts, count), real_pwritev(file, parts, count, offset));
 }
 
+ssize_t pwritev2(int file, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    FOLLOW_WRITE(file, offset, total(parts, count), real_pwritev2(file, parts, count, offset, flags));
+}
+
+ssize_t pwritev64v2(int file, const struct iovec *parts, int count, off64_t offset, int flags)
+{
+    FOLLOW_WRITE(file, offset, total(parts, count), real_pwritev2(file, parts, count, offset, flags));
+}
+
 static int truncated(int file, off_t length)
 {
     struct stat state;
@@ -330,7 +342,8 @@ static int synced(int file, int (*sync)(int))
     int result;
     if (!followed(file, &state))
         return sync(file);
-    record.sync_id = atomic_fetch_add(&next_sync, 1);
+    /* Unique over forks too. */
+    record.sync_id = (uint64_t)getpid() << 32 | (uint32_t)atomic_fetch_add(&next_sync, 1);
     pthread_mutex_lock(&order);
     put(&record, &state);
     pthread_mutex_unlock(&order);
