@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from base.errors import SqlError
 from base.typeio import RegResolver, type_name
 from sql.parse.identifiers import split_name
-from sql.pgcatalog import builtin
-from sql.pgcatalog.deparse import quote_identifier, relation_name
+from sql.pgcatalog import builtin, oids
+from sql.pgcatalog.deparse import quote_identifier, relation_name, row_type_text
 from sql.pgcatalog.relation import VirtualRelation
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SessionRegs(RegResolver):
             pg_type = view.state.type_by_oid(oid)
             if pg_type is not None:
                 return type_name(pg_type, -1)
-            return builtin.type_text(oid)
+            return builtin.type_text(oid) or row_type_text(view, oid)
         if type_oid == REGNAMESPACE:
             name = view.schema_name(oid)
             return quote_identifier(name) if name != "?" else None
@@ -72,7 +72,7 @@ class SessionRegs(RegResolver):
             from sql.analyze import Analyzer
 
             pg_type = Analyzer(self.session).type_from_text(name)
-            return pg_type.oid if pg_type is not None else None
+            return pg_type.oid if pg_type is not None else self._row_type(name)
         parts = split_name(name)
         if type_oid == REGNAMESPACE:
             return view.schema_oid(parts[-1])
@@ -82,6 +82,18 @@ class SessionRegs(RegResolver):
         if type_oid == REGCLASS:
             return self.relation_oid(parts)
         return _builtin_oid(type_oid, name)
+
+    def _row_type(self, name: str) -> int | None:
+        """Every table and view names a type: its rows'."""
+        element = name.strip().removesuffix("[]")
+        try:
+            parts = split_name(element)
+        except SqlError:
+            return None
+        found = self.session.view().find_relation(parts[-2] if len(parts) > 1 else None, parts[-1])
+        if found is None or isinstance(found, VirtualRelation) or found.kind not in ("r", "v"):
+            return None
+        return int(found.id) + (oids.ROW_TYPE_BASE if element == name.strip() else oids.ROW_ARRAY_BASE)
 
     def relation_oid(self, parts: tuple[str, ...]) -> int | None:
         """Returns the OID of a table, view, sequence, index or catalog relation."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from base.typeio import type_name
 from planner.schema import CheckDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc
-from sql.pgcatalog import builtin
+from sql.pgcatalog import builtin, oids
 
 if TYPE_CHECKING:
     from sql.view import SessionView
@@ -166,4 +166,15 @@ def format_type(view: SessionView, oid: int, typmod: int) -> str:
     if oid == 0:
         return "-"
     pg_type = view.state.type_by_oid(oid)
-    return builtin.type_text(oid) or "???" if pg_type is None else type_name(pg_type, typmod)
+    if pg_type is not None:
+        return type_name(pg_type, typmod)
+    return builtin.type_text(oid) or row_type_text(view, oid) or "???"
+
+
+def row_type_text(view: SessionView, oid: int) -> str | None:
+    """Returns the name of a table's row type, or of its array; None for another OID."""
+    for base, suffix in ((oids.ROW_ARRAY_BASE, "[]"), (oids.ROW_TYPE_BASE, "")):
+        table = view.table_by_id(oid - base) if oid > base else None
+        if table is not None and table.kind in ("r", "v"):
+            return relation_name(view, table) + suffix
+    return None

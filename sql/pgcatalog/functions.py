@@ -10,7 +10,7 @@ from planner.context import ExecContext, NeedsAwait
 from planner.functions.declare import define
 from planner.functions.registry import STABLE, VOLATILE, Registry
 from planner.schema import IndexDesc, TableDesc
-from sql.pgcatalog import builtin, deparse
+from sql.pgcatalog import builtin, deparse, oids
 from sql.pgcatalog.tables import constraint_oid
 from sql.privilegewords import LETTERS
 from sql.regnames import REGCLASS, REGNAMESPACE, REGPROC, REGROLE, REGTYPE
@@ -196,9 +196,18 @@ def pg_type_is_visible(ctx: ExecContext, oid: int) -> bool | None:
     view = ctx.catalog()
     pg_type = view.state.type_by_oid(oid)
     if pg_type is None:
-        return None
+        return _other_type_visible(view, oid)
     found = view.find_type((pg_type.name,))
     return found is not None and found.oid == oid
+
+
+def _other_type_visible(view: SessionView, oid: int) -> bool | None:
+    """Of row types, and of built-in types that have no datums here."""
+    for base in (oids.ROW_ARRAY_BASE, oids.ROW_TYPE_BASE):
+        table = view.table_by_id(oid - base) if oid > base else None
+        if table is not None:
+            return bool(view.is_visible(table))
+    return True if builtin.type_text(oid) is not None else None
 
 
 def _builtin_visible(ctx: ExecContext, oid: int) -> bool:
