@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from typing import Any, Final
+import re
+from typing import Final
 
 from base.errors import SqlError
 from base.seams import Rng
@@ -19,6 +20,13 @@ MECHANISM_PLUS: Final = "SCRAM-SHA-256-PLUS"
 MESSAGE_BYTES_MAX: Final = 4096
 ITERATIONS_MOCK: Final = 4096
 NONCE_BYTES: Final = 18
+_CLIENT_FIRST: Final = re.compile(
+    r"(?P<header>(?P<flag>n|y|p=[A-Za-z0-9.-]+),,)(?P<bare>n=[^,]*,r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,[A-Za-z]=[^,]*)*)"
+)
+"""client-first-message; no authorization identity, and no mandatory extension (m=)."""
+_CLIENT_FINAL: Final = re.compile(
+    r"(?P<unproven>c=(?P<binding>[A-Za-z0-9+/=]+),r=(?P<nonce>[\x21-\x2b\x2d-\x7e]+)(?:,[A-Za-z]=[^,]*)*),p=(?P<proof>[A-Za-z0-9+/=]+)"
+)
 
 
 def channel_binding(certificate: bytes) -> bytes | None:
@@ -52,7 +60,12 @@ def parse_secret(secret: str) -> tuple[bytes, bytes, bytes, int]:
 
 
 class ScramExchange:
-    """One login: ``first`` then ``final``."""
+    """One login: ``first`` then ``final``.
+
+    Names as in RFC 5802: the authentication message is client-first-bare, server-first and
+    client-final-without-proof, joined by commas.  The user name inside it is ignored, as PostgreSQL does: libpq
+    sends none, the startup packet has it.
+    """
 
     def __init__(self, user: str, secret: str | None, server_secret: bytes, rng: Rng, certificate: bytes) -> None:
         self.user = user
@@ -60,7 +73,9 @@ class ScramExchange:
         self._binding = channel_binding(certificate)
         self._secret = parse_secret(secret) if secret is not None else mock_secret(user, server_secret)
         self._nonce = base64.b64encode(rng.bytes(NONCE_BYTES)).decode()
-        self._server: Any = None
+        self._bound = b""
+        """What the client must repeat, with the channel's data: the gs2-header."""
+        self._messages = ""
 
     def mechanisms(self) -> bytes:
         """Body of AuthenticationSASL."""
@@ -71,56 +86,75 @@ class ScramExchange:
         """SASLInitialResponse -> server-first-message."""
         end = body.find(b"\0")
         if end < 0 or len(body) < end + 5:
-            raise SqlError("malformed SCRAM message", sqlstate="08P01")
+            raise _malformed("The message has no mechanism or no length.")
         mechanism = body[:end].decode("ascii", "replace")
         length = int.from_bytes(body[end + 1 : end + 5], "big", signed=True)
         data = body[end + 5 :]
         if length != len(data) or length > MESSAGE_BYTES_MAX:
-            raise SqlError("malformed SCRAM message", sqlstate="08P01")
+            raise _malformed("Message length does not match input length.")
         if mechanism not in (MECHANISM, MECHANISM_PLUS) or (mechanism == MECHANISM_PLUS and self._binding is None):
             raise SqlError("client selected an invalid SASL authentication mechanism", sqlstate="08P01")
-        if mechanism == MECHANISM and self._binding is not None and data.startswith(b"y"):
+        found = _CLIENT_FIRST.fullmatch(_text(data))
+        if found is None:
+            raise _malformed("The client-first-message is not as RFC 5802 says.")
+        self._check_binding_flag(found["flag"], mechanism == MECHANISM_PLUS)
+        self._bound = found["header"].encode()
+        if mechanism == MECHANISM_PLUS:
+            self._bound += self._binding or b""
+        self._nonce = found["nonce"] + self._nonce
+        salt, _, _, iterations = self._secret
+        reply = f"r={self._nonce},s={base64.b64encode(salt).decode()},i={iterations}"
+        self._messages = f"{found['bare']},{reply}"
+        return reply.encode()
+
+    def _check_binding_flag(self, flag: str, is_plus: bool) -> None:
+        """Compares what the client says about channel binding with the mechanism it chose."""
+        if is_plus != flag.startswith("p"):
+            raise _malformed(
+                "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding data."
+                if is_plus
+                else "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data."
+            )
+        if is_plus and flag != "p=tls-server-end-point":
+            raise SqlError(f'unsupported SCRAM channel-binding type "{flag[2:]}"', sqlstate="08P01")
+        if flag == "y" and self._binding is not None:
             # The client could bind but was made to think that we cannot: somebody edited our offer.
             raise SqlError(
                 "SCRAM channel binding negotiation error",
                 sqlstate="28000",
                 detail="The client supports SCRAM channel binding but thinks the server does not.  However, this server does support channel binding.",
             )
-        from scramp import ScramException, ScramMechanism
-
-        salt, stored, server, iterations = self._secret
-        binding = ("tls-server-end-point", self._binding) if mechanism == MECHANISM_PLUS else None
-        exchange: Any = ScramMechanism(mechanism).make_server(
-            lambda user: (salt, stored, server, iterations), channel_binding=binding, s_nonce=self._nonce
-        )
-        self._server = exchange
-        try:
-            exchange.set_client_first(_text(data))
-            reply: str = exchange.get_server_first()
-            return reply.encode()
-        except (ScramException, ValueError, IndexError, KeyError) as problem:
-            raise SqlError("malformed SCRAM message", sqlstate="08P01") from problem
 
     def final(self, body: bytes) -> bytes:
         """SASLResponse -> server-final-message; raises 28P01 if the proof is wrong."""
-        from scramp import ScramException
-
-        assert self._server is not None
-        failure = SqlError(f'password authentication failed for user "{self.user}"', sqlstate="28P01")
-        if len(body) > MESSAGE_BYTES_MAX:
-            raise SqlError("malformed SCRAM message", sqlstate="08P01")
+        assert self._messages, "the client-final-message came first"
+        found = _CLIENT_FINAL.fullmatch(_text(body)) if len(body) <= MESSAGE_BYTES_MAX else None
+        if found is None:
+            raise _malformed("The client-final-message is not as RFC 5802 says.")
+        if found["binding"] != base64.b64encode(self._bound).decode():
+            raise SqlError("SCRAM channel binding check failed", sqlstate="28000")
+        if found["nonce"] != self._nonce:
+            raise SqlError("invalid SCRAM response", sqlstate="08P01", detail="Nonce does not match.")
+        _, stored_key, server_key, _ = self._secret
+        signed = f"{self._messages},{found['unproven']}".encode()
         try:
-            self._server.set_client_final(_text(body))
-            answer = self._server.get_server_final()
-        except (ScramException, ValueError, IndexError, KeyError):
-            raise failure from None
-        if not self.is_known:
-            raise failure
-        return str(answer).encode()
+            proof = base64.b64decode(found["proof"], validate=True)
+        except ValueError:
+            raise _malformed("Malformed proof in client-final-message.") from None
+        signature = hmac.digest(stored_key, signed, "sha256")
+        client_key = bytes([a ^ b for a, b in zip(proof, signature)])
+        is_proven = hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
+        if not is_proven or len(proof) != len(signature) or not self.is_known:
+            raise SqlError(f'password authentication failed for user "{self.user}"', sqlstate="28P01")
+        return b"v=" + base64.b64encode(hmac.digest(server_key, signed, "sha256"))
+
+
+def _malformed(detail: str) -> SqlError:
+    return SqlError("malformed SCRAM message", sqlstate="08P01", detail=detail)
 
 
 def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise SqlError("malformed SCRAM message", sqlstate="08P01") from None
+        raise _malformed("The message is not UTF-8.") from None
