@@ -34,6 +34,7 @@ class MeridianError(Exception):
         column: str | None = None,
         constraint: str | None = None,
         datatype: str | None = None,
+        context: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -48,6 +49,8 @@ class MeridianError(Exception):
         self.column = column
         self.constraint = constraint
         self.datatype = datatype
+        self.context = context
+        """Where it happened, as COPY tells its line."""
 
 
 def error(sqlstate: str, message: str, **fields: str | int | None) -> MeridianError:

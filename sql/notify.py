@@ -24,6 +24,14 @@ class Notifications:
     def __init__(self) -> None:
         self._listeners: dict[str, dict[int, Session]] = {}
 
+    def change(self, session: Session, changes: list[tuple[bool, str | None]]) -> None:
+        """What a committed transaction asked for, in order."""
+        for is_listen, channel in changes:
+            if is_listen and channel is not None:
+                self.listen(session, channel)
+            else:
+                self.unlisten(session, channel)
+
     def listen(self, session: Session, channel: str) -> None:
         self._listeners.setdefault(channel, {})[session.pid] = session
 

@@ -174,6 +174,25 @@ class QueryPortal(Portal):
 
     # --- SQL cursors -----------------------------------------------------------
 
+    def is_open_on(self, table_id: int) -> bool:
+        """True while the portal may read more rows of a table; an SQL cursor counts until it is closed."""
+        if self.is_held or self.entry is None or not (self.created_us or self.is_running):
+            return False
+        return table_id in self.entry.statement.tables
+
+    @property
+    def is_running(self) -> bool:
+        """True between the plan's start and its end."""
+        return self.cursor is not None and not self.is_done
+
+    async def settle(self) -> None:
+        """Reads the rest before something changes what would be read."""
+        rows = list(self.pending)
+        self.pending = []
+        while not self.is_done:
+            rows.extend(await self.next_rows(0))
+        self.pending = rows
+
     async def hold(self) -> None:
         """Reads the rest, so that the cursor outlives its transaction."""
         await self.materialise()
@@ -184,7 +203,11 @@ class QueryPortal(Portal):
         """Keeps all rows, for backward fetches and for WITH HOLD."""
         if self.rows is not None:
             return
-        rows: list[tuple[Any, ...]] = []
+        rows = self.seen
+        if len(rows) < self.position:
+            # Not scrollable: what was fetched is forgotten.
+            self.position = 0
+        self.seen = []
         while True:
             batch = await self.next_rows(0)
             if not batch:

@@ -83,6 +83,10 @@ class Session(SessionApi):
         self.has_txn_advisory = False
         self.has_holdable = False
         """A cursor WITH HOLD is open: a commit must read it to its end."""
+        self.has_cursors = False
+        """Portals may be open that have not given all their rows: a write must settle them first."""
+        self.pending_listens: list[tuple[bool, str | None]] = []
+        """LISTEN (True) and UNLISTEN of the transaction, in order; None is every channel."""
         self.pending_notifications: list[tuple[str, str]] = []
         self.is_committing = False
         self.statements_done = 0
@@ -360,7 +364,7 @@ class Session(SessionApi):
         alone = len(statements) == 1
         for statement in statements:
             await self._simple_statement(statement, alone)
-        if self.block.is_implicit and self.block.is_open:
+        if self.block.is_implicit and self.block.has_something:
             await self.block.commit()
 
     async def _simple_statement(self, parsed: ParsedStatement, alone: bool) -> None:
@@ -395,7 +399,7 @@ class Session(SessionApi):
             try:
                 await run()
                 self.statements_done += 1
-                if commit and self.block.is_implicit and self.block.is_open:
+                if commit and self.block.is_implicit and self.block.has_something:
                     at_commit = True
                     await self.block.commit()
                 return
@@ -616,7 +620,7 @@ class Session(SessionApi):
         if block.status == "E" or entry.generation != self.state().generation:
             return False
         if not entry.read_only:
-            if self.settings["transaction_read_only"] == "on":
+            if self.has_cursors or self.settings["transaction_read_only"] == "on":
                 return False
             locked = block.locked_tables
             for table_id in entry.write_tables:
@@ -735,6 +739,8 @@ class Session(SessionApi):
         if not block.is_implicit or block.txn is None:
             if self.pipeline:
                 self.pipeline.clear()
+            if block.is_implicit and self.settings.has_changes:
+                block.finish_commit(0)
             return None
         if block.can_commit_now():
             try:
@@ -819,9 +825,16 @@ class Session(SessionApi):
                 return
             if limit and portal.sent_now >= limit:
                 portal.sent_now = 0
+                await self._suspend(portal)
                 sink.suspended()
                 return
             self.context.check_interrupt()
+
+    async def _suspend(self, portal: QueryPortal) -> None:
+        """The client will ask for more rows later: other statements may come between."""
+        self.has_cursors = True
+        if self.block.ensure().isolation is Isolation.READ_COMMITTED:
+            await portal.settle()
 
     def announce(self, portal: QueryPortal) -> None:
         """Sends the RowDescription a simple query owes, now that its first rows are there."""
@@ -838,7 +851,7 @@ class Session(SessionApi):
         assert entry is not None
         await self._admit(entry)
         portal.is_started = True
-        portal.cursor = entry.plan.open(self.block.ensure(), (), self.context, clock)
+        portal.cursor = entry.plan.open(self.block.ensure(), portal.params, self.context, clock)
 
     async def start_portal(self, portal: QueryPortal) -> None:
         """Opens a query portal's plan: locks, snapshot, cursor."""
@@ -858,7 +871,30 @@ class Session(SessionApi):
 
     async def _start(self, portal: QueryPortal, entry: PlanEntry) -> None:
         await self._admit(entry)
+        while entry.generation != self.state().generation:
+            # The catalog changed since the plan was made, perhaps while a lock was waited for.
+            entry = await self._plan_again(portal, entry)
+            await self._admit(entry)
         await portal.open(self.block.ensure(), self.context)
+
+    async def _plan_again(self, portal: QueryPortal, entry: PlanEntry) -> PlanEntry:
+        parsed = portal.parsed if portal.parsed is not None else parse(entry.sql)[0]
+        again = await Analyzer(self).entry(parsed, entry.param_types)
+        if not portal.must_describe and _shape(again.columns) != _shape(portal.columns):
+            raise SqlError("cached plan must not change result type", sqlstate="0A000")
+        portal.entry, portal.columns = again, again.columns
+        return again
+
+    async def _settle_cursors(self) -> None:
+        """Open cursors do not see what their own transaction writes after them."""
+        for portal in list(self.portals.values()):
+            if portal.is_running:
+                await portal.settle()
+
+    def close_cursors_but(self, kept: Sequence[str]) -> None:
+        """ROLLBACK TO SAVEPOINT: SQL cursors made since are gone."""
+        for name in [n for n, portal in self.portals.items() if portal.created_us and n not in kept]:
+            self.close_portal(name)
 
     async def _admit(self, entry: PlanEntry) -> None:
         """What a plan needs before it runs: permission to write, table locks, a snapshot new enough."""
@@ -870,6 +906,8 @@ class Session(SessionApi):
         if not entry.read_only:
             if self.settings["transaction_read_only"] == "on":
                 raise SqlError(f"cannot execute {entry.command} in a read-only transaction", sqlstate="25006")
+            if self.has_cursors:
+                await self._settle_cursors()
             for table_id in entry.write_tables:
                 if table_id not in block.locked_tables:
                     table = entry.statement.tables.get(table_id)
@@ -924,6 +962,7 @@ class Session(SessionApi):
         if self.settings.has_changes:
             self.settings.end_transaction(committed)
             self.apply_settings()
+        self.has_cursors = False
         if self.portals:
             for name, portal in list(self.portals.items()):
                 if not (portal.is_held and (committed or portal.held_before)):
@@ -934,6 +973,10 @@ class Session(SessionApi):
         if self.has_txn_advisory:
             self.has_txn_advisory = False
             self.server.advisory_locks.release_txn(self)
+        if self.pending_listens:
+            listens, self.pending_listens = self.pending_listens, []
+            if committed:
+                self.server.notifications.change(self, listens)
         if self.pending_notifications:
             pending, self.pending_notifications = self.pending_notifications, []
             if committed:
@@ -943,7 +986,7 @@ class Session(SessionApi):
         block = self.block
         self.pipeline.clear()
         if block.is_implicit:
-            return block.rollback() if block.is_open or block.locked_tables else None
+            return block.rollback() if block.has_something or block.locked_tables else None
         if block.status == "T":
             block.fail()
         return None

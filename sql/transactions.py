@@ -34,6 +34,7 @@ class Savepoint(NamedTuple):
     token: int
     draft: Snapshot | None
     settings: tuple[dict[str, str], dict[str, str]]
+    cursors: tuple[str, ...]
 
 
 class TransactionBlock:
@@ -59,6 +60,11 @@ class TransactionBlock:
     @property
     def is_open(self) -> bool:
         return self.txn is not None
+
+    @property
+    def has_something(self) -> bool:
+        """True if an end of the block has anything to do."""
+        return self.txn is not None or self.session.settings.has_changes
 
     def ensure(self) -> Txn:
         """Returns the transaction, starting an implicit one if none is open."""
@@ -224,7 +230,9 @@ class TransactionBlock:
             raise SqlError("too many savepoints", sqlstate="54000")
         txn = self.ensure()
         draft = self.draft.snapshot() if self.draft is not None else None
-        self.savepoints.append(Savepoint(name, txn.savepoint(), draft, self.session.settings.snapshot()))
+        self.savepoints.append(
+            Savepoint(name, txn.savepoint(), draft, self.session.settings.snapshot(), tuple(self.session.portals))
+        )
 
     def _find(self, name: str) -> int:
         for i in range(len(self.savepoints) - 1, -1, -1):
@@ -249,6 +257,7 @@ class TransactionBlock:
             else:
                 self.draft.restore(savepoint.draft)
         self.session.settings.restore(savepoint.settings)
+        self.session.close_cursors_but(savepoint.cursors)
         self.status = "T"
 
     # --- what statements ask for -----------------------------------------------

@@ -104,12 +104,13 @@ class SessionView(CatalogView):
             raise SqlError(f'schema "{name.schema}" does not exist', sqlstate="3F000")
         raise SqlError(f'relation "{name}" does not exist', sqlstate="42P01")
 
-    def table(self, name: Name) -> TableDesc:
-        """Returns a table; raises 42P01, or 42809 for another kind of relation."""
+    def table(self, name: Name, refusal: str = '"{name}" is not a table', hint: str | None = None) -> TableDesc:
+        """Returns a table; raises 42P01, or 42809 with the refusal's text for another kind of relation."""
         desc = self.relation(name)
         assert desc is not None
         if desc.kind != "r":
-            raise SqlError(f'"{desc.name}" is not a table', sqlstate="42809")
+            kind = {"v": "view", "S": "sequence"}.get(desc.kind, "relation")
+            raise SqlError(refusal.format(kind=kind, name=desc.name), sqlstate="42809", hint=hint)
         return desc
 
     def index(self, name: Name) -> tuple[TableDesc, int] | None:

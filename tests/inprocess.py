@@ -111,7 +111,7 @@ def render(messages: list[tuple[str, bytes]]) -> list[str]:
         if kind == "T":
             lines.append("|".join(_names(body)))
         elif kind == "D":
-            lines.append("|".join(_fields(body)))
+            lines.append("|".join(_fields(body)) or "(empty)")
         elif kind == "C":
             lines.append(f"({body[:-1].decode()})")
         elif kind == "d":

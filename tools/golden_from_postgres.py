@@ -82,7 +82,7 @@ async def main() -> None:
     parser.add_argument("user")
     parser.add_argument("scripts", nargs="*")
     parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     for path in [Path(s) for s in arguments.scripts] or SCRIPTS:
         text = path.read_text()
         answer = await run_script(text, arguments)

@@ -86,6 +86,8 @@ class Connection(Sink):
         self._out_bytes = 0
         self._sent = 0
         self._busy = False
+        self._notified: list[bytes] = []
+        """Notifications to be sent when the session is idle."""
         self._skipping = False
         self._startup: startup.Startup | None = None
         self._exchange: ScramExchange | None = None
@@ -467,7 +469,11 @@ class Connection(Sink):
 
     def _ready(self, session: SessionApi) -> None:
         out = self._out
-        out.append(encode.READY[session.transaction_status])
+        status = session.transaction_status
+        if self._notified and status == "I":
+            out.extend(self._notified)
+            self._notified.clear()
+        out.append(encode.READY[status])
         data = b"".join(out)
         out.clear()
         self.io.write(data)
@@ -608,8 +614,16 @@ class Connection(Sink):
             self._put(encode.parameter_status(name, value))
 
     def notification(self, pid: int, channel: str, payload: str) -> None:
-        self._put(encode.notification(pid, channel, payload))
+        """Told when the session is idle: after the answer to what it is doing, outside of a transaction."""
+        if not self._notified:
+            self.scheduler.call_later(0, self._send_notifications)
+        self._notified.append(encode.notification(pid, channel, payload))
+
+    def _send_notifications(self) -> None:
         if not self._busy and self.session is not None and self.session.transaction_status == "I":
+            for notified in self._notified:
+                self._put(notified)
+            self._notified.clear()
             self._flush()
 
     async def drain(self) -> None:

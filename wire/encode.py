@@ -83,6 +83,7 @@ def copy_data(chunk: bytes) -> bytes:
 _FIELDS: Final = (
     ("detail", b"D"),
     ("hint", b"H"),
+    ("context", b"W"),
     ("schema", b"s"),
     ("table", b"t"),
     ("column", b"c"),

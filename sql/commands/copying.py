@@ -88,7 +88,7 @@ def _insert_plan(
         "copy_rows",
         (RECORD,),
         RECORD,
-        _rows_of,
+        _values_of if len(columns) == 1 else _rows_of,
         returns_set=True,
         volatility=VOLATILE,
         out_fields=tuple((c.name, t) for c, t in zip(columns, types)),
@@ -116,18 +116,24 @@ def _rows_of(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return rows
 
 
+def _values_of(rows: list[tuple[Any, ...]]) -> list[Any]:
+    """A function of one result column gives bare values."""
+    return [row[0] for row in rows]
+
+
 async def _copy_from(session: Session, statement: ast.Copy, options: CopyOptions) -> int:
     if session.settings["transaction_read_only"] == "on":
         raise SqlError("cannot execute COPY FROM in a read-only transaction", sqlstate="25006")
     if statement.where is not None:
         raise FeatureNotSupported("COPY FROM .. WHERE is not supported yet")
     assert statement.table is not None
-    table = session.view().table(statement.table)
+    table = session.view().table(statement.table, 'cannot copy to {kind} "{name}"')
     session.view().require(table, "a")
+    await session.block.lock_table(table.id, table.name)
+    table = session.view().table(statement.table)
     columns = _columns(table, statement.columns)
     types = [session.state().types.get(c.type_oid) or session.state().type_by_oid(c.type_oid) for c in columns]
     known = [t for t in types if t is not None]
-    await session.block.lock_table(table.id, table.name)
     physical, _ = _insert_plan(session, table, columns, known)
     loader = _Loader(session, table, columns, known, options, physical)
     code = 1 if options.format == "binary" else 0
@@ -210,16 +216,29 @@ class _Loader:
         return [None if f == null and force else f for f, force in zip(fields, self.force_null)]
 
     def _check_header(self, fields: list[Any]) -> None:
-        if self.options.header == "match" and fields != [c.name for c in self.columns]:
-            raise SqlError("column name mismatch in header line", sqlstate="22P04")
+        if self.options.header != "match":
+            return
+        if len(fields) != self.width:
+            raise SqlError(
+                f"wrong number of fields in header line: got {len(fields)}, expected {self.width}", sqlstate="22P04"
+            )
+        for i, (field, column) in enumerate(zip(fields, self.columns), 1):
+            if field != column.name:
+                got = "null value" if field is None else f'"{field}"'
+                raise SqlError(
+                    f'column name mismatch in header line field {i}: got {got}, expected "{column.name}"',
+                    sqlstate="22P04",
+                )
 
     def _wrong_width(self, fields: list[Any], line: int) -> None:
         context = f"COPY {self.table.name}, line {line}"
         if self.options.format == "binary":
-            raise SqlError(f"row field count is {len(fields)}, expected {self.width}", sqlstate="22P04", detail=context)
+            raise SqlError(
+                f"row field count is {len(fields)}, expected {self.width}", sqlstate="22P04", context=context
+            )
         if len(fields) > self.width:
-            raise SqlError("extra data after last expected column", sqlstate="22P04", detail=context)
-        raise SqlError(f'missing data for column "{self.columns[len(fields)].name}"', sqlstate="22P04", detail=context)
+            raise SqlError("extra data after last expected column", sqlstate="22P04", context=context)
+        raise SqlError(f'missing data for column "{self.columns[len(fields)].name}"', sqlstate="22P04", context=context)
 
     def _explain(self, error: MeridianError, fields: list[Any], line: int) -> None:
         for column, decode, field in zip(self.columns, self.decoders, fields):
@@ -229,9 +248,7 @@ class _Loader:
                 decode(field)
             except MeridianError:
                 shown = field if isinstance(field, str) else field.hex()
-                error.detail = (
-                    error.detail or f'COPY {self.table.name}, line {line}, column {column.name}: "{shown[:100]}"'
-                )
+                error.context = f'COPY {self.table.name}, line {line}, column {column.name}: "{shown[:100]}"'
                 return
 
     async def _insert(self, rows: list[tuple[Any, ...]]) -> None:
@@ -257,7 +274,10 @@ async def _copy_to(session: Session, statement: ast.Copy, options: CopyOptions, 
         parsed = ParsedStatement(statement.query, statement.query_text, statement.query_position)
     else:
         assert statement.table is not None
-        table = session.view().table(statement.table)
+        table = session.view().table(
+            statement.table, 'cannot copy from {kind} "{name}"', "Try the COPY (SELECT ...) TO variant."
+        )
+        session.view().require(table, "r")
         names = ", ".join(quoted(c.name) for c in _columns(table, statement.columns))
         schema = session.view().schema_name(table.schema_id)
         parsed = parse(f"SELECT {names} FROM {quoted(schema)}.{quoted(table.name)}")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from base.errors import SqlError
+from kvtier.messages import Isolation
 from sql.analyze import Analyzer
 from sql.api import ResultColumn
 from sql.commands import handles
@@ -32,6 +33,10 @@ async def declare(session: Session, statement: ast.DeclareCursor, portal: QueryP
     cursor.created_us = session.server.clock.wall_ns() // 1000
     await session.start_portal(cursor)
     session.portals[statement.name] = cursor
+    session.has_cursors = True
+    if session.block.ensure().isolation is Isolation.READ_COMMITTED:
+        # The next statement moves the snapshot, and the cursor keeps its own.
+        await cursor.settle()
     session.sink.complete("DECLARE CURSOR")
 
 
@@ -99,9 +104,6 @@ async def _forward(cursor: QueryPortal, count: int | None) -> list[tuple[Any, ..
 async def _materialise(cursor: QueryPortal) -> None:
     if cursor.rows is None:
         await cursor.materialise()
-        assert cursor.rows is not None
-        cursor.rows[:0] = cursor.seen
-        cursor.seen = []
 
 
 def _scrolled(

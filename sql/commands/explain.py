@@ -12,6 +12,7 @@ from sql import commands
 from sql.analyze import Analyzer
 from sql.api import ResultColumn
 from sql.commands import handles, send_rows
+from sql.commands.prepared import arguments
 from sql.parse import ParsedStatement
 from sql.parse import statements as ast
 from sql.portals import QueryPortal
@@ -40,18 +41,32 @@ async def explain_statement(session: Session, statement: ast.Explain, portal: Qu
         inner = inner.query
     if isinstance(inner, ast.DeclareCursor):
         inner = inner.query
+    if isinstance(inner, ast.Execute):
+        prepared, values = await arguments(session, inner)
+        if prepared.entry is not None:
+            await _show(session, statement, portal, await session.current_entry(prepared), values)
+            return
     if commands.find(inner) is not None:
         raise SqlError("EXPLAIN takes a query or a statement that changes rows", sqlstate="42601")
     entry = await Analyzer(session).entry(ParsedStatement(inner, statement.text, statement.position), ())
+    await _show(session, statement, portal, entry, ())
+
+
+async def _show(
+    session: Session, statement: ast.Explain, portal: QueryPortal, entry: PlanEntry, values: tuple[Any, ...]
+) -> None:
+    style = statement.options.get("format", "text")
     cursor, elapsed = None, 0
     if _on(statement, "analyze"):
-        cursor, elapsed = await _run(session, entry)
+        cursor, elapsed = await _run(session, entry, values)
     costs = _on(statement, "costs", "true")
     if style == "json":
         plan = explain_json(entry.plan, cursor)
         rows: list[tuple[Any, ...]] = [(json.dumps([{"Plan": plan}], indent=2),)]
     else:
-        lines = explain(entry.plan, cursor, costs=costs, timing=_on(statement, "timing", "true"), verbose=_on(statement, "verbose"))
+        lines = explain(
+            entry.plan, cursor, costs=costs, timing=_on(statement, "timing", "true"), verbose=_on(statement, "verbose")
+        )
         if cursor is not None and _on(statement, "summary", "true"):
             lines.append(f"Execution Time: {elapsed / 1e6:.3f} ms")
         rows = [(line,) for line in lines]
@@ -59,10 +74,10 @@ async def explain_statement(session: Session, statement: ast.Explain, portal: Qu
     session.sink.complete("EXPLAIN")
 
 
-async def _run(session: Session, entry: PlanEntry) -> tuple[Any, int]:
+async def _run(session: Session, entry: PlanEntry, values: tuple[Any, ...]) -> tuple[Any, int]:
     """Runs the plan to its end with counters."""
     clock = session.server.clock
-    probe = QueryPortal("", None, entry, (), (), ())
+    probe = QueryPortal("", None, entry, values, (), ())
     begun = clock.monotonic_ns()
     await session.start_counted(probe, clock.monotonic_ns)
     while True:

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 @handles(ast.Listen)
 async def listen(session: Session, statement: ast.Listen, portal: QueryPortal) -> None:
-    session.server.notifications.listen(session, statement.channel)
+    session.block.ensure()
+    session.pending_listens.append((True, statement.channel))
     session.sink.complete("LISTEN")
 
 
 @handles(ast.Unlisten)
 async def unlisten(session: Session, statement: ast.Unlisten, portal: QueryPortal) -> None:
-    session.server.notifications.unlisten(session, statement.channel)
+    session.block.ensure()
+    session.pending_listens.append((False, statement.channel))
     session.sink.complete("UNLISTEN")
 
 

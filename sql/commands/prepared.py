@@ -40,8 +40,8 @@ def _columns(session: Session, statement: ast.Execute) -> tuple[ResultColumn, ..
     return _find(session, statement.name).columns
 
 
-@handles(ast.Execute, _columns)
-async def execute(session: Session, statement: ast.Execute, portal: QueryPortal) -> None:
+async def arguments(session: Session, statement: ast.Execute) -> tuple[PreparedStatement, tuple[object, ...]]:
+    """Finds the statement EXECUTE names and computes its parameters."""
     prepared = _find(session, statement.name)
     if len(statement.args) != len(prepared.param_types):
         raise SqlError(
@@ -50,7 +50,13 @@ async def execute(session: Session, statement: ast.Execute, portal: QueryPortal)
             detail=f"Expected {len(prepared.param_types)} parameters but got {len(statement.args)}.",
         )
     values = [await session.evaluate(arg, pg_type) for arg, pg_type in zip(statement.args, prepared.param_types)]
-    await run_prepared(session, prepared, tuple(values), portal)
+    return prepared, tuple(values)
+
+
+@handles(ast.Execute, _columns)
+async def execute(session: Session, statement: ast.Execute, portal: QueryPortal) -> None:
+    prepared, values = await arguments(session, statement)
+    await run_prepared(session, prepared, values, portal)
 
 
 async def run_prepared(

@@ -20,6 +20,7 @@ from sql.ddl.backfill import Backfill
 from sql.ddl.columns import INTEGERS, ROWID, build_column, column_named, column_types, next_value_text, with_new_layout
 from sql.ddl.constraints import add_check, add_foreign_key, build_unique, require_free_name, validate_table_expressions
 from sql.ddl.drop import drop_index, drop_relation
+from sql.ddl.locking import lock_exclusively
 from sql.ddl.naming import choose
 from sql.ddl.roles import role_named
 from sql.ddl.sequences import alter_options, create_owned_sequence, taken_names
@@ -64,7 +65,7 @@ async def _alter_relation(session: Session, table: TableDesc, statement: ast.Alt
     session.view().require_owner("table", table.name, table.owner)
     needs_lock = not all(isinstance(action, ast.SplitAt) for action in statement.actions)
     if needs_lock:
-        await session.block.lock_table(table.id, table.name, exclusive=True)
+        await lock_exclusively(session, table, "ALTER TABLE")
     for action in statement.actions:
         current = session.state().table_by_id(table.id)
         assert current is not None

@@ -15,6 +15,7 @@ from base.errors import FeatureNotSupported, SqlError
 from base.keys import index_span, table_span
 from planner.schema import SchemaDesc, TableDesc, TypeDesc
 from sql.commands import handles
+from sql.ddl.locking import lock_exclusively
 from sql.parse import statements as ast
 from sql.pgcatalog.deparse import relation_name
 
@@ -130,8 +131,8 @@ def notify_cascade(session: Session, objects: list[str]) -> None:
 
 async def drop_relation(session: Session, desc: TableDesc) -> None:
     """Removes a relation, its data and everything that depends on it."""
+    desc = await lock_exclusively(session, desc, f"DROP {WORDS[desc.kind].upper()}")
     draft = session.block.ddl()
-    await session.block.lock_table(desc.id, desc.name, exclusive=True)
     for other in session.state().tables(session.database_id):
         current = session.state().table_by_id(other.id)
         if current is None or current.id == desc.id:
@@ -188,7 +189,7 @@ async def _drop_index(session: Session, name: ast.Name, statement: ast.Drop) -> 
             sqlstate="2BP01",
             hint=f"You can drop constraint {index.constraint} on table {table.name} instead.",
         )
-    await session.block.lock_table(table.id, table.name, exclusive=True)
+    table = await lock_exclusively(session, table, "DROP INDEX")
     await drop_index(session, table, index.id)
 
 
@@ -235,9 +236,7 @@ async def drop_type(session: Session, desc: TypeDesc, cascade: bool) -> None:
             session.notice(
                 "NOTICE", SqlError(f"drop cascades to column {column.name} of table {table.name}", sqlstate="00000")
             )
-            await session.block.lock_table(table.id, table.name, exclusive=True)
-            current = session.state().table_by_id(table.id)
-            assert current is not None
+            current = await lock_exclusively(session, table, "ALTER TABLE")
             await drop_column(session, current, column.name, cascade=True)
     await session.block.ddl().drop(desc)
 

@@ -14,6 +14,7 @@ from planner.schema import ColumnDesc, IndexColumn, IndexDesc, TableDesc
 from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.ddl.columns import column_named
+from sql.ddl.locking import lock_exclusively
 from sql.ddl.naming import choose
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
@@ -38,9 +39,7 @@ async def create_index(session: Session, statement: ast.CreateIndex, portal: Que
         session.notice("NOTICE", SqlError(f'relation "{statement.name}" already exists, skipping', sqlstate="42P07"))
         session.sink.complete("CREATE INDEX")
         return
-    await session.block.lock_table(table.id, table.name, exclusive=True)
-    current = session.state().table_by_id(table.id)
-    assert current is not None
+    current = await lock_exclusively(session, table, "CREATE INDEX")
     await create_index_on(session, current, statement)
     session.sink.complete("CREATE INDEX")
 

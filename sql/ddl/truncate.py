@@ -9,6 +9,7 @@ from base.keys import table_span
 from planner.schema import TableDesc
 from sql.commands import handles
 from sql.ddl.drop import delete_span
+from sql.ddl.locking import lock_exclusively
 from sql.parse import statements as ast
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ async def truncate(session: Session, statement: ast.Truncate, portal: QueryPorta
         tables[table.id] = table
     _add_referencing(session, tables, statement.cascade)
     for table in tables.values():
-        await session.block.lock_table(table.id, table.name, exclusive=True)
+        table = await lock_exclusively(session, table, "TRUNCATE")
         await delete_span(session, *table_span(table.key_prefix_table or table.id))
         if statement.restart_identity:
             await _restart(session, table)

@@ -1,0 +1,31 @@
+"""What DDL asks for before it changes a table: nobody uses it, nobody else writes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from base.errors import SqlError
+from planner.schema import TableDesc
+
+if TYPE_CHECKING:
+    from sql.session import Session
+
+
+async def lock_exclusively(session: Session, table: TableDesc, command: str) -> TableDesc:
+    """Takes the exclusive lock of a table and returns its newest descriptor: it may have changed during the wait."""
+    require_unused(session, table, command)
+    await session.block.lock_table(table.id, table.name, exclusive=True)
+    current = session.state().table_by_id(table.id)
+    if current is None:
+        raise SqlError(f'relation "{table.name}" does not exist', sqlstate="42P01")
+    return current
+
+
+def require_unused(session: Session, table: TableDesc, command: str) -> None:
+    """Raises 55006 if a cursor of this session reads the table."""
+    for portal in session.portals.values():
+        if portal.is_open_on(table.id):
+            raise SqlError(
+                f'cannot {command} "{table.name}" because it is being used by active queries in this session',
+                sqlstate="55006",
+            )
