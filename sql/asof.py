@@ -69,8 +69,8 @@ def _read(session: Session, text: str, now_us: int) -> int:
     if _NUMBER.fullmatch(text):
         return int(text.partition(".")[0])
     try:
-        interval = text_in(INTERVAL, -1, text, session.io)
-        offset = interval.us + (interval.days + interval.months * DAYS_PER_MONTH) * US_PER_DAY
+        months, days, us = text_in(INTERVAL, -1, text, session.io)
+        offset = us + (days + months * DAYS_PER_MONTH) * US_PER_DAY
         return hlc.from_unix_us(now_us + offset)
     except MeridianError:
         pass
