@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,7 +16,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from node.metrics import registry_of
+from node.metrics import metrics_text
 
 if TYPE_CHECKING:
     from node.process import Node
@@ -32,7 +31,6 @@ class AdminServer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._registry = registry_of(node)
         app = Starlette(routes=[Route("/healthz", self._health), Route("/metrics", self._metrics)])
         self._config = Config(
             app, log_config=None, log_level="critical", access_log=False, lifespan="off", limit_concurrency=REQUESTS_MAX
@@ -54,4 +52,4 @@ class AdminServer:
         return JSONResponse(health, status_code=200 if health["status"] == "ok" else 503)
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=METRICS_TYPE)
+        return Response(metrics_text(self._node), media_type=METRICS_TYPE)

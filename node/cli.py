@@ -29,7 +29,10 @@ def start(
     ] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="No TLS, no passwords; loopback only.")] = None,
     locality: Annotated[str | None, typer.Option(help="Where the node is: region=..,zone=..")] = None,
-    config: Annotated[str | None, typer.Option(help="TOML file; flags and MERIDIAN_* variables win over it.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(envvar="MERIDIAN_CONFIG", help="TOML file; flags and MERIDIAN_* variables win over it."),
+    ] = None,
     cache_mb: Annotated[int | None, typer.Option(help="Block cache in MiB.")] = None,
     log_format: Annotated[str | None, typer.Option(help="console or json.")] = None,
 ) -> None:
@@ -81,8 +84,8 @@ def doctor(store: Annotated[str, typer.Option(help="Directory of the store.")] =
 
 @app.command()
 def demo(
-    warehouses: Annotated[int, typer.Option(help="TPC-C warehouses to load.")] = 1,
-    seconds: Annotated[int, typer.Option(help="How long to run TPC-C.")] = 60,
+    warehouses: Annotated[int, typer.Option(envvar="DEMO_WAREHOUSES", min=1, help="TPC-C warehouses to load.")] = 1,
+    seconds: Annotated[int, typer.Option(envvar="DEMO_SECONDS", min=1, help="How long to run TPC-C.")] = 60,
     keep: Annotated[str | None, typer.Option(help="Keep the store in this directory.")] = None,
 ) -> None:
     """Start a node, load TPC-C, run it, check its consistency, print the report."""

@@ -11,6 +11,7 @@ statement_timeout = "30s"
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import tomllib
@@ -21,6 +22,9 @@ from typing import Any, Final
 import msgspec
 
 PREFIX: Final = "MERIDIAN_"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+CONNECTIONS_MIN: Final = 4
+CACHE_MB_MIN: Final = 8
 
 
 class ConfigError(Exception):
@@ -52,26 +56,62 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Config:
-    """Merges the four sources; raises ConfigError naming the key that is wrong."""
+    """Merges the four sources; raises ConfigError naming the key that is wrong, and where it was said."""
     values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values.update(tomllib.loads(Path(path).read_text()))
-        except OSError as problem:
-            raise ConfigError(f"cannot read {path}: {problem.strerror}") from None
-        except tomllib.TOMLDecodeError as problem:
-            raise ConfigError(f"{path}: {problem}") from None
-    for name in Config.__struct_fields__:
-        text = environ.get(PREFIX + name.upper())
-        if text is not None and name != "settings":
-            values[name] = text
-    values.update({name: value for name, value in flags.items() if value is not None})
-    try:
-        config = msgspec.convert(values, Config, strict=False)
-    except msgspec.ValidationError as problem:
-        raise ConfigError(str(problem)) from None
+    sources: dict[str, str] = {}
+    for source, found in (
+        (path or "", _file_values(path)),
+        ("", _environment_values(environ)),
+        ("the command line", {name: value for name, value in flags.items() if value is not None}),
+    ):
+        for name, value in found.items():
+            values[name] = value
+            sources[name] = source or f"{PREFIX}{name.upper()}"
+    for name, value in values.items():
+        _check_type(name, value, sources[name])
+    config = msgspec.convert(values, Config, strict=False)
     check(config)
     return config
+
+
+def _file_values(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except OSError as problem:
+        raise ConfigError(f"cannot read {path}: {problem.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path}: {problem}") from None
+    settings = values.get("settings")
+    if isinstance(settings, dict):
+        values["settings"] = {name: _setting_text(value) for name, value in settings.items()}
+    return values
+
+
+def _setting_text(value: Any) -> Any:
+    """A parameter's value as SET would get it: 30 is '30', true is 'on'."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _environment_values(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Unknown variables are none of ours: orchestrators set MERIDIAN_PORT and the like for a service of that name."""
+    variables = {name: environ.get(PREFIX + name.upper()) for name in _TYPES if name != "settings"}
+    return {name: text for name, text in variables.items() if text is not None}
+
+
+def _check_type(name: str, value: Any, source: str) -> None:
+    """Converts one value alone, so that the message can say which."""
+    wanted = _TYPES.get(name)
+    if wanted is None:
+        close = difflib.get_close_matches(name, list(_TYPES), 1)
+        raise ConfigError(f'unknown key "{name}" in {source}' + (f'; did you mean "{close[0]}"?' if close else ""))
+    try:
+        msgspec.convert(value, wanted, strict=False)
+    except msgspec.ValidationError as problem:
+        raise ConfigError(f"{name} in {source} is {value!r}: {str(problem)[:1].lower() + str(problem)[1:]}") from None
 
 
 def address(text: str) -> tuple[str, int]:
@@ -81,6 +121,9 @@ def address(text: str) -> tuple[str, int]:
     if not port.isdigit() or not 0 <= int(port) <= 65535:
         raise ConfigError(f'"{text}" is not an address: expected host:port')
     return host or "0.0.0.0", int(port)  # noqa: S104  # an empty host was asked for
+
+
+_TYPES: Final = {field.name: field.type for field in msgspec.structs.fields(Config)}
 
 
 def is_loopback(host: str) -> bool:
@@ -117,8 +160,17 @@ def check(config: Config) -> None:
         raise ConfigError("certificate and key must be given together")
     if config.log_format not in ("console", "json"):
         raise ConfigError(f'log_format must be "console" or "json", not "{config.log_format}"')
-    if config.max_connections < 4:
-        raise ConfigError("max_connections must be at least 4")
+    if config.log_level not in LOG_LEVELS:
+        raise ConfigError(f'log_level must be one of {", ".join(LOG_LEVELS)}, not "{config.log_level}"')
+    for name, value, least in (
+        ("max_connections", config.max_connections, CONNECTIONS_MIN),
+        ("cache_mb", config.cache_mb, CACHE_MB_MIN),
+        ("drain_seconds", config.drain_seconds, 0),
+    ):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, not {value}")
+    if not config.store:
+        raise ConfigError("store must name a directory")
 
 
 def from_environment(path: str | None, flags: Mapping[str, Any]) -> Config:

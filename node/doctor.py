@@ -34,7 +34,7 @@ def findings(store: Path) -> Iterator[Finding]:
     yield _sync(directory)
     yield _files()
     yield _clock()
-    yield _lock(store)
+    yield _store(store)
 
 
 def _space(directory: Path) -> Finding:
@@ -87,19 +87,17 @@ def _clock() -> Finding:
     )
 
 
-def _lock(store: Path) -> Finding:
+def _store(store: Path) -> Finding:
     if not (store / "engine").exists():
-        return "OK", f"no store in {store} yet", ""
+        return "OK", f"store {store} does not exist yet", ""
     from base.errors import StorageFailure
     from kvtier.engine.rocks import RocksEngine
 
     try:
         engine = RocksEngine(str(store / "engine"))
     except StorageFailure as problem:
-        return (
-            "WARN",
-            f"store {store}: {problem.message}",
-            "A running node holds its store; stop it to examine the store itself.",
-        )
+        if "in use by another process" in problem.message:
+            return "WARN", problem.message, "A running node holds its store; stop it to examine the store itself."
+        return "FAIL", problem.message, "A node cannot start on this store before this is cured."
     engine.close()
     return "OK", f"store {store} opens and its log is whole", ""

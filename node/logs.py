@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Final
 
 _PASSWORD: Final = re.compile(
@@ -26,7 +27,7 @@ def redact(text: str) -> str:
     return _VERIFIER.sub(f"SCRAM-SHA-256${STRUCK_OUT}", text)
 
 
-def _redact_fields(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+def _redact_fields(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     return {name: redact(value) if isinstance(value, str) else value for name, value in event.items()}
 
 

@@ -96,4 +96,4 @@ def registry_of(node: Node) -> CollectorRegistry:
 
 def metrics_text(node: Node) -> bytes:
     """Returns Prometheus's text format."""
-    return generate_latest(registry_of(node))
+    return bytes(generate_latest(registry_of(node)))

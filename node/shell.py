@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import psycopg
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 ROWS_SHOWN_MAX: Final = 10_000
 
@@ -16,10 +18,11 @@ ROWS_SHOWN_MAX: Final = 10_000
 def run(dsn: str, statements: Sequence[str]) -> int:
     """Runs the statements, or a prompt if there are none; returns the exit code."""
     try:
-        connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
-    except psycopg.OperationalError as problem:
-        print(f"meridian: cannot connect: {str(problem).strip()}", file=sys.stderr)
-        print("  Is a node running?  Start one with: meridian start --insecure", file=sys.stderr)
+        connection = _connect(dsn)
+    except psycopg.Error as problem:
+        text = str(problem).strip().splitlines()[-1]
+        print(f"meridian: cannot connect: {text}", file=sys.stderr)
+        print(f"  {_hint(text)}", file=sys.stderr)
         return 1
     console = Console()
     with connection:
@@ -29,6 +32,25 @@ def run(dsn: str, statements: Sequence[str]) -> int:
         if statements:
             return 0 if all([execute(connection, statement, console) for statement in statements]) else 1
         return _prompt(connection, console)
+
+
+def _connect(dsn: str) -> psycopg.Connection[Any]:
+    """Connects; asks for the password where one is needed, none was given, and somebody can type it."""
+    try:
+        return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+    except psycopg.OperationalError as problem:
+        if "no password supplied" not in str(problem) or not sys.stdin.isatty():
+            raise
+    password = getpass.getpass("Password: ")
+    return psycopg.connect(dsn, password=password, autocommit=True, prepare_threshold=None)
+
+
+def _hint(text: str) -> str:
+    if "password" in text:
+        return "Give the password in the connection string, in PGPASSWORD, or in ~/.pgpass."
+    if "refused" in text or "No such file" in text or "timeout" in text:
+        return "Is a node running there?  Start one with: meridian start"
+    return "--dsn takes a connection string: postgresql://user:password@host:port/database?sslmode=require"
 
 
 def _prompt(connection: psycopg.Connection[Any], console: Console) -> int:
@@ -84,9 +106,10 @@ def execute(connection: psycopg.Connection[Any], statement: str, console: Consol
 def _show(cursor: psycopg.Cursor[Any], console: Console) -> None:
     table = Table()
     for column in cursor.description or ():
-        table.add_column(column.name)
+        table.add_column(Text(column.name))
     rows = cursor.fetchmany(ROWS_SHOWN_MAX)
     for row in rows:
-        table.add_row(*["NULL" if value is None else str(value) for value in row])
+        table.add_row(*[Text("NULL" if value is None else str(value)) for value in row])
     console.print(table)
-    console.print(f"({cursor.rowcount} row{'' if cursor.rowcount == 1 else 's'})")
+    shown = "" if len(rows) == cursor.rowcount else f"; the first {len(rows)} are shown"
+    console.print(f"({cursor.rowcount} row{'' if cursor.rowcount == 1 else 's'}{shown})")

@@ -125,7 +125,10 @@ def open_engine(config: Config) -> RocksEngine:
     """Opens the store's engine, making the directory if there is none."""
     directory = Path(config.store)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not directory.exists():
+            directory.mkdir(mode=0o700, parents=True)
+        if not directory.is_dir():
+            raise NotADirectoryError(20, "Not a directory")
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
         return RocksEngine(str(directory / "engine"), config.cache_mb << 20)
