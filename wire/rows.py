@@ -65,8 +65,8 @@ def make_encoder(types: Sequence[PgType], codes: Sequence[int], settings: IoSett
 def _value_lines(i: int, pg_type: PgType, code: int, settings: IoSettings, namespace: dict[str, Any]) -> list[str]:
     if code == 1 and pg_type.name in _FIXED_BINARY:
         width, fmt = _FIXED_BINARY[pg_type.name]
-        namespace[f"pack{width}{fmt}"] = struct.Struct(f"!i{fmt}").pack
-        return [f"else: v{i} = pack{width}{fmt}({width}, v{i})"]
+        namespace[f"pack_{pg_type.name}"] = struct.Struct(f"!i{fmt}").pack
+        return [f"else: v{i} = pack_{pg_type.name}({width}, v{i})"]
     if code == 0 and pg_type.name in ("int2", "int4", "int8", "oid"):
         return ["else:", f"    v{i} = b'%d' % v{i}", f"    v{i} = length(len(v{i})) + v{i}"]
     if code == 0 and pg_type.name == "bool":
