@@ -16,7 +16,7 @@ a whole statement can be answered in the tick it arrived in.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar, Union, cast
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def run_eagerly(coroutine: Coroutine[Any, Any, T]) -> Done | Any:
 def now_or_fail(value: Eager[T], kind: type) -> T:
     """Returns a value that must not have had to wait; for tests and synchronous callers."""
     assert isinstance(value, kind), f"suspended: {value!r}"
-    return value
+    return cast(T, value)
 
 
 class Suspended:

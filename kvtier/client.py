@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from mypy_extensions import mypyc_attr
+
 from base.eager import Eager
 from kvtier.messages import Batch, Reply
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Kv(ABC):
     """The router as its callers know it; see ``kvtier.messages`` for the rules."""
 

@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from base.eager import Eager
 from base.errors import MeridianError
 from base.typeio import IoSettings
@@ -33,6 +35,7 @@ RowEncoder = Callable[[Sequence[Any]], bytes]
 """A row of datums -> a whole DataRow message (type byte, length, fields)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sink(ABC):
     """Where a session puts what a statement gives; implemented by the connection.
 
@@ -116,6 +119,7 @@ class Sink(ABC):
         """
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Prepared(ABC):
     """A parsed statement."""
 
@@ -124,6 +128,7 @@ class Prepared(ABC):
     """None where the statement returns no rows."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Portal(ABC):
     """A bound statement."""
 
@@ -132,6 +137,7 @@ class Portal(ABC):
     formats: tuple[int, ...]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SessionApi(ABC):
     """One client's session.  Statements and portals are named; "" is the unnamed one."""
 
@@ -208,6 +214,7 @@ class SessionApi(ABC):
         """The client is gone: rolls back, releases everything."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Server(ABC):
     """What a connection needs before there is a session; implemented by ``sql.server``."""
 

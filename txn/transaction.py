@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from mypy_extensions import mypyc_attr
+
 from base.eager import Eager
 from kvtier.messages import SKIPPED, Isolation, Lock, ScanResult, Wait
 
 __all__ = ["SKIPPED", "Txn"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Txn(ABC):
     """One transaction.  Reads see its own buffered writes; nothing is sent before it must be."""
 
