@@ -160,7 +160,7 @@ class Connection(Sink):
 
     def _process(self) -> None:
         try:
-            while self.state != "closed" and (not self._busy or self._copy is not None):
+            while self.state != "closed" and (not self._busy or self._reads_copy()):
                 if not (self._startup_packet() if self.state == "startup" else self._next_message()):
                     break
         except MeridianError as error:
@@ -665,9 +665,14 @@ class Connection(Sink):
 
     def _process_copy_input(self) -> None:
         """Takes what already waits in the input buffer, up to the queue's bound."""
-        while self._copy is not None and self._copy_bytes < COPY_QUEUE_BYTES_MAX and self._next_message():
-            if self._copy and (self._copy[-1] is None or isinstance(self._copy[-1], MeridianError)):
+        while self._reads_copy() and self._copy_bytes < COPY_QUEUE_BYTES_MAX:
+            if not self._next_message():
                 return
+
+    def _reads_copy(self) -> bool:
+        """True while messages are a COPY's: what follows its end (the Sync above all) is not."""
+        copy = self._copy
+        return copy is not None and (not copy or copy[-1].__class__ is bytes)
 
     def end_copy(self) -> None:
         """The session gave up on a COPY: what the client still sends of it is dropped."""

@@ -80,6 +80,7 @@ def copy_data(chunk: bytes) -> bytes:
     return message(b"d", chunk)
 
 
+CACHED_PLAN_CHANGED: Final = "cached plan must not change result type"
 _FIELDS: Final = (
     ("detail", b"D"),
     ("hint", b"H"),
@@ -101,6 +102,9 @@ def _report(kind: bytes, severity: str, error: MeridianError) -> bytes:
             parts.append(code + _text(value))
     if error.position is not None and error.position > 0:
         parts.append(b"P" + str(error.position).encode())
+    if error.message == CACHED_PLAN_CHANGED:
+        # asyncpg knows by this routine of PostgreSQL's that it must prepare the statement again.
+        parts.append(b"RRevalidateCachedQuery")
     return message(kind, b"\0".join(parts) + b"\0\0")
 
 

@@ -293,7 +293,9 @@ async def _copy_to(session: Session, statement: ast.Copy, options: CopyOptions, 
     output = writer(options, [c.name for c in entry.columns])
     sink = session.sink
     sink.copy_out(1 if is_binary else 0, [1 if is_binary else 0] * len(encoders))
-    if output.header:
+    # As in PostgreSQL a binary header shares the message of what follows it.
+    held = output.header if is_binary else b""
+    if output.header and not held:
         sink.copy_data(output.header)
     count = 0
     while True:
@@ -301,13 +303,17 @@ async def _copy_to(session: Session, statement: ast.Copy, options: CopyOptions, 
         if not rows:
             break
         count += len(rows)
+        if held:
+            first, rows = rows[0], rows[1:]
+            sink.copy_data(held + output.row([None if v is None else encode(v) for encode, v in zip(encoders, first)]))
+            held = b""
         for row in rows:
             sink.copy_data(output.row([None if v is None else encode(v) for encode, v in zip(encoders, row)]))
         if sink.full:
             await sink.drain()
         session.context.check_interrupt()
     if output.trailer:
-        sink.copy_data(output.trailer)
+        sink.copy_data(held + output.trailer)
     sink.copy_done()
     source.finish()
     return count
