@@ -27,7 +27,7 @@ from planner.schema import TableDesc
 from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
 from sql.server import SqlServer
-from sql.settings import Settings, builtin_defaults
+from sql.settings import Settings, builtin_defaults, canonical
 from txn.coordinator import Coordinator
 from txn.settings import TxnSettings
 from wire.connection import Connection, ConnectionSettings
@@ -58,7 +58,7 @@ def session_defaults(given: dict[str, str]) -> dict[str, str]:
     checked = Settings(defaults, lambda name, value: None, canonical_zone)
     for name, value in given.items():
         checked.set(name, value)
-    return {**defaults, **{name: checked[name] for name in given}}
+    return {**defaults, **{canonical(name): checked[canonical(name)] for name in given}}
 
 
 class Node:
