@@ -11,6 +11,7 @@ read and wrote is in ``usage`` (privileges to check, relations and columns refer
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlglot import exp
 
@@ -69,18 +70,26 @@ class Binder:
 
     # --- statements -----------------------------------------------------------------------
 
-    def bind(self, query: Query, param_types: Sequence[PgType | None] = ()) -> Statement:
-        """Binds a query or DML; types that ``param_types`` leaves out are found from their use."""
+    def bind(
+        self, query: Query, param_types: Sequence[PgType | None] = (), current_key: tuple[Any, ...] | None = None
+    ) -> Statement:
+        """Binds a query or DML; types that ``param_types`` leaves out are found from their use.
+
+        ``current_key``: of WHERE CURRENT OF (``query.cursor``), the primary key of the row the cursor stands on.
+        """
         try:
-            return self._bind(query, param_types)
+            return self._bind(query, param_types, current_key)
         except RecursionError:
             raise error("54001", "stack depth limit exceeded") from None
 
-    def _bind(self, query: Query, param_types: Sequence[PgType | None]) -> Statement:
+    def _bind(
+        self, query: Query, param_types: Sequence[PgType | None], current_key: tuple[Any, ...] | None
+    ) -> Statement:
         ctx = self._context(param_types)
+        ctx.current_key = current_key
         queries = QueryBinder(ctx)
         source = Source(query.types, query.raw_lists)
-        if query.cursor:
+        if query.cursor and current_key is None:
             raise error("0A000", "WHERE CURRENT OF is not supported")
         tree = query.tree
         if isinstance(tree, (exp.Insert, exp.Update, exp.Delete)):

@@ -252,16 +252,26 @@ def _set_call(binder: ExprBinder, call: Call, parts: CallParts) -> Expr:
     state = binder.scope.state
     if state is None or binder.clause not in _SETS_ALLOWED:
         raise error("0A000", f"set-returning functions are not allowed in {binder.clause}", position=parts.position + 1)
+    column = take_out(binder, parts.name, call)
+    assert column is not None, f"{parts.name=}"
+    return column
+
+
+def take_out(binder: ExprBinder, name: str, expr: Expr) -> Col | None:
+    """Has an expression computed below the select list; None where there is no such place."""
+    state = binder.scope.state
+    if state is None or binder.clause not in _SETS_ALLOWED:
+        return None
     level = 0
-    for id in column_ids([call]):
+    for id in column_ids([expr]):
         if id in state.set_ids:
             level = max(level, state.set_ids[id] + 1)
     while len(state.sets) <= level:
         state.sets.append([])
-    id = binder.ctx.add_column(parts.name, call.type)
-    state.sets[level].append((id, call))
+    id = binder.ctx.add_column(name, expr.type, expr.typmod)
+    state.sets[level].append((id, expr))
     state.set_ids[id] = level
-    return Col(id, call.type, -1, parts.name)
+    return Col(id, expr.type, expr.typmod, name)
 
 
 def column_ids(exprs: Sequence[Expr]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from base.errors import MeridianError, error
 from base.typeio import IoSettings
@@ -71,6 +71,8 @@ class BindContext:
         self.volatile = False
         self.view_depth = 0
         self.check_as = ""
+        self.current_key: tuple[Any, ...] | None = None
+        """Primary key of the row a cursor stands on: what WHERE CURRENT OF means."""
 
     def add_column(
         self, name: str, type: PgType, typmod: int = -1, table_oid: int = 0, attnum: int = 0, nullable: bool = True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from base.errors import FeatureNotSupported, error
-from planner.expr import Col, Const, Expr, Field, RowExpr, Subquery
+from planner.expr import And, Col, Const, Expr, Field, RowExpr, Subquery
 from planner.nodes import Delete, Filter, Join, Node, Project, TableExprs, Update
 from planner.schema import ColumnDesc, TableDesc
 from sql.binder.context import Source
@@ -157,6 +157,8 @@ def bind_update(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     if where is not None:
         binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
         plan = _filtered(plan, binder.condition(where.this, "WHERE"))
+    elif queries.ctx.current_key is not None:
+        plan = _filtered(plan, _is_current(queries, table, old, scope, source))
     exprs, new = bind_table_exprs(queries, table, alias)
     seen = Scope(
         None,
@@ -175,6 +177,18 @@ def _filtered(plan: Node, condition: Expr) -> Node:
     if isinstance(plan, Project):
         return Project(Filter(plan.input, condition), plan.columns, plan.exprs)
     return Filter(plan, condition)
+
+
+def _is_current(queries: QueryBinder, table: TableDesc, item: RangeItem, scope: Scope, source: Source) -> Expr:
+    """WHERE CURRENT OF: the row whose primary key the cursor holds."""
+    binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
+    columns = {c.attnum: c for c in (*item.columns, *item.hidden)}
+    terms: list[Expr] = []
+    assert queries.ctx.current_key is not None, f"{table.name=}"
+    for part, value in zip(table.indexes[0].columns, queries.ctx.current_key):
+        column = columns[part.column_id]
+        terms.append(binder.operator("=", column.reference(), Const(value, column.type), -1))
+    return terms[0] if len(terms) == 1 else And(tuple(terms))
 
 
 def bind_sets(
@@ -275,6 +289,8 @@ def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     if where is not None:
         condition = ExprBinder(queries.ctx, source, scope, queries, "WHERE").condition(where.this, "WHERE")
         plan = Filter(plan, condition)
+    elif queries.ctx.current_key is not None:
+        plan = Filter(plan, _is_current(queries, table, old, scope, source))
     returning, columns = bind_returning(queries, node, scope, source)
     if where is not None or returning is not None:
         queries.ctx.use_table(table, "r")

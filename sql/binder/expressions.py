@@ -501,7 +501,7 @@ class ExprBinder:
         self.no_sets = sets
         found = Case(tuple(zip(conditions, coerced[1:])), coerced[0], chosen, typmod)
         if subject is not None and subqueries.is_volatile(subject):
-            return subqueries.evaluated_once(self.ctx, subject, found)
+            return subqueries.evaluated_once(self, subject, found)
         return found
 
     def _coalesce(self, node: exp.Expr) -> Expr:
@@ -524,7 +524,7 @@ class ExprBinder:
             value = left
         found = Case(((test, Const(None, value.type)),), value, value.type, value.typmod)
         if subqueries.is_volatile(value):
-            return subqueries.evaluated_once(self.ctx, value, found)
+            return subqueries.evaluated_once(self, value, found)
         return found
 
     def _extreme(self, node: exp.Expr) -> Expr:

@@ -350,7 +350,8 @@ class FromBinder:
 
 _OUT_NAMES = {
     **dict.fromkeys(
-        ("json_array_elements", "jsonb_array_elements", "json_array_elements_text", "jsonb_array_elements_text"), "value"
+        ("json_array_elements", "jsonb_array_elements", "json_array_elements_text", "jsonb_array_elements_text"),
+        "value",
     ),
     "pg_partition_ancestors": "relid",
 }

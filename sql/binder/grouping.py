@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from base.errors import FeatureNotSupported, error
 from base.types import INT4
-from planner.expr import AggCall, Call, Col, Const, Expr, SortKey
+from planner.expr import AggCall, Col, Const, Expr, SortKey
 from planner.nodes import Aggregate, ColumnInfo, Node, Project
 from planner.schema import PRIMARY_INDEX_ID
 from sql.binder.calls import require_equality
@@ -328,7 +328,5 @@ def rewrite_state(state: QueryState, regrouper: Regrouper) -> None:
         window.partition_by = tuple([regrouper.rewrite(expr, None) for expr in window.partition_by])
         window.order_by = regrouper.keys(window.order_by)
     for level in state.sets:
-        for i, (id, call) in enumerate(level):
-            rewritten = regrouper.rewrite(call, None)
-            assert isinstance(rewritten, Call), f"{rewritten=}"
-            level[i] = (id, rewritten)
+        for i, (id, expr) in enumerate(level):
+            level[i] = (id, regrouper.rewrite(expr, None))

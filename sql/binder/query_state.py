@@ -8,7 +8,7 @@ They are found while expressions are bound, taken out of them, and replaced by c
 
 from __future__ import annotations
 
-from planner.expr import AggCall, Call, Expr, SortKey
+from planner.expr import AggCall, Expr, SortKey
 from planner.nodes import WindowFrame
 
 
@@ -32,8 +32,8 @@ class QueryState:
         self.aggs: list[AggCall] = []
         self.agg_columns: list[int] = []
         self.windows: list[WindowDefinition] = []
-        self.sets: list[list[tuple[int, Call]]] = []
-        """Set-returning calls by level: level 1 uses the results of level 0."""
+        self.sets: list[list[tuple[int, Expr]]] = []
+        """Set-returning calls (and what must be computed once) by level: level 1 uses the results of level 0."""
         self.grouping_calls: list[tuple[int, tuple[Expr, ...], int]] = []
         """GROUPING(..): (column id, arguments, position)."""
         self.agg_ids: set[int] = set()

@@ -8,11 +8,10 @@ from sqlglot import exp
 
 from base.errors import error
 from base.types import BOOL
-from planner.expr import And, Call, Col, Expr, IsNull, Not, Or, Subquery, walk
+from planner.expr import And, Call, Col, Expr, IsNull, Not, Or, Subquery, transform, walk
 from planner.functions.registry import VOLATILE
-from planner.nodes import Project, Values
+from planner.nodes import Project
 from sql.binder.coerce import boolean, is_unknown
-from sql.binder.context import BindContext
 from sql.binder.tree import form_of, position_of
 from sql.parse import forms
 
@@ -167,16 +166,14 @@ def is_volatile(expr: Expr) -> bool:
     return found
 
 
-def evaluated_once(ctx: BindContext, shared: Expr, expr: Expr) -> Expr:
-    """``expr`` with its sub-expression ``shared`` computed once: a subquery over one row that holds it."""
-    from planner.expr import transform
+def evaluated_once(binder: ExprBinder, shared: Expr, expr: Expr) -> Expr:
+    """``expr`` with its volatile sub-expression ``shared`` taken out as a column of the select list's input.
 
-    inner = ctx.add_column("case", shared.type, shared.typmod)
-    column = Col(inner, shared.type, shared.typmod)
+    NB: where there is no such place (inside WHERE, or an aggregate's argument) it is evaluated each time it occurs.
+    """
+    from sql.binder.calls import take_out
 
-    def rewrite(part: Expr) -> Expr:
-        return column if part is shared else part
-
-    outer = ctx.add_column("case", expr.type, expr.typmod)
-    source = Project(Values([()], ()), (inner,), (shared,))
-    return Subquery("scalar", Project(source, (outer,), (transform(expr, rewrite),)), expr.type, expr.typmod)
+    column = take_out(binder, "case", shared)
+    if column is None:
+        return expr
+    return transform(expr, lambda part: column if part is shared else part)

@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from base.errors import error
 from base.types import UNKNOWN
-from planner.expr import Col, Const, Expr
+from planner.expr import Call, Col, Const, Expr
 from planner.nodes import ColumnInfo, Node, Project, ProjectSet
 from sql.binder.coerce import resolve_unknown
 from sql.binder.columns import star_columns
@@ -126,5 +126,7 @@ def apply_sets(ctx: BindContext, node: Node, state: QueryState) -> Node:
     for level in state.sets:
         passed = [Col(id, ctx.metadata[id].type, ctx.metadata[id].typmod, ctx.metadata[id].name) for id in node.columns]
         ids = node.columns + tuple([id for id, _ in level])
-        node = ProjectSet(node, ids, (*passed, *[call for _, call in level]))
+        exprs = (*passed, *[expr for _, expr in level])
+        is_set = any(isinstance(expr, Call) and expr.function.returns_set for _, expr in level)
+        node = ProjectSet(node, ids, exprs) if is_set else Project(node, ids, exprs)
     return node

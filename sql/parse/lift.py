@@ -17,6 +17,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from sql.parse.keywords import words
+
 LIFTED_CHARS_MAX: Final = 8192
 LIFTED_VALUES_MAX: Final = 64
 """Longer lists have too many shapes to be worth caching."""
@@ -24,78 +26,51 @@ INT4_MAX: Final = 2**31 - 1
 INT8_MAX: Final = 2**63 - 1
 _NEGATED_LIMITS: Final = frozenset((str(2**31), str(2**63)))
 
-_START: Final = re.compile(r"\s*(?:select|insert|update|delete)(?=\s)", re.IGNORECASE)
+_START: Final = re.compile(r"\s*(select|insert|update|delete)\s+", re.IGNORECASE)
 _TOKEN: Final = re.compile(
-    r"""
+    r"""(?:
       ([A-Za-z_][A-Za-z0-9_]*)
+    | ([-+*<>=~!@\#%^&|`?(),.\[\]:/])
     | ([0-9]+(?![0-9A-Za-z_.]))
     | ('[^']*(?:''[^']*)*')
     | ((?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z_.]))
     | ("[^"]*")
-    | (::\s*[A-Za-z_][\w.]*(?:\s*\([0-9,\s]*\))?(?:\[[0-9]*\])*)
-    | ([;$\x00]|--|/\*|[^\x00-\x7f]|'|"|[0-9])
-    | ([-+*/<>=~!@\#%^&|`?(),.\[\]:])
-    """,
+    | (;\s*\Z)
+    | ([\s\S])
+    )\s*""",
     re.VERBOSE,
 )
-_WORD, _INTEGER, _STRING, _NUMERIC, _IDENT, _CAST, _BAD, _MARK = range(1, 9)
-_REFUSED: Final = frozenset(
-    [
-        "GROUP",
-        "HAVING",
-        "DISTINCT",
-        "UNION",
-        "INTERSECT",
-        "EXCEPT",
-        "OVER",
-        "WINDOW",
-        "WITH",
-        "CAST",
-        "FETCH",
-        "GROUPING",
-        "ROLLUP",
-        "CUBE",
-        "VALUES_",
-        "NEXTVAL",
-        "CURRVAL",
-        "SETVAL",
-        "SET_CONFIG",
-        "OVERRIDING",
-        "UESCAPE",
-        "INTO_",
-        "FORMAT",
-        "TREAT",
-        "FILTER",
-        "WITHIN",
-        "TABLESAMPLE",
-        "SYSTEM",
-        "LOCALITY",
-        "RECURSIVE",
-        "ARRAY",
-        "ROW",
-    ]
+_WORD, _MARK, _INTEGER, _STRING, _NUMERIC, _IDENT, _LAST, _BAD = range(1, 9)
+_CAST: Final = re.compile(r"\s*:\s*[A-Za-z_][\w.]*(?:\s*\([0-9,\s]*\))?(?:\[[0-9]*\])*")
+_REFUSED: Final = words(
+    """GROUP HAVING DISTINCT UNION INTERSECT EXCEPT OVER WINDOW WITH CAST FETCH GROUPING ROLLUP CUBE NEXTVAL CURRVAL SETVAL
+    SET_CONFIG OVERRIDING UESCAPE FORMAT TREAT FILTER WITHIN TABLESAMPLE SYSTEM RECURSIVE ARRAY ROW"""
 )
-_BEFORE_STRING: Final = frozenset("SELECT WHERE AND OR NOT THEN ELSE WHEN BETWEEN VALUES".split())  # noqa: SIM905
-_KEPT_AFTER: Final = frozenset(("ORDER", "CONFLICT"))
-_LIFTED_AGAIN: Final = frozenset(("LIMIT", "OFFSET"))
+_KEPT_AFTER: Final = words("ORDER CONFLICT")
+_LIFTED_AGAIN: Final = words("LIMIT OFFSET")
+_BEFORE_STRING: Final = words("SELECT WHERE AND OR NOT THEN ELSE WHEN BETWEEN VALUES")
+_BEFORE_NUMBER: Final = words("LIMIT OFFSET BY IN") | _BEFORE_STRING
 
 Lifted = tuple[str, list[tuple[str, str]]]
 
 
 def lift_literals(sql: str) -> Lifted | None:
     """Returns (statement with parameters, [(type name, text)]), or None where that is not certain to be the same."""
-    if len(sql) > LIFTED_CHARS_MAX or _START.match(sql) is None:
+    if len(sql) > LIFTED_CHARS_MAX:
+        return None
+    first = _START.match(sql)
+    if first is None or "--" in sql or "/*" in sql:
         return None
     parts: list[str] = []
     values: list[tuple[str, str]] = []
-    copied = 0
-    before, before_kind, before_end = "", 0, 0
+    copied = cast_end = 0
+    before, before_kind, before_end = first.group(1).upper(), _WORD, first.end(1)
     is_kept = False
-    for found in _TOKEN.finditer(sql):
-        kind = found.lastindex
-        start, end = found.span()
+    for found in _TOKEN.finditer(sql, first.end()):
+        kind = found.lastindex or _BAD
+        start, end = found.span(kind)
         if kind == _WORD:
-            before = found.group().upper()
+            before = found.group(1).upper()
             if before in _REFUSED:
                 return None
             if before in _KEPT_AFTER:
@@ -103,32 +78,41 @@ def lift_literals(sql: str) -> Lifted | None:
             elif is_kept and before in _LIFTED_AGAIN:
                 is_kept = False
         elif kind == _MARK:
-            before = ""
-        elif kind == _BAD:
-            if found.group() == ";" and not sql[end:].strip():
-                break
-            return None
-        elif kind in (_INTEGER, _NUMERIC, _STRING):
-            if before_kind in (_STRING, _INTEGER, _NUMERIC) or (before_end == start and before_kind not in (0, _MARK)):
+            mark = found.group(2)
+            if mark == "&" and before_end == start and before == "U":
+                # U&'..' and U&".." look like a bitwise and.
                 return None
-            lift = not is_kept and not sql.startswith("::", end)
-            if lift and before_kind == _WORD:
-                # A word before a literal: a clause, or the name of a type.
-                lift = before in _BEFORE_STRING or (kind != _STRING and before in ("LIMIT", "OFFSET", "BY", "IN"))
-                if kind != _STRING and not lift:
+            if mark == ":" and sql.startswith(":", end):
+                cast = _CAST.match(sql, end)
+                if cast is None:
                     return None
-            if lift and kind == _INTEGER and found.group() in _NEGATED_LIMITS:
+                cast_end = cast.end()
+            before = mark
+        elif kind == _LAST:
+            break
+        elif kind == _BAD:
+            return None
+        elif kind != _IDENT and start >= cast_end:
+            if before_kind == _WORD:
+                # A word before a literal: a clause, or else the name of a type.
+                lift = before in (_BEFORE_STRING if kind == _STRING else _BEFORE_NUMBER)
+                if before_end == start or (kind != _STRING and not lift):
+                    return None
+            elif before_kind not in (0, _MARK) or (kind == _STRING and before in ")]"):
+                return None
+            else:
+                lift = True
+            text = found.group(kind)
+            if text in _NEGATED_LIMITS:
                 # -2147483648 is an int4 though 2147483648 is none.
                 return None
-            if lift:
+            if lift and not is_kept and not sql.startswith("::", found.end()):
                 parts.append(sql[copied:start])
-                values.append(_value(kind, found.group()))
+                values.append(_value(kind, text))
                 parts.append(f"${len(values)}")
                 copied = end
             before = ""
-        else:
-            before = ""
-        before_kind, before_end = kind or 0, end
+        before_kind, before_end = kind, end
     if not values or len(values) > LIFTED_VALUES_MAX:
         return None
     parts.append(sql[copied:])
