@@ -204,7 +204,7 @@ class QueryPortal(Portal):
         if self.rows is not None:
             return
         rows = self.seen
-        if len(rows) < self.position:
+        if not self.is_scroll:
             # Not scrollable: what was fetched is forgotten.
             self.position = 0
         self.seen = []

@@ -83,6 +83,8 @@ class Session(SessionApi):
         self.has_txn_advisory = False
         self.has_holdable = False
         """A cursor WITH HOLD is open: a commit must read it to its end."""
+        self.is_many = False
+        """A Query of several statements runs: they share one implicit block."""
         self.has_cursors = False
         """Portals may be open that have not given all their rows: a write must settle them first."""
         self.pending_listens: list[tuple[bool, str | None]] = []
@@ -109,6 +111,18 @@ class Session(SessionApi):
     def transaction_status(self) -> str:
         block = self.block
         return "I" if block.is_implicit and block.status != "E" else block.status
+
+    @property
+    def is_read_only(self) -> bool:
+        """True if the transaction, or the one about to start, may not write."""
+        block = self.block
+        is_starting = block.txn is None and block.status == "I"
+        return self.settings["default_transaction_read_only" if is_starting else "transaction_read_only"] == "on"
+
+    @property
+    def is_in_block(self) -> bool:
+        """True in a transaction block, also the implicit one of a Query with several statements."""
+        return self.is_many or self.transaction_status != "I"
 
     def state(self) -> CatalogState:
         """The catalog this session sees: with its own uncommitted DDL."""
@@ -362,8 +376,12 @@ class Session(SessionApi):
         if len(statements) == 1:
             self.server.remember_control(sql, statements[0].statement)
         alone = len(statements) == 1
-        for statement in statements:
-            await self._simple_statement(statement, alone)
+        self.is_many = not alone
+        try:
+            for statement in statements:
+                await self._simple_statement(statement, alone)
+        finally:
+            self.is_many = False
         if self.block.is_implicit and self.block.has_something:
             await self.block.commit()
 
@@ -382,6 +400,7 @@ class Session(SessionApi):
 
     async def _run_command(self, handler: Any, parsed: ParsedStatement) -> None:
         self.begin_statement()
+        commands.refuse_if_read_only(self, parsed.statement)
         columns = commands.columns_of(self, parsed.statement)
         portal = QueryPortal("", parsed, None, (), columns, ())
         portal.must_describe = columns is not None
@@ -620,7 +639,7 @@ class Session(SessionApi):
         if block.status == "E" or entry.generation != self.state().generation:
             return False
         if not entry.read_only:
-            if self.has_cursors or self.settings["transaction_read_only"] == "on":
+            if self.has_cursors or self.is_read_only:
                 return False
             locked = block.locked_tables
             for table_id in entry.write_tables:
@@ -724,6 +743,7 @@ class Session(SessionApi):
     async def _run_handler(self, handler: Any, portal: QueryPortal) -> None:
         assert portal.parsed is not None
         self.begin_statement()
+        commands.refuse_if_read_only(self, portal.parsed.statement)
         await handler(self, portal.parsed.statement, portal)
 
     def close_statement(self, name: str) -> None:
@@ -904,8 +924,9 @@ class Session(SessionApi):
         if block.as_of_ts is not None:
             require_unchanged(self, entry, block.as_of_ts)
         if not entry.read_only:
-            if self.settings["transaction_read_only"] == "on":
-                raise SqlError(f"cannot execute {entry.command} in a read-only transaction", sqlstate="25006")
+            if self.is_read_only:
+                command = "SELECT FOR UPDATE" if entry.command == "SELECT" else entry.command
+                raise SqlError(f"cannot execute {command} in a read-only transaction", sqlstate="25006")
             if self.has_cursors:
                 await self._settle_cursors()
             for table_id in entry.write_tables:

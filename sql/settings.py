@@ -166,28 +166,34 @@ def _bad(name: str, value: str, hint: str | None = None) -> SqlError:
     return SqlError(f'invalid value for parameter "{name}": "{value}"', sqlstate="22023", hint=hint)
 
 
+_UNIT_NAMES: Final = {"b": "B", "kb": "kB", "mb": "MB", "gb": "GB", "tb": "TB"}
+_VALID_TIMES: Final = 'Valid units for this parameter are "us", "ms", "s", "min", "h", and "d".'
+_VALID_SIZES: Final = 'Valid units for this parameter are "B", "kB", "MB", "GB", and "TB".'
+
+
 def _with_unit(parameter: Parameter, value: str, units: dict[str, float], base_unit: str) -> str:
     """Normalises ``90s``, ``2min``, ``64MB``; the result prints in the largest unit that divides, as SHOW does."""
     text = value.strip().lower().replace(" ", "")
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :] or base_unit
+    if not digits:
+        raise _bad(parameter.name, value)
     if unit not in units:
-        raise _bad(parameter.name, value, f"Valid units for this parameter are {', '.join(repr(u) for u in units)}.")
+        raise _bad(parameter.name, value, _VALID_TIMES if "ms" in units else _VALID_SIZES)
     try:
         number = round(float(digits) * units[unit])
     except ValueError:
         raise _bad(parameter.name, value) from None
     if not parameter.low <= number <= parameter.high:
         raise SqlError(
-            f'{number} {base_unit} is outside the valid range for parameter "{parameter.name}" ({parameter.low} .. {parameter.high})',
+            f'{number} {_UNIT_NAMES.get(base_unit, base_unit)} is outside the valid range for parameter "{parameter.name}" ({parameter.low} .. {parameter.high})',
             sqlstate="22023",
         )
     if number == 0:
         return "0"
-    names = {"kb": "kB", "mb": "MB", "gb": "GB", "tb": "TB"}
     for name, factor in sorted(units.items(), key=lambda item: -item[1]):
         if factor >= 1 and number % factor == 0:
-            return f"{int(number // factor)}{names.get(name, name)}"
+            return f"{int(number // factor)}{_UNIT_NAMES.get(name, name)}"
     return f"{number}{base_unit}"
 
 

@@ -35,6 +35,7 @@ class Savepoint(NamedTuple):
     draft: Snapshot | None
     settings: tuple[dict[str, str], dict[str, str]]
     cursors: tuple[str, ...]
+    scrapped: int
 
 
 class TransactionBlock:
@@ -56,6 +57,8 @@ class TransactionBlock:
         """Tasks whose end a commit waits for: syncs of what this transaction told without writing it itself."""
         self.scrapped: list[tuple[bytes, bytes]] = []
         """Key spans written outside the transaction, to be cleared if it rolls back."""
+        self.rubbish: list[tuple[bytes, bytes]] = []
+        """Such spans of what ROLLBACK TO SAVEPOINT undid, to be cleared in any case."""
 
     @property
     def is_open(self) -> bool:
@@ -178,6 +181,9 @@ class TransactionBlock:
             draft = self.draft
             if draft is not None and not draft.is_empty:
                 session.server.catalog.publish(draft.descs, draft.roles, self.commit_ts)
+        if self.rubbish:
+            # An index made again may have taken its id and place.
+            await self._clear([span for span in self.rubbish if span not in self.scrapped])
         self._finish(committed=True)
         return "COMMIT"
 
@@ -188,11 +194,15 @@ class TransactionBlock:
             done = txn.rollback()
             if done is not None:
                 await done
-        for start, end in self.scrapped:
+        if self.scrapped or self.rubbish:
+            await self._clear([*self.scrapped, *self.rubbish])
+        self._finish(committed=False)
+
+    async def _clear(self, spans: list[tuple[bytes, bytes]]) -> None:
+        for start, end in spans:
             cleared = self.session.server.kv.send(Batch([DeleteSpan(start, end)]))
             if not isinstance(cleared, Reply):
                 await cleared
-        self._finish(committed=False)
 
     def _finish(self, committed: bool) -> None:
         session = self.session
@@ -206,6 +216,8 @@ class TransactionBlock:
             self.syncs = []
         if self.scrapped:
             self.scrapped = []
+        if self.rubbish:
+            self.rubbish = []
         if self.savepoints:
             self.savepoints.clear()
         if self.locked_tables:
@@ -231,7 +243,14 @@ class TransactionBlock:
         txn = self.ensure()
         draft = self.draft.snapshot() if self.draft is not None else None
         self.savepoints.append(
-            Savepoint(name, txn.savepoint(), draft, self.session.settings.snapshot(), tuple(self.session.portals))
+            Savepoint(
+                name,
+                txn.savepoint(),
+                draft,
+                self.session.settings.snapshot(),
+                tuple(self.session.portals),
+                len(self.scrapped),
+            )
         )
 
     def _find(self, name: str) -> int:
@@ -258,6 +277,8 @@ class TransactionBlock:
                 self.draft.restore(savepoint.draft)
         self.session.settings.restore(savepoint.settings)
         self.session.close_cursors_but(savepoint.cursors)
+        self.rubbish.extend(self.scrapped[savepoint.scrapped :])
+        del self.scrapped[savepoint.scrapped :]
         self.status = "T"
 
     # --- what statements ask for -----------------------------------------------

@@ -8,9 +8,9 @@ returns rows also registers a function that tells its columns beforehand (RowDes
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from base.errors import FeatureNotSupported
+from base.errors import FeatureNotSupported, SqlError
 from base.types import TEXT
 from sql.api import ResultColumn
 from sql.parse import statements as ast
@@ -55,6 +55,23 @@ def columns_of(session: Session, statement: Any) -> tuple[ResultColumn, ...] | N
 def ends_transaction(statement: Any) -> bool:
     """True for what a failed transaction block still accepts."""
     return isinstance(statement, (ast.Rollback, ast.RollbackToSavepoint, ast.Commit))
+
+
+_WRITING: Final = ("Create", "Alter", "Drop", "Comment", "Grant", "Revoke", "Truncate", "Reassign", "Import")
+_TAGS: Final = {"Truncate": "TRUNCATE TABLE", "DropOwned": "DROP OWNED", "ReassignOwned": "REASSIGN OWNED"}
+
+
+def refuse_if_read_only(session: Session, statement: Any) -> None:
+    """Raises 25006 for a command that changes the catalog in a read-only transaction."""
+    name = type(statement).__name__
+    if not name.startswith(_WRITING) or not session.is_read_only:
+        return
+    tag = _TAGS.get(name)
+    if tag is None:
+        kind = getattr(statement, "kind", "")
+        words = "".join(f" {c}" if c.isupper() else c for c in name).strip().upper()
+        tag = f"{name.upper()} {kind.upper()}" if name == "Drop" else words
+    raise SqlError(f"cannot execute {tag} in a read-only transaction", sqlstate="25006")
 
 
 async def _unsupported(session: Session, statement: Any, portal: QueryPortal) -> None:

@@ -122,7 +122,7 @@ def _values_of(rows: list[tuple[Any, ...]]) -> list[Any]:
 
 
 async def _copy_from(session: Session, statement: ast.Copy, options: CopyOptions) -> int:
-    if session.settings["transaction_read_only"] == "on":
+    if session.is_read_only:
         raise SqlError("cannot execute COPY FROM in a read-only transaction", sqlstate="25006")
     if statement.where is not None:
         raise FeatureNotSupported("COPY FROM .. WHERE is not supported yet")

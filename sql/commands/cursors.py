@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @handles(ast.DeclareCursor)
 async def declare(session: Session, statement: ast.DeclareCursor, portal: QueryPortal) -> None:
-    if session.transaction_status == "I" and not statement.hold:
+    if not session.is_in_block and not statement.hold:
         raise SqlError("DECLARE CURSOR can only be used in transaction blocks", sqlstate="25P01")
     if statement.name in session.portals:
         raise SqlError(f'cursor "{statement.name}" already exists', sqlstate="42P03")

@@ -40,7 +40,7 @@ async def collect(session: Session, table: TableDesc) -> TableStats:
 
 @handles(ast.Maintenance)
 async def maintenance(session: Session, statement: ast.Maintenance, portal: QueryPortal) -> None:
-    if statement.command == "VACUUM" and session.transaction_status == "T":
+    if statement.command == "VACUUM" and session.is_in_block:
         raise SqlError("VACUUM cannot run inside a transaction block", sqlstate="25001")
     for name in statement.tables:
         table = session.view().table(name)

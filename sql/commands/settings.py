@@ -45,7 +45,7 @@ async def set_variable(session: Session, statement: ast.SetVariable, portal: Que
     if statement.is_cluster:
         raise FeatureNotSupported("SET CLUSTER SETTING is not supported yet")
     name = canonical(statement.name)
-    if statement.is_local and session.transaction_status == "I":
+    if statement.is_local and not session.is_in_block:
         session.notice("WARNING", SqlError("SET LOCAL can only be used in transaction blocks", sqlstate="25P01"))
         session.sink.complete("SET")
         return
@@ -118,7 +118,7 @@ async def show_variable(session: Session, statement: ast.ShowVariable, portal: Q
 async def discard(session: Session, statement: ast.Discard, portal: QueryPortal) -> None:
     what = statement.what
     if what == "all":
-        if session.transaction_status != "I":
+        if session.is_in_block:
             raise SqlError("DISCARD ALL cannot run inside a transaction block", sqlstate="25001")
         for name in list(session.portals):
             if session.portals[name] is not portal:

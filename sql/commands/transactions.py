@@ -44,6 +44,11 @@ def _chained(session: Session) -> dict[str, str]:
     }
 
 
+def _refuse_idle_chain(session: Session, chain: bool, command: str) -> None:
+    if chain and session.transaction_status == "I":
+        raise SqlError(f"{command} can only be used in transaction blocks", sqlstate="25P01")
+
+
 def _warn_idle(session: Session) -> None:
     if session.transaction_status == "I":
         session.notice("WARNING", SqlError("there is no transaction in progress", sqlstate="25P01"))
@@ -51,6 +56,7 @@ def _warn_idle(session: Session) -> None:
 
 @handles(ast.Commit)
 async def commit(session: Session, statement: ast.Commit, portal: QueryPortal) -> None:
+    _refuse_idle_chain(session, statement.chain, "COMMIT AND CHAIN")
     _warn_idle(session)
     modes = _chained(session)
     tag = await session.block.commit()
@@ -61,6 +67,7 @@ async def commit(session: Session, statement: ast.Commit, portal: QueryPortal) -
 
 @handles(ast.Rollback)
 async def rollback(session: Session, statement: ast.Rollback, portal: QueryPortal) -> None:
+    _refuse_idle_chain(session, statement.chain, "ROLLBACK AND CHAIN")
     _warn_idle(session)
     modes = _chained(session)
     await session.block.rollback()
@@ -97,7 +104,7 @@ async def set_transaction(session: Session, statement: ast.SetTransaction, porta
         names = {"isolation": "default_transaction_isolation", "read_only": "default_transaction_read_only"}
         for key, value in modes.items():
             session.settings.set(names.get(key, "default_transaction_deferrable"), value)
-    elif session.transaction_status == "I":
+    elif not session.is_in_block:
         session.notice("WARNING", SqlError("SET TRANSACTION can only be used in transaction blocks", sqlstate="25P01"))
     else:
         session.block.set_modes(modes)
@@ -119,7 +126,7 @@ async def set_constraints(session: Session, statement: ast.SetConstraints, porta
 
 @handles(ast.LockTable)
 async def lock_table(session: Session, statement: ast.LockTable, portal: QueryPortal) -> None:
-    if session.transaction_status == "I":
+    if not session.is_in_block:
         raise SqlError("LOCK TABLE can only be used in transaction blocks", sqlstate="25P01")
     for name in statement.tables:
         table = session.view().table(name)

@@ -14,7 +14,7 @@ import msgspec
 
 from base.errors import SqlError
 from base.keys import table_span
-from kvtier.messages import Batch, Get, Put, ScanResult
+from kvtier.messages import Batch, DeleteSpan, Get, Put, Scan, ScanResult
 from planner.access import TableAccess, table_access
 from planner.exec.datums import datum_text
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
@@ -86,7 +86,9 @@ class Backfill:
         writers = [w for w in writer.indexes if w.index.desc.id in wanted]
         prefix = self.table.key_prefix_table or self.table.id
         for index in indexes:
-            self.session.block.scrap(*index_span(prefix, index.id))
+            span = index_span(prefix, index.id)
+            self.session.block.scrap(*span)
+            await self._clear(*span)
         count = 0
         async for rows in self.rows():
             count += len(rows)
@@ -95,6 +97,12 @@ class Backfill:
                 puts.extend(await self._entries(index_writer, rows))
             await self._write(puts)
         return count
+
+    async def _clear(self, start: bytes, end: bytes) -> None:
+        """Removes what an index of the same id left, whose transaction ended in a crash or went back to a savepoint."""
+        if (await call(self.kv, Batch([Scan(start, end, limit=1)]))).results[0].keys:
+            reply = await call(self.kv, Batch([DeleteSpan(start, end)]))
+            await self.session.block.move_past(reply.write_ts)
 
     async def _entries(self, writer: IndexWriter, rows: Rows) -> list[Put]:
         entries = await writer.entries(rows, self._run())
@@ -139,8 +147,12 @@ class Backfill:
         )
 
     async def _write(self, puts: list[Put]) -> None:
-        if puts:
-            await call(self.kv, Batch(list(puts)))
+        """Writes at the transaction's own snapshot, so that its later statements see it."""
+        if not puts:
+            return
+        reply = await call(self.kv, Batch(list(puts), ts=self.txn.read_ts))
+        if self.txn.read_ts and reply.write_ts > self.txn.read_ts:
+            await self.session.block.move_past(reply.write_ts)
 
     # --- rebuilding ------------------------------------------------------------
 

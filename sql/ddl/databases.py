@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _outside_block(session: Session, command: str) -> None:
-    if session.transaction_status != "I":
+    if session.is_in_block:
         raise SqlError(f"{command} cannot run inside a transaction block", sqlstate="25001")
 
 

@@ -28,7 +28,7 @@ KEY_COLUMNS_MAX: Final = 32
 
 @handles(ast.CreateIndex)
 async def create_index(session: Session, statement: ast.CreateIndex, portal: QueryPortal) -> None:
-    if statement.concurrently and session.transaction_status != "I":
+    if statement.concurrently and session.is_in_block:
         raise SqlError("CREATE INDEX CONCURRENTLY cannot run inside a transaction block", sqlstate="25001")
     table = session.view().table(statement.table)
     session.view().require_owner("table", table.name, table.owner)
