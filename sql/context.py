@@ -97,6 +97,9 @@ class SessionContext(ExecContext):
     def set_setting(self, name: str, value: str, is_local: bool) -> str:
         return self.session.set_parameter(name, value, is_local)
 
+    def schema_name(self, schema_id: int) -> str | None:
+        return self.session.view().schema_name(schema_id)
+
     def catalog(self) -> Any:
         return self.session.view()
 

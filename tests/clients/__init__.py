@@ -1,1 +1,1 @@
-"""Tests."""
+"""Real clients, unmodified, against a node in its own process."""
