@@ -66,6 +66,10 @@ class ExecContext(ABC):
     def catalog(self) -> Any:
         """The session's ``sql.catalog`` view, for pg_get_*, to_regclass and reg* I/O."""
 
+    def schema_name(self, schema_id: int) -> str | None:
+        """Returns a schema's name for the fields of an error, or None where there is no catalog."""
+        return None
+
     @abstractmethod
     def nextval(self, sequence_oid: int) -> int:
         """Next value of a sequence; may raise ``NeedsAwait`` so that the executor fetches a block and runs again."""

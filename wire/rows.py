@@ -3,6 +3,8 @@
     | 'D' | length 4 | columns 2 | for each: length 4 (-1 NULL), bytes |
 
 One function per combination, unrolled over the columns: constants go in through the namespace.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
@@ -18,8 +20,7 @@ from base.types import PgType
 from sql.api import RowEncoder
 
 ENCODERS_MAX: Final = 10_000
-_cache: dict[tuple[tuple[int, ...], tuple[int, ...], IoSettings], RowEncoder] = {}
-_user_types: dict[int, PgType] = {}
+_cache: dict[tuple[tuple[int, ...], tuple[int, ...], IoSettings], tuple[tuple[PgType, ...], RowEncoder]] = {}
 NULL: Final = b"\xff\xff\xff\xff"
 BOOL_TEXT: Final = (b"\0\0\0\x01f", b"\0\0\0\x01t")
 
@@ -29,15 +30,14 @@ def row_encoder(types: Sequence[PgType], formats: Sequence[int], settings: IoSet
     codes = tuple(formats) if len(formats) == len(types) else (formats[0] if formats else 0,) * len(types)
     key = (tuple([t.oid for t in types]), codes, settings)
     found = _cache.get(key)
-    if found is not None and all([t.oid < 16384 or _user_types.get(t.oid) is t for t in types]):
-        return found
+    # An OID alone does not tell a type: all records share one, and a type made by the catalog changes.
+    if found is not None and all([made is pg_type for made, pg_type in zip(found[0], types)]):
+        return found[1]
     if len(_cache) >= ENCODERS_MAX:
         _cache.clear()
-    for pg_type in types:
-        if pg_type.oid >= 16384:
-            _user_types[pg_type.oid] = pg_type
-    found = _cache[key] = make_encoder(types, codes, settings)
-    return found
+    encoder = make_encoder(types, codes, settings)
+    _cache[key] = (tuple(types), encoder)
+    return encoder
 
 
 def make_encoder(types: Sequence[PgType], codes: Sequence[int], settings: IoSettings) -> RowEncoder:

@@ -138,6 +138,7 @@ class OutboundKey:
             "23503",
             f'insert or update on table "{table}" violates foreign key constraint "{self.key.name}"',
             detail=f'Key {key_text(self.child, self.key.columns, row, ctx)} is not present in table "{self.target.desc.name}".',
+            schema=ctx.schema_name(self.child.desc.schema_id),
             table=table,
             constraint=self.key.name,
         )
@@ -328,6 +329,7 @@ class InboundKey:
             "23503",
             f'update or delete on table "{parent}" violates foreign key constraint "{self.key.name}" on table "{child}"',
             detail=f'Key {key_text(self.parent, self.key.target_columns, row, ctx)} is still referenced from table "{child}".',
+            schema=ctx.schema_name(self.child.desc.schema_id),
             table=child,
             constraint=self.key.name,
         )

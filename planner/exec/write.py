@@ -106,12 +106,18 @@ class TableWriter:
     def null_error(self, row: Row, column: str, ctx: ExecContext) -> MeridianError:
         table = self.access.desc.name
         message = f'null value in column "{column}" of relation "{table}" violates not-null constraint'
-        return error("23502", message, detail=failing_row(row, self.access, ctx), table=table, column=column)
+        schema = ctx.schema_name(self.access.desc.schema_id)
+        return error(
+            "23502", message, detail=failing_row(row, self.access, ctx), schema=schema, table=table, column=column
+        )
 
     def check_error(self, row: Row, name: str, ctx: ExecContext) -> MeridianError:
         table = self.access.desc.name
         message = f'new row for relation "{table}" violates check constraint "{name}"'
-        return error("23514", message, detail=failing_row(row, self.access, ctx), table=table, constraint=name)
+        schema = ctx.schema_name(self.access.desc.schema_id)
+        return error(
+            "23514", message, detail=failing_row(row, self.access, ctx), schema=schema, table=table, constraint=name
+        )
 
     async def entries(self, rows: Rows, run: Run) -> list[list[Entry | None]]:
         """Entries by index, then by row."""
@@ -148,6 +154,7 @@ class TableWriter:
             "23505",
             f'duplicate key value violates unique constraint "{index.desc.name}"',
             detail=f"Key ({', '.join(names)})=({', '.join(texts)}) already exists.",
+            schema=ctx.schema_name(self.access.desc.schema_id),
             table=table,
             constraint=index.desc.name,
         )

@@ -180,7 +180,7 @@ class Replay:
         """Replays one client's statements."""
         database = "replay_" + re.sub(r"\W", "_", name)
         schema = SCHEMA.read_text()
-        for side, dsn in self.dsns.items():
+        for dsn in self.dsns.values():
             with psycopg.connect(dsn, autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE IF EXISTS {database}".encode())
                 admin.execute(f"CREATE DATABASE {database}".encode())

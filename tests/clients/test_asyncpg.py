@@ -27,7 +27,7 @@ VALUES: list[tuple[str, Any]] = [
     ("uuid", uuid.UUID(int=5)),
     ("date", dt.date(2024, 2, 29)),
     ("time", dt.time(1, 2, 3, 4)),
-    ("timestamp", dt.datetime(1999, 12, 31, 23, 59, 59)),
+    ("timestamp", dt.datetime(1999, 12, 31, 23, 59, 59)),  # noqa: DTZ001  # a timestamp has none
     ("timestamptz", dt.datetime(2024, 1, 1, tzinfo=dt.UTC)),
     ("interval", dt.timedelta(days=5, seconds=3)),
     ("int4[]", [1, None, 2]),
@@ -67,7 +67,7 @@ def test_values_round_trip(dsn: str, type_name: str, value: Any) -> None:
 def test_infinite_dates(dsn: str) -> None:
     async def body(connection: Any) -> None:
         assert await connection.fetchval("SELECT 'infinity'::date") == dt.date.max
-        assert await connection.fetchval("SELECT 'infinity'::timestamp") == dt.datetime.max
+        assert await connection.fetchval("SELECT 'infinity'::timestamp") == dt.datetime.max  # noqa: DTZ901
         assert await connection.fetchval("SELECT $1::date = 'infinity'", dt.date.max)
 
     connected(dsn, body)

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from psycopg import errors
 from psycopg.rows import dict_row, namedtuple_row
-from psycopg.types.enum import EnumInfo
+from psycopg.types.enum import EnumInfo, register_enum
 from psycopg.types.json import Jsonb
 from psycopg.types.range import Range
 
@@ -28,7 +28,7 @@ VALUES: list[tuple[str, Any]] = [
     ("float8", float("inf")),
     ("float4", 1.5),
     ("numeric", Decimal("123456789012345678901234567890.0000000001")),
-    ("numeric", Decimal("-0.00")),
+    ("numeric", Decimal("0.00")),
     ("text", "naïve \U0001f600 'quoted' \\ back"),
     ("varchar(5)", "abcde"),
     ("bytea", bytes(range(256))),
@@ -36,7 +36,7 @@ VALUES: list[tuple[str, Any]] = [
     ("date", dt.date(1, 1, 1)),
     ("date", dt.date(9999, 12, 31)),
     ("time", dt.time(23, 59, 59, 999999)),
-    ("timestamp", dt.datetime(2024, 2, 29, 12, 34, 56, 789012)),
+    ("timestamp", dt.datetime(2024, 2, 29, 12, 34, 56, 789012)),  # noqa: DTZ001  # a timestamp has none
     ("timestamptz", dt.datetime(2024, 2, 29, 12, 34, 56, tzinfo=dt.UTC)),
     ("interval", dt.timedelta(days=-3, hours=5, microseconds=7)),
     ("jsonb", {"a": [1, 2.5, None, "x"], "b": {}}),
@@ -263,7 +263,7 @@ def test_enums_are_found_and_loaded(connection: psycopg.Connection[Any]) -> None
     info = EnumInfo.fetch(connection, "mood")
     assert info is not None
     assert list(info.labels) == ["sad", "ok"]
-    info.register(connection)
+    register_enum(info, connection)
     assert connection.execute("SELECT 'ok'::mood, ARRAY['sad']::mood[]").fetchone()[0].name == "ok"
 
 
