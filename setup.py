@@ -8,6 +8,9 @@ from pathlib import Path
 
 from setuptools import setup
 
+MYPY_OPTIONS = ("--follow-imports=silent", "--no-warn-unused-ignores")
+"""The listed modules must be right here; of all others ``make types`` takes care."""
+
 
 def extensions() -> list[object]:
     if os.environ.get("COMPILED") != "1":
@@ -15,7 +18,13 @@ def extensions() -> list[object]:
     from mypyc.build import mypycify
 
     settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["compiled"]
-    return mypycify(sorted(settings["modules"]), opt_level=os.environ.get("MYPYC_OPT", "3"), strip_asserts=False, group_name="meridian")
+    return mypycify(
+        [*MYPY_OPTIONS, *sorted(settings["modules"])],
+        opt_level=os.environ.get("MYPYC_OPT", "2"),
+        debug_level="0",
+        strip_asserts=False,
+        group_name="meridian",
+    )
 
 
 setup(ext_modules=extensions())

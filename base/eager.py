@@ -11,6 +11,8 @@ class, never for "is it a coroutine" (a compiled coroutine is another class)::
 
 ``run_eagerly`` drives a coroutine with ``send(None)`` until it ends or suspends, so
 a whole statement can be answered in the tick it arrived in.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -208,6 +208,19 @@ class Overloaded(KvError):
     sqlstate = "53000"
 
 
+class LockTableFull(KvError):
+    """The store's lock memory is used up."""
+
+    sqlstate = "53200"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            "out of shared memory",
+            detail=f"The store holds {limit} row locks, the most it can keep.",
+            hint="Lock fewer rows in one transaction.",
+        )
+
+
 class QueryCanceled(MeridianError):
     """Cancel request, statement_timeout, or client gone."""
 

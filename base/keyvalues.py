@@ -2,6 +2,8 @@
 
 The forms are described in ``base.keytypes``; here are the conversions that take more
 than an addition.  A decoder takes (buffer, position) and returns (value, position after it).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

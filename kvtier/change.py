@@ -6,6 +6,8 @@
 No await lies inside or between the two on a range with one replica; on others the Change
 is what its log carries.  ``Conflict`` is how evaluation says that it must be tried
 again later; it never leaves the store.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What the layers above see of the storage tier."""
+"""What the layers above see of the storage tier.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
+"""
 
 from __future__ import annotations
 

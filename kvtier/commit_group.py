@@ -12,6 +12,8 @@ is durable no later than itself.
 A sync that fails says nothing about what is on disk, and a second try would lie
 (reliability 5 of section 0): every waiter gets AmbiguousResult, ``on_fatal`` ends the process,
 nothing is accepted any more.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

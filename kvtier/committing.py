@@ -13,6 +13,8 @@ The key's newest version is known without looking if the transaction holds its E
 and read it: nobody could write since (``LockState.newest_ts``).
 
 Nothing is written before everything is decided: an error leaves no trace.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

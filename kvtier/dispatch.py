@@ -5,6 +5,8 @@ writes outside a transaction               ``committing.OnePhase``
 ... EndTxn, nothing written before         ``committing.OnePhase``
 everything else                            ``General``: intents, records, in order
 Split, Merge, CollectGarbage, Checksum     ``administration``, each alone in its batch
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ commits, and then it costs one test.
 
 ``write_ts`` is where the value would appear.  A push raises it here only: the record
 remembers the push (``TxnRecord.write_ts``), and after a restart one is pushed again.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

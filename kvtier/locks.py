@@ -24,13 +24,15 @@ from the moment somebody waits for it.
 
 Invariant: a LockState exists only while it has a holder, a queue or readers; the queue
 is non-empty only while there is a conflicting holder.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from base.errors import Deadlock, KvError
+from base.errors import Deadlock, LockTableFull
 from base.seams import Scheduler, Waiter
 from kvtier.messages import TxnMeta
 
@@ -44,19 +46,6 @@ _NO_KEYS: Final[list[bytes]] = []
 NONE: Final = 0
 SHARE: Final = 1
 EXCLUSIVE: Final = 2
-
-
-class LockTableFull(KvError):
-    """The store's lock memory is used up."""
-
-    sqlstate = "53200"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            "out of shared memory",
-            detail=f"The store holds {limit} row locks, the most it can keep.",
-            hint="Lock fewer rows in one transaction.",
-        )
 
 
 class LockRequest:

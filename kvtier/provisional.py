@@ -10,6 +10,8 @@ All intents of a batch get one timestamp.
 Resolving turns an intent into a version at the commit timestamp, or removes it.  An aborted
 transaction whose intents were removed is *poisoned* in this store: it must not read
 its own missing writes as absent (reliability 15).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Sorted by start key.  Of two descriptors that overlap the higher generation is right and
 the other is dropped, so the cache never holds two answers for a key; it may hold
 none.  A wrong answer costs one RangeMismatch, never a wrong result (reliability 73).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

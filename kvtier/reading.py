@@ -15,6 +15,8 @@ transaction refreshes and comes back to a key nobody can take from it.  READ COM
 takes the newest as it is.  A locking scan locks just the rows it returns.
 
 The lock remembers the version it read, so the commit need not look again.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

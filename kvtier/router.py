@@ -13,6 +13,8 @@ EndTxn is always a part of its own, sent last and only after every other part ha
 
 A part that was addressed by an outdated descriptor was not evaluated at all
 (RangeMismatch) and is cut again with fresh descriptors.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

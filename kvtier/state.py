@@ -4,6 +4,8 @@ One object, so that the evaluators (``reading``, ``committing``, ``transactions`
 ``administration``) are plain functions of (state, batch) and none knows the store around
 it.  Everything here can be built again from the engine, but for the unreplicated
 locks and the timestamp cache, whose loss ``low_water`` covers.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ ranges whose only replica is here no latch is needed and nothing is ever half do
 Locks are freed when a commit is *applied*, before it is durable.  Whoever reads its keys
 then is told so (``Reply.unsynced``) and must not tell anybody outside before that sync;
 whoever commits after it is durable after it, because the log has one order.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ Push, by what the record says:
     final                the pusher resolves the intent it met
 
 Whether a missing record means "not yet" or "no longer" is decided by ``Finished`` (reliability 14).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

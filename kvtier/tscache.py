@@ -14,6 +14,8 @@ A key that is found nowhere was read at most at ``low_water``.
 Invariants: an answer is never lower than the highest timestamp added for the key,
 and never goes back.  Where two owners read at the same timestamp there is no owner
 (reliability 5): the owner is who may write *at* that timestamp.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

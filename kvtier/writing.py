@@ -1,4 +1,7 @@
-"""What all writes share: conflicts on the way in, and the statistics they change."""
+"""What all writes share: conflicts on the way in, and the statistics they change.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
+"""
 
 from __future__ import annotations
 

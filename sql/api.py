@@ -5,6 +5,8 @@ this seam as encoded DataRow messages made by an encoder that ``wire`` built for
 types and formats, so that a compiled plan can call it (or unroll it) per row.
 
 All methods that return ``Eager[...]`` answer at once on the fast path.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

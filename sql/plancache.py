@@ -3,6 +3,8 @@
 Key: SQL text (or its shape with the literals lifted out), parameter types, database, role and the
 settings that planning reads.  An entry made under an older catalog generation is bound again: any
 DDL may have changed what its names mean.  Least recently used entries go first.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

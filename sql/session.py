@@ -9,6 +9,8 @@ the handler its class is registered with in ``sql.commands``.
 Retries: a Retryable error never reaches the client while nothing of the transaction was told to it. A single
 statement (with its commit, if the block is implicit) is taken back from the output buffer (``Sink.rewind``) and run
 again; under READ COMMITTED that holds for every statement. Otherwise the client gets 40001.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

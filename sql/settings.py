@@ -3,6 +3,8 @@
 Parameters PostgreSQL clients set are all accepted and remembered, also those that change nothing here
 (``jit``, ``synchronize_seqscans``...): a driver that sets one must not fail.  SET is transactional: rolled back with its
 transaction; SET LOCAL ends with it.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
 
 Everything that must end with the transaction hangs here: the Txn, the catalog draft, table locks, SET,
 savepoints, deferred constraint checks.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+import base.hlc
+
+
+def pytest_report_header() -> str:
+    """Says which tree is tested."""
+    return "meridian: " + ("pure" if str(base.hlc.__file__).endswith(".py") else "compiled")
+
 
 @pytest.fixture(scope="session")
 def postgres_oracle() -> Iterator[str]:

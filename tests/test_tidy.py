@@ -136,9 +136,51 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
-def test_compiled_modules_exist_and_say_so() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["compiled"]["modules"]
-    assert [name for name in listed if not (ROOT / name).exists()] == []
+COMPILED_LINE = "Compiled with mypyc; see docs/STYLE.md#compiled."
+
+
+def compiled_modules() -> list[str]:
+    listed: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["compiled"]["modules"]
+    return listed
+
+
+def test_compiled_modules_say_so() -> None:
+    """The list in pyproject.toml and the last lines of the docstrings agree."""
+    saying = [
+        path for path, tree in sources().items() if (ast.get_docstring(tree) or "").splitlines()[-1:] == [COMPILED_LINE]
+    ]
+    assert sorted(saying) == sorted(compiled_modules())
+
+
+def test_compiled_modules_have_their_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text().split("[tool.compiled]")[1]
+    assert [
+        name for name in compiled_modules() if not re.search(rf'^    "{re.escape(name)}",  # \w', text, re.MULTILINE)
+    ] == []
+
+
+def test_compiled_modules_avoid_what_mypyc_cannot_do() -> None:
+    """Structs lose the types of their fields, nested classes do not compile, native objects take no weak reference."""
+    wrong = []
+    for path in compiled_modules():
+        for node in ast.walk(sources()[path]):
+            if isinstance(node, ast.ClassDef):
+                bases = [ast.unparse(base) for base in node.bases]
+                if "Struct" in bases or "Protocol" in bases:
+                    wrong.append(
+                        f"{path}:{node.lineno} {node.name} is a {bases[0]}; move it to a module that stays pure"
+                    )
+                if "Error" in "".join(bases):
+                    wrong.append(f"{path}:{node.lineno} {node.name} is an error; move it to base.errors")
+                wrong += [
+                    f"{path}:{inner.lineno} nested class" for inner in node.body if isinstance(inner, ast.ClassDef)
+                ]
+        wrong += [
+            f"{path}:{line} imports weakref; keep the object in a pure module"
+            for name, line in imported(sources()[path])
+            if name == "weakref"
+        ]
+    assert wrong == []
 
 
 def test_symbols_of_the_architecture_exist() -> None:

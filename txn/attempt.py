@@ -17,6 +17,8 @@ Conflicts of one operation are met here, in place::
 
 An answer may show data whose sync is under way; ``_unsynced`` remembers the latest, and
 nothing is confirmed to the client before that is durable.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from txn.transaction import Txn
 
 if TYPE_CHECKING:
     from txn.coordinator import Coordinator
+
+LEASEHOLDER: Final = Routing.LEASEHOLDER
+"""A name, because mypyc takes a class attribute's initial value only from a literal or a constant."""
 
 OPEN: Final = 0
 COMMITTING: Final = 1
@@ -54,7 +59,7 @@ class Attempt(Txn):
     Invariant: meta.read_ts == read_ts <= meta.write_ts whenever a batch is sent.
     """
 
-    isolation: Isolation = Isolation.SERIALIZABLE
+    isolation: Isolation
     read_ts: int = 0
     is_read_only: bool = True
     commit_ts: int = 0
@@ -73,7 +78,7 @@ class Attempt(Txn):
     _is_fixed: bool = False
     """AS OF: the timestamp was given and never moves."""
     _is_deferrable: bool = False
-    _routing: Routing = Routing.LEASEHOLDER
+    _routing: Routing = LEASEHOLDER
     _staleness_floor: int = 0
     _first_ts: int = 0
     _floor_ts: int = 0

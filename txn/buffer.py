@@ -18,6 +18,8 @@ LIMIT counts after the merge, and the resume key never skips a row of either sid
 
 ``bytes`` is an upper bound of what entries and undo log hold; it falls only by ``clear``
 (and by overwriting while nothing can be undone), so the bound on it bounds the memory.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ batch, on condition that it does not exist.  If it does, an earlier attempt has 
 this one is answered with success without being applied: a client that does not know how its
 COMMIT ended just runs the whole transaction again.  Asking (``Coordinator.outcome``) is reading that
 row, or writing "aborted" into it first.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

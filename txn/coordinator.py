@@ -19,6 +19,8 @@ The layers of the class, each in its own file:
     Reader       get, get_many, scan                             txn/reads.py
     Committer    commit, rollback, flush, heartbeats             txn/commit.py
     Transaction  writes, savepoints, statements, restarts        here
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

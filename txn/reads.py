@@ -3,6 +3,8 @@
 ``get`` is the hot path of the whole database: for a transaction that has written nothing it
 builds one batch of one operation and hands back what the store answered, with no coroutine
 and no other object.  Everything else takes the slower methods.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

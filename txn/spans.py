@@ -9,6 +9,8 @@ one key with different projections count as the whole value.
 The set is bounded: past POINTS_MAX or SPANS_MAX neighbours are joined, always to a span
 that covers both, so a check may fail needlessly but never pass wrongly (reliability 19).
 Reads of rolled-back savepoints stay: what was seen was seen (reliability 18).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The final shape of the class; ``txn/coordinator.py`` and its neighbours implemen
 
 Every method that may have to wait returns ``Eager``: the result itself when it is there
 (the usual case: local, uncontended), else an awaitable.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ waits for data, or above OUTPUT_FLUSH_BYTES.  Until then ``rewind`` can take it 
 after a conflict without the client noticing.
 
 After an error in the extended protocol everything up to Sync is skipped (chapter 55.2.3).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

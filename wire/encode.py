@@ -1,4 +1,7 @@
-"""Backend messages (PostgreSQL 15, chapter 55.7): plain functions from values to bytes."""
+"""Backend messages (PostgreSQL 15, chapter 55.7): plain functions from values to bytes.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Frontend messages (chapter 55.7): from a message's body to its fields.
 
 Every count and length is checked against the body before anything is allocated for it.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a connection needs of its socket: implemented by ``node`` (asyncio) and by the simulator."""
+"""What a connection needs of its socket: implemented by ``node`` (asyncio) and by the simulator.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ version.  ``get_value`` is the hot path of the whole database: 1.3 us over Rocks
 memtable with everything in Python.
 
 ``tombstones`` are the store's range tombstones; see ``kvtier.mvcc`` for their rule.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

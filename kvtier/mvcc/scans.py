@@ -15,6 +15,8 @@ key with a thousand versions costs two seeks.
 means the span is exhausted.
 
 Writes of the transaction that reads are not versions yet; ``scan_own`` merges them in.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

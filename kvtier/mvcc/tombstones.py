@@ -18,6 +18,8 @@ without range tombstones pays one truth test.
 Invariant: fragments ascend, do not overlap, are not empty; stamps descend strictly.
 Invariant: what is in memory is what is stored; ``apply`` follows every engine write whose
 batch has ``touches_tombstones`` set, before anything else is read.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ one is the shortest) are stored with one zero more:
 
 One comparison settles nearly every read: whatever sorts above PLAIN_ABOVE has a non-zero
 byte among its first sixteen, so it is neither a tombstone nor padded.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@
                                              nothing was done; open a cursor instead
 
 ``planner.optimize.fast_plan`` writes the functions.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations

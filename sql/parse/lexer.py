@@ -9,6 +9,8 @@
 - ``1_000``, ``0x1F``, ``1a`` are "trailing junk after numeric literal", as in PostgreSQL 15.
 
 Offsets count characters of ``sql``, from 0; ``end`` is exclusive.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
