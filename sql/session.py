@@ -422,12 +422,22 @@ class Session(SessionApi):
                 self.statements_done += 1
                 if commit and self.block.is_implicit and self.block.has_something:
                     at_commit = True
-                    await self.block.commit()
+                    await self._commit_alone(position)
                 return
             except Retryable as error:
                 attempts += 1
                 if attempts > RETRIES_MAX or not await self._prepare_retry(error, position, is_first, at_commit):
                     raise
+
+    async def _commit_alone(self, position: int) -> None:
+        """Commits a statement that is its own transaction; its tag is not told before (a deferred check may fail)."""
+        try:
+            await self.block.commit()
+        except Retryable:
+            raise
+        except MeridianError:
+            self.sink.rewind(position)
+            raise
 
     async def _prepare_retry(self, error: Retryable, position: int, is_first: bool, at_commit: bool) -> bool:
         """Makes the transaction ready to run again what failed; False if the client must be told.

@@ -469,7 +469,7 @@ async def _add_primary_key(session: Session, table: TableDesc, constraint: ast.C
     columns = tuple(
         msgspec.structs.replace(c, nullable=False) if c.id in ids else c for c in table.columns if c.name != ROWID
     )
-    return await _rekey(session, table, columns, primary)
+    return await rekey(session, table, columns, primary)
 
 
 async def _without_primary_key(session: Session, table: TableDesc) -> TableDesc:
@@ -479,10 +479,10 @@ async def _without_primary_key(session: Session, table: TableDesc) -> TableDesc:
     column = rowid_column(table.next_column_id)
     primary = IndexDesc(id=1, name=f"{table.name}_rowid", columns=(IndexColumn(column.id),), unique=True)
     widened = msgspec.structs.replace(table, next_column_id=table.next_column_id + 1)
-    return await _rekey(session, widened, (*table.columns, column), primary)
+    return await rekey(session, widened, (*table.columns, column), primary)
 
 
-async def _rekey(session: Session, table: TableDesc, columns: tuple[ColumnDesc, ...], primary: IndexDesc) -> TableDesc:
+async def rekey(session: Session, table: TableDesc, columns: tuple[ColumnDesc, ...], primary: IndexDesc) -> TableDesc:
     """Rebuilds the table under another primary key."""
     fresh = msgspec.structs.replace(table, layouts=())
     layouts, next_layout = with_new_layout(fresh, columns, primary, column_types(session, columns))

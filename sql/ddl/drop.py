@@ -238,7 +238,18 @@ async def drop_type(session: Session, desc: TypeDesc, cascade: bool) -> None:
             )
             current = await lock_exclusively(session, table, "ALTER TABLE")
             await drop_column(session, current, column.name, cascade=True)
+    await _forget_type(session, (desc.id, desc.array_oid))
     await session.block.ddl().drop(desc)
+
+
+async def _forget_type(session: Session, oids: tuple[int, int]) -> None:
+    """Rebuilds tables whose stored rows still have values of a type in columns dropped since."""
+    from sql.ddl.alter import rekey
+
+    for table in session.state().tables(session.database_id):
+        if any(oid in oids for layout in table.layouts for _, oid in layout.columns):
+            current = await lock_exclusively(session, table, "ALTER TABLE")
+            await rekey(session, current, current.columns, current.indexes[0])
 
 
 async def _drop_schema(session: Session, name: ast.Name, statement: ast.Drop) -> None:
