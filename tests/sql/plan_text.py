@@ -83,7 +83,9 @@ class PlanPrinter:
     def assigned(self, ids: tuple[int, ...], exprs: tuple[Expr, ...]) -> str:
         parts = []
         for id, expr in zip(ids, exprs):
-            parts.append(self.named(id) if isinstance(expr, Col) and expr.id == id else f"{self.named(id)} = {self.expr(expr)}")
+            parts.append(
+                self.named(id) if isinstance(expr, Col) and expr.id == id else f"{self.named(id)} = {self.expr(expr)}"
+            )
         return "[" + ", ".join(parts) + "]"
 
     # --- nodes
@@ -92,7 +94,10 @@ class PlanPrinter:
         lines = ["  " * depth + self._title(node)]
         if isinstance(node, n.With):
             for cte in node.ctes:
-                lines.append("  " * (depth + 1) + f"cte {cte.name} {self.columns(cte.columns)}{' recursive' if cte.recursive else ''}")
+                lines.append(
+                    "  " * (depth + 1)
+                    + f"cte {cte.name} {self.columns(cte.columns)}{' recursive' if cte.recursive else ''}"
+                )
                 assert cte.plan is not None
                 lines += self._lines(cte.plan, depth + 2)
                 if cte.step is not None:
@@ -123,12 +128,16 @@ class PlanPrinter:
             case n.Join():
                 return f"Join {node.kind}{' lateral' if node.lateral else ''} on {self.expr(node.on)}"
             case n.Aggregate():
-                calls = ", ".join(f"{self.named(id)} = {self._call(call)}" for id, call in zip(node.agg_columns, node.aggs))
+                calls = ", ".join(
+                    f"{self.named(id)} = {self._call(call)}" for id, call in zip(node.agg_columns, node.aggs)
+                )
                 sets = "" if node.grouping_sets is None else f" sets {node.grouping_sets}"
                 mask = "" if node.grouping_column is None else f" mask {self.named(node.grouping_column)}"
                 return f"Aggregate by {self.columns(node.group)}{sets}{mask} {calls}".rstrip()
             case n.Window():
-                calls = ", ".join(f"{self.named(id)} = {self._call(call)}" for id, call in zip(node.window_columns, node.calls))
+                calls = ", ".join(
+                    f"{self.named(id)} = {self._call(call)}" for id, call in zip(node.window_columns, node.calls)
+                )
                 return f"Window {calls}{self._window(node)}"
             case n.Sort():
                 return f"Sort {self.keys(node.keys)}"
@@ -143,7 +152,9 @@ class PlanPrinter:
             case n.CteScan():
                 return f"CteScan {node.cte.name} {self.columns(node.columns)}"
             case n.LockRows():
-                return "LockRows " + ", ".join(f"{a} {self.columns(k)} lock {s} wait {w}" for a, _, k, s, w in node.targets)
+                return "LockRows " + ", ".join(
+                    f"{a} {self.columns(k)} lock {s} wait {w}" for a, _, k, s, w in node.targets
+                )
             case _:
                 return self._write_title(node)
 
@@ -154,9 +165,16 @@ class PlanPrinter:
         if node.order_by:
             text += " order by " + self.keys(node.order_by)
         frame = node.frame
-        if (frame.mode, frame.start, frame.end, frame.exclude) == ("range", ("unbounded_preceding", None), ("current", None), "no others"):
+        if (frame.mode, frame.start, frame.end, frame.exclude) == (
+            "range",
+            ("unbounded_preceding", None),
+            ("current", None),
+            "no others",
+        ):
             return text
-        bounds = " to ".join(kind if offset is None else f"{self.expr(offset)} {kind}" for kind, offset in (frame.start, frame.end))
+        bounds = " to ".join(
+            kind if offset is None else f"{self.expr(offset)} {kind}" for kind, offset in (frame.start, frame.end)
+        )
         return text + f" {frame.mode} {bounds}" + ("" if frame.exclude == "no others" else f" exclude {frame.exclude}")
 
     def _write_title(self, node: n.Node) -> str:

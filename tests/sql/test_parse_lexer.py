@@ -48,7 +48,7 @@ def test_lexemes(sql: str, expected: list[tuple[int, str]] | None) -> None:
 @pytest.mark.parametrize(
     ("sql", "message", "position"),
     [
-        ("select 'abc", "unterminated quoted string at or near \"'abc\"", 8),
+        ("select 'abc", 'unterminated quoted string at or near "\'abc"', 8),
         ('select "abc', 'unterminated quoted identifier at or near ""abc"', 8),
         ("1_000", 'trailing junk after numeric literal at or near "1_"', 1),
         ("0x1F", 'trailing junk after numeric literal at or near "0x"', 1),

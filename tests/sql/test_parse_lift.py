@@ -66,8 +66,15 @@ def unlifted_text(sql: str) -> str:
 
 def fold_casts(expr: Expr) -> Expr:
     """An implicit cast of a constant has its value on both sides."""
-    if isinstance(expr, Call) and expr.args and all(isinstance(arg, Const) for arg in expr.args) and expr.function.volatility == "i":
-        return Const(expr.function.impl(*[arg.value for arg in expr.args if isinstance(arg, Const)]), expr.type, expr.typmod)
+    if (
+        isinstance(expr, Call)
+        and expr.args
+        and all(isinstance(arg, Const) for arg in expr.args)
+        and expr.function.volatility == "i"
+    ):
+        return Const(
+            expr.function.impl(*[arg.value for arg in expr.args if isinstance(arg, Const)]), expr.type, expr.typmod
+        )
     return expr
 
 
