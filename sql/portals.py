@@ -203,7 +203,7 @@ class QueryPortal(Portal):
         """Keeps all rows, for backward fetches and for WITH HOLD."""
         if self.rows is not None:
             return
-        rows = self.seen
+        rows = list(self.seen)
         if not self.is_scroll:
             # Not scrollable: what was fetched is forgotten.
             self.position = 0
