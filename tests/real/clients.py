@@ -54,10 +54,11 @@ class Session:
         await self.execute(f"BEGIN ISOLATION LEVEL {self.level.upper()}")
 
     async def execute(self, statement: str, *values: object) -> psycopg.AsyncCursor[Any]:
-        return await asyncio.wait_for(self.connection.execute(statement, values or None), STATEMENT_SECONDS_MAX)  # type: ignore[arg-type]
+        return await asyncio.wait_for(self.connection.execute(statement, values or None), STATEMENT_SECONDS_MAX)
 
     async def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        return await (await self.execute(statement, *values)).fetchall()
+        found: list[tuple[Any, ...]] = await (await self.execute(statement, *values)).fetchall()
+        return found
 
     async def commit(self) -> None:
         self.is_committing = True

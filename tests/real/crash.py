@@ -13,6 +13,10 @@ killed while it recovers); then every row is compared with what the workers were
     unknown             all or none; and what it was found to be it stays else: torn, came back
     progress            is at least the worker's last acknowledged transaction, and its rows exist
 
+``--tears`` says how unsynced ends may look (power_loss.TEARS).  RocksDB refuses to open a
+log whose last record is whole in length but not in content (zeros, garbage), so the
+default is to cut only.
+
 With ``--sync-errors`` some cycles make a sync fail instead: whoever goes on as if it
 had not is caught by the power loss that follows.
 """
@@ -26,12 +30,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import psycopg
 
 from . import power_loss
-from .servers import make_directory
+from .servers import ServerFailed, make_directory
 from .targets import TARGETS, Contents, MaybeWritten, NotWritten, Target, Writer, make_target, parts_of, payload_of
 
 LOAD_SECONDS_MIN = 0.1
@@ -86,13 +91,20 @@ class Harness:
     """One target through its cycles."""
 
     def __init__(
-        self, target: Target, workers: int, seed: int, disk: power_loss.Disk | None, sync_errors: bool
+        self,
+        target: Target,
+        workers: int,
+        seed: int,
+        disk: power_loss.Disk | None,
+        sync_errors: bool,
+        tears: tuple[str, ...],
     ) -> None:
         self.target = target
         self.workers = workers
         self.rng = Random(seed)
         self.disk = disk
         self.sync_errors = sync_errors
+        self.tears = tears
         self.told = Told()
         self.report = Report()
         if disk is not None:
@@ -110,7 +122,11 @@ class Harness:
                     else self.told.next_transaction
                 )
                 await self._load_and_kill()
-                self._restart()
+                try:
+                    self._restart()
+                except ServerFailed as problem:
+                    self.report.problems.append(f"cycle {cycle}: {problem}")
+                    break
                 await self._compare(first)
                 self.report.cycles = cycle + 1
                 if len(self.report.problems) >= PROBLEMS_MAX:
@@ -180,7 +196,7 @@ class Harness:
 
     def _lose_power(self) -> None:
         if self.disk is not None:
-            self.report.lost_bytes += self.disk.lose_power(self.rng).bytes
+            self.report.lost_bytes += self.disk.lose_power(self.rng, self.tears).bytes
 
     async def _compare(self, first: int) -> None:
         contents, progress = await self.target.read(first)
@@ -237,9 +253,16 @@ def _compare_progress(told: Told, contents: Contents, progress: dict[int, int], 
 
 
 def run_cycles(
-    name: str, cycles: int, workers: int = 8, seed: int = 1, with_power_loss: bool = False, sync_errors: bool = False
+    name: str,
+    cycles: int,
+    workers: int = 8,
+    seed: int = 1,
+    with_power_loss: bool = False,
+    sync_errors: bool = False,
+    tears: tuple[str, ...] = ("cut",),
+    keep: Path | None = None,
 ) -> Report:
-    """Runs cycles against a fresh target and removes it."""
+    """Runs cycles against a fresh target and removes it; after problems its files are copied to ``keep``."""
     directory = make_directory("meridian-crash-")
     try:
         target = make_target(name, directory)
@@ -248,7 +271,10 @@ def run_cycles(
             scratch = directory / "shim"
             scratch.mkdir()
             disk = power_loss.Disk(target.server.store, scratch)
-        return asyncio.run(Harness(target, workers, seed, disk, sync_errors).run(cycles))
+        report = asyncio.run(Harness(target, workers, seed, disk, sync_errors, tears).run(cycles))
+        if report.problems and keep is not None:
+            shutil.copytree(directory, keep)
+        return report
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -264,14 +290,26 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--power-loss", action="store_true", help="lose what was not synced")
     parser.add_argument("--sync-errors", action="store_true", help="make syncs fail now and then (with --power-loss)")
+    parser.add_argument(
+        "--tears", nargs="+", choices=power_loss.TEARS, default=["cut"], help="how the end of an unsynced file may look"
+    )
+    parser.add_argument("--keep", type=Path, help="copy the files here after a problem")
     options = parser.parse_args(arguments)
     reason = power_loss.missing_reason() if options.power_loss else None
     if reason is not None:
         print(f"no power loss: {reason}", file=sys.stderr)
         return 2
     print(f"seed {options.seed}")
+    tears = tuple(options.tears)
     report = run_cycles(
-        options.target, options.cycles, options.workers, options.seed, options.power_loss, options.sync_errors
+        options.target,
+        options.cycles,
+        options.workers,
+        options.seed,
+        options.power_loss,
+        options.sync_errors,
+        tears,
+        options.keep,
     )
     print(report)
     return 1 if report.problems else 0

@@ -93,7 +93,7 @@ class Player:
         if has_failed and statement not in ("commit", "rollback"):
             return
         try:
-            cursor = await self.connection.execute(statement)  # type: ignore[call-overload]
+            cursor = await self.connection.execute(statement)
         except psycopg.Error as problem:
             self.outcome.states[self.number] = problem.sqlstate or type(problem).__name__
             return
@@ -119,7 +119,7 @@ async def _run(dsn: str, case: Case, level: str) -> Outcome:
         for number in sorted({int(n) for n, _ in lines})
     }
     for player in players.values():
-        await player.connection.execute(f"BEGIN ISOLATION LEVEL {level.upper()}")  # type: ignore[call-overload]
+        await player.connection.execute(f"BEGIN ISOLATION LEVEL {level.upper()}")
     for number, statement in lines:
         blocks = statement.endswith("~")
         task = players[int(number)].play(statement.removesuffix("~").strip())

@@ -3,7 +3,10 @@
 ``Disk`` builds the shim (shim/shim.c), gives the environment to preload it with, and
 after the process was killed reads its journal and damages the files as a power loss may::
 
-    appended, unsynced    cut off: all of it, or at any byte; the last bytes kept may be garbage
+    appended, unsynced    gone, or torn at any byte in one of the ways of ``TEARS``:
+                            cut      the file ends there
+                            zeros    the size is there, the blocks are not: zeros from there on
+                            garbage  the file ends there, and its last bytes are anything
     overwritten, unsynced each 512-byte sector has its old or its new content
     a sync that failed    its bytes may be lost even if a later sync succeeds, for the kernel
                           may have marked the pages clean (reliability 1.5, "fsyncgate")
@@ -28,6 +31,7 @@ SOURCE = Path(__file__).parent / "shim" / "shim.c"
 RECORD = struct.Struct("<c3xiQQQQQQ")
 CONTROL = struct.Struct("<iiii")
 SECTOR = 512
+TEARS = ("cut", "zeros", "garbage")
 GARBAGE_MAX = 64
 
 
@@ -139,8 +143,6 @@ class Disk:
         self.control = scratch / "control"
         self.control.write_bytes(bytes(64))
         self.reset()
-        # The server may run as another user.
-        self.journal.chmod(0o666)
         self.control.chmod(0o666)
 
     def environment(self) -> dict[str, str]:
@@ -153,7 +155,11 @@ class Disk:
 
     def reset(self) -> None:
         """Forgets the journal: all that is there now is durable."""
+        if self.journal.exists():
+            self.journal.replace(self.journal.with_suffix(".last"))
         self.journal.write_bytes(b"")
+        # The server may run as another user.
+        self.journal.chmod(0o666)
 
     def _set(self, position: int, value: int) -> None:
         with self.control.open("r+b") as file, mmap.mmap(file.fileno(), 64) as page:
@@ -174,7 +180,7 @@ class Disk:
         """Syncs so far."""
         return int(CONTROL.unpack_from(self.control.read_bytes())[2])
 
-    def lose_power(self, rng: Random) -> Loss:
+    def lose_power(self, rng: Random, tears: tuple[str, ...] = TEARS) -> Loss:
         """Damages the files; the process must be dead."""
         files = read_journal(self.journal.read_bytes())
         loss = Loss()
@@ -182,7 +188,7 @@ class Disk:
             state = path.stat()
             file = files.get((state.st_dev, state.st_ino))
             if file is not None and file.durable >= 0:
-                _damage(path, file, state.st_size, rng, loss)
+                _damage(path, file, state.st_size, rng, tears, loss)
         self.reset()
         self._set(0, 0)
         self._set(1, 0)
@@ -190,25 +196,27 @@ class Disk:
         return loss
 
 
-def _damage(path: Path, file: File, size: int, rng: Random, loss: Loss) -> None:
+def _damage(path: Path, file: File, size: int, rng: Random, tears: tuple[str, ...], loss: Loss) -> None:
     durable = min(file.durable, size)
     if size <= durable and not file.dirty:
         return
     loses_all = rng.random() < 0.5
-    cut = durable if loses_all else rng.randint(durable, size)
+    decided: dict[int, bool] = {}
     with path.open("r+b") as handle:
-        decided: dict[int, bool] = {}
         # The newest first, so that the oldest content is what stays.
         for dirty in reversed(file.dirty):
             _undo(handle.fileno(), dirty, durable, decided, loses_all, rng)
-        if cut > durable and rng.random() < 0.5:
-            torn = min(cut - durable, rng.randint(1, GARBAGE_MAX))
-            os.pwrite(handle.fileno(), rng.randbytes(torn), cut - torn)
-        os.ftruncate(handle.fileno(), cut)
-    reverted = sum(decided.values())
+        torn = durable if loses_all else rng.randint(durable, size)
+        tear = "cut" if loses_all else rng.choice(tears)
+        if tear == "garbage" and torn > durable:
+            count = min(torn - durable, rng.randint(1, GARBAGE_MAX))
+            os.pwrite(handle.fileno(), rng.randbytes(count), torn - count)
+        os.ftruncate(handle.fileno(), torn)
+        if tear == "zeros":
+            os.ftruncate(handle.fileno(), size)
     loss.files += 1
-    loss.bytes += size - cut
-    loss.sectors += reverted
+    loss.bytes += size - torn
+    loss.sectors += sum(decided.values())
 
 
 def _undo(handle: int, dirty: Dirty, durable: int, decided: dict[int, bool], loses_all: bool, rng: Random) -> None:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -55,7 +56,7 @@ class Server:
     def prepare(self) -> None:
         """Makes what the first start needs."""
 
-    def spawn_options(self) -> dict[str, object]:
+    def spawn_options(self) -> dict[str, Any]:
         return {}
 
     def spawn(self) -> None:
@@ -142,21 +143,16 @@ class Postgres(Server):
     def prepare(self) -> None:
         if os.geteuid() == 0:
             shutil.chown(self.directory, "postgres", "postgres")
-        initdb = [
-            POSTGRES_BINARIES / "initdb",
-            "-D",
-            self.store,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        subprocess.run(initdb, check=True, capture_output=True, cwd=self.directory, **self.spawn_options())  # type: ignore[call-overload]
+        options = ["-D", str(self.store), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        subprocess.run(
+            [str(POSTGRES_BINARIES / "initdb"), *options],
+            check=True,
+            capture_output=True,
+            cwd=self.directory,
+            **self.spawn_options(),
+        )
 
-    def spawn_options(self) -> dict[str, object]:
+    def spawn_options(self) -> dict[str, Any]:
         return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
     def command(self) -> list[str]:

@@ -10,6 +10,8 @@ from .servers import missing_reason
 from .targets import parts_of, payload_of
 
 CYCLES = 6
+SERVER_CYCLES = 3
+"""Few, for every start takes seconds; ``python -m tests.real.crash`` runs hundreds."""
 
 
 def needs_shim() -> None:
@@ -24,7 +26,9 @@ def rows(transaction: int, count: int | None = None) -> dict[int, str]:
 
 def told(**fates: int) -> Told:
     """Transaction 3, of four rows, had this fate."""
-    known = Told(next_transaction=4, **{name: {3: 0} for name in fates})
+    known = Told(next_transaction=4)
+    for fate in fates:
+        getattr(known, fate)[3] = 0
     return known
 
 
@@ -83,7 +87,7 @@ def test_kill_catches(mode: str, problem: str):
 @pytest.mark.slow
 def test_power_loss_spares_what_was_synced():
     needs_shim()
-    report = run_cycles("tiny-synced", 2 * CYCLES, with_power_loss=True, sync_errors=True)
+    report = run_cycles("tiny-synced", 2 * CYCLES, with_power_loss=True, sync_errors=True, tears=power_loss.TEARS)
     assert report.problems == []
     assert report.acknowledged > 100
 
@@ -107,6 +111,6 @@ def test_servers_keep_what_they_acknowledge(name: str, with_power_loss: bool):
         pytest.skip(reason)
     if with_power_loss:
         needs_shim()
-    report = run_cycles(name, CYCLES, with_power_loss=with_power_loss, sync_errors=with_power_loss, seed=7)
+    report = run_cycles(name, SERVER_CYCLES, with_power_loss=with_power_loss, sync_errors=with_power_loss, seed=7)
     assert report.problems == []
-    assert report.acknowledged > 50
+    assert report.acknowledged > 20

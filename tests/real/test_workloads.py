@@ -16,7 +16,7 @@ from .clients import Run, Workload, run_workload
 from .servers import SERVERS, Server, make_directory, missing_reason
 from .workloads import G2, MODELS, WORKLOADS, Bank, ListAppend, LongFork, Set
 
-SECONDS = 2.0
+SECONDS = 1.0
 SERIALIZABLE, REPEATABLE_READ, READ_COMMITTED = MODELS
 
 
