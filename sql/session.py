@@ -26,10 +26,11 @@ from kvtier.messages import Isolation
 from planner.schema import DatabaseDesc
 from sql import commands
 from sql.analyze import Analyzer
-from sql.api import Portal, Prepared, ResultColumn, RowEncoder, SessionApi, Sink
+from sql.api import Portal, Prepared, ResultColumn, RowEncoder, Sink
 from sql.asof import as_of_timestamp, require_unchanged
 from sql.catalog.state import CatalogState, RoleDesc
 from sql.context import SessionContext
+from sql.fastpath import FastPath
 from sql.parse import ParsedStatement, lift_literals, parse
 from sql.parse import statements as ast
 from sql.plancache import PlanEntry
@@ -49,7 +50,7 @@ STATEMENTS_MAX: Final = 10_000
 """Prepared statements (and portals) of one session."""
 
 
-class Session(SessionApi):
+class Session(FastPath):
     """See the module docstring."""
 
     def __init__(
@@ -235,123 +236,6 @@ class Session(SessionApi):
         if entry.fast is not None and self._may_go_fast(entry):
             return self._simple_fast(entry, params)
         return self._simple_entry(entry, params)
-
-    def _may_control(self, control: str) -> bool:
-        """True where BEGIN or COMMIT needs nothing but itself."""
-        block = self.block
-        if control == "BEGIN":
-            return block.status == "I" and block.txn is None
-        return block.status == "T" and not block.is_implicit and (block.txn is None or block.can_commit_now())
-
-    def _control(self, control: str) -> Eager[None]:
-        """BEGIN and COMMIT without ceremony: every transaction has both."""
-        block = self.block
-        self.server.statements += 1
-        self.context.begin_statement(0)
-        if control == "BEGIN":
-            block.begin({})
-            self.sink.complete("BEGIN")
-            return None
-        if block.txn is None:
-            block.finish_commit(0)
-            self.sink.complete("COMMIT")
-            return None
-        try:
-            committed = block.txn.commit()
-        except Retryable as error:
-            return self._control_failed(error)
-        if committed.__class__ is int:
-            block.finish_commit(committed)
-            self.sink.complete("COMMIT")
-            return None
-        return self._control_pending(committed)  # type: ignore[arg-type]  # awaitable
-
-    async def _control_pending(self, pending: Awaitable[int]) -> None:
-        self.is_committing = True
-        try:
-            committed = await pending
-        except MeridianError:
-            await self.block.rollback()
-            raise
-        finally:
-            self.is_committing = False
-        self.block.finish_commit(committed)
-        self.sink.complete("COMMIT")
-
-    async def _control_failed(self, error: Retryable) -> None:
-        """The commit met a conflict at once: the client knows results of the block, so it is told."""
-        await self.block.rollback()
-        raise error
-
-    def _simple_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Eager[None]:
-        """A compiled statement of the simple protocol, with its commit outside a block."""
-        position = self.sink.position()
-        portal = QueryPortal("", None, entry, params, (), ())
-        try:
-            rows = self._run_fast(entry, params)
-            if rows.__class__ is not list:
-                return self._simple_slowly(portal, rows, position)
-            if entry.columns is not None:
-                self.sink.describe(entry.columns, ())
-            self._send_fast(portal, entry, rows)
-            self.statements_done += 1
-            block = self.block
-            if not block.is_implicit:
-                return None
-            if not block.can_commit_now():
-                return self._simple_commit(portal, position, None)
-            assert block.txn is not None
-            committed = block.txn.commit()
-        except Retryable as error:
-            return self._simple_retry(portal, position, error)
-        if committed.__class__ is int:
-            block.finish_commit(committed)
-            return None
-        return self._simple_commit(portal, position, committed)  # type: ignore[arg-type]  # awaitable
-
-    async def _simple_slowly(self, portal: QueryPortal, pending: Any, position: int) -> None:
-        entry = portal.entry
-        assert entry is not None
-        try:
-            rows = None if pending is None else await pending
-        except Retryable as error:
-            await self._simple_retry(portal, position, error)
-            return
-        if rows is None:
-            await self._simple_entry(entry, portal.params)
-            return
-        if entry.columns is not None:
-            self.sink.describe(entry.columns, ())
-        self._send_fast(portal, entry, rows)
-        self.statements_done += 1
-        if self.block.is_implicit:
-            await self._simple_commit(portal, position, None)
-
-    async def _simple_commit(self, portal: QueryPortal, position: int, pending: Awaitable[int] | None) -> None:
-        try:
-            if pending is None:
-                await self.block.commit()
-                return
-            self.is_committing = True
-            try:
-                committed = await pending
-            finally:
-                self.is_committing = False
-            self.block.finish_commit(committed)
-        except Retryable as error:
-            await self._simple_retry(portal, position, error)
-
-    async def _simple_retry(self, portal: QueryPortal, position: int, error: Retryable) -> None:
-        entry = portal.entry
-        assert entry is not None
-        # Outside a block the statement, and the commit that may have failed, are all there is.
-        at_commit = self.block.is_implicit and self.statements_done > 0
-        is_first = self.block.is_implicit or self.statements_done == 0
-        if not await self._prepare_retry(error, position, is_first, at_commit):
-            if self.block.is_implicit and self.block.is_open:
-                await self.block.rollback()
-            raise error
-        await self._simple_entry(entry, portal.params)
 
     def _lifted(self, sql: str) -> tuple[PlanEntry | None, tuple[Any, ...]]:
         """Finds the plan of a statement whose shape (literals taken out) was planned before."""
@@ -642,97 +526,6 @@ class Session(SessionApi):
         ):
             return self._execute_fast(portal, entry)
         return self._execute(portal, max_rows)
-
-    # --- the fast path: point statements, nothing awaited ------------------------
-
-    def _may_go_fast(self, entry: PlanEntry) -> bool:
-        """True where a compiled statement needs no lock, no newer snapshot and no waiting before it runs."""
-        block = self.block
-        if block.status == "E" or entry.generation != self.state().generation:
-            return False
-        if not entry.read_only:
-            if self.has_cursors or self.is_read_only:
-                return False
-            locked = block.locked_tables
-            for table_id in entry.write_tables:
-                if table_id not in locked:
-                    if not self.server.table_locks.try_write(self, table_id):
-                        return False
-                    locked[table_id] = None
-        txn = block.txn
-        return txn is None or not txn.read_ts or entry.modified_ts < txn.read_ts
-
-    def _run_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Any:
-        """Runs a compiled statement: its rows, None, or an awaitable."""
-        fast = entry.fast
-        assert fast is not None, entry.sql
-        block = self.block
-        txn = block.txn
-        if txn is None:
-            txn = block.start()
-        self.server.statements += 1
-        context = self.context
-        context.begin_statement(self.statement_timeout_ms)
-        txn.begin_statement()
-        return fast.run(txn, params, context)
-
-    def _execute_fast(self, portal: QueryPortal, entry: PlanEntry) -> Eager[None]:
-        try:
-            rows = self._run_fast(entry, portal.params)
-        except Retryable as error:
-            return self._after_conflict(portal, error)
-        if rows.__class__ is not list:
-            return self._execute_slowly(portal, rows)
-        self._send_fast(portal, entry, rows)
-        self.statements_done += 1
-        if self.block.is_implicit:
-            self.pipeline.append((portal, 0))
-        return None
-
-    def _send_fast(self, portal: QueryPortal, entry: PlanEntry, rows: list[tuple[Any, ...]]) -> None:
-        """Puts out a compiled statement's rows and tag."""
-        portal.is_started = portal.is_done = True
-        sink = self.sink
-        count = len(rows)
-        if entry.columns is None:
-            sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")
-            return
-        if count:
-            encode = self._fast_encoder(portal, entry)
-            sink.rows(encode(rows[0]) if count == 1 else b"".join([encode(row) for row in rows]), count)
-        sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")
-
-    def _fast_encoder(self, portal: QueryPortal, entry: PlanEntry) -> RowEncoder:
-        """The encoder of a plan's result, kept on the plan while the session prints the same way."""
-        kept = entry.encoders.get(portal.formats)
-        if kept is not None and kept[0] is self.io:
-            return kept[1]
-        encode = self._encoder(portal)
-        entry.encoders[portal.formats] = (self.io, encode)
-        return encode
-
-    async def _execute_slowly(self, portal: QueryPortal, pending: Any) -> None:
-        """A compiled statement that has to wait, or cannot answer in one page."""
-        try:
-            rows = None if pending is None else await pending
-        except Retryable as error:
-            await self._after_conflict(portal, error)
-            return
-        if rows is None:
-            await self._execute(portal, 0)
-            return
-        entry = portal.entry
-        assert entry is not None
-        self._send_fast(portal, entry, rows)
-        self.statements_done += 1
-        if self.block.is_implicit:
-            self.pipeline.append((portal, 0))
-
-    async def _after_conflict(self, portal: QueryPortal, error: Retryable) -> None:
-        """A compiled statement met a conflict: prepares the transaction and runs it again in full dress."""
-        if not await self._prepare_retry(error, self.sink.position(), self.statements_done == 0, at_commit=False):
-            raise error
-        await self._execute(portal, 0)
 
     async def _execute(self, portal: QueryPortal, max_rows: int) -> None:
         parsed = portal.parsed
