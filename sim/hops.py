@@ -135,7 +135,7 @@ def _describe_op(op: object) -> str:
         if value:
             words.append(f"{name}={value.id.hex()[:8] if name == 'pushee' else value!r:.60}")
     key = getattr(op, "key", None)
-    if key is not None and len(words) == 1 or (key is not None and not isinstance(op, Heartbeat | Put)):
+    if (key is not None and len(words) == 1) or (key is not None and not isinstance(op, Heartbeat | Put)):
         words.insert(1, repr(key))
     lock = getattr(op, "lock", Lock.NONE)
     if lock:

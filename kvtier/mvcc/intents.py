@@ -88,7 +88,7 @@ _decoder = msgspec.msgpack.Decoder(Intent)
 
 def is_ignored(seq: int, ignored: Ignored) -> bool:
     """True if a savepoint rolled this sequence number back."""
-    return any([lower <= seq <= upper for lower, upper in ignored])  # noqa: C419  # compiles to a plain loop
+    return any([lower <= seq <= upper for lower, upper in ignored])  # compiles to a plain loop
 
 
 # --- reading ---------------------------------------------------------------------------
