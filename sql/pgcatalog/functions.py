@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from base.errors import SqlError
@@ -382,6 +383,11 @@ def cluster_logical_timestamp(ctx: ExecContext) -> int:
     return txn.read_ts or int(_session(ctx).server.kv.now())
 
 
+def cluster_timestamp(ctx: ExecContext) -> Decimal:
+    """The transaction's HLC timestamp, as CockroachDB prints it: a numeric."""
+    return Decimal(cluster_logical_timestamp(ctx))
+
+
 def txid_current(ctx: ExecContext) -> int:
     return cluster_logical_timestamp(ctx) >> 20
 
@@ -578,6 +584,7 @@ def _register_session(add: Callable[..., None]) -> None:
         context=False,
     )
     add("unique_rowid() int8", unique_rowid, VOLATILE)
+    add("cluster_logical_timestamp() numeric", cluster_timestamp, STABLE)
     add("txid_current() int8", txid_current)
     add("pg_current_xact_id() xid8", txid_current)
     add("pg_stat_get_numscans(oid) int8", lambda oid: 0, context=False)
