@@ -297,14 +297,14 @@ class Workload(ABC):
         """Returns keys, in order, where ranges may be divided."""
         return [b"a", b"z"]
 
-    async def set_up(self) -> None:
+    async def set_up(self) -> None:  # noqa: B027  # a hook most need not fill
         """Loads what must be there; no faults yet."""
 
     @abstractmethod
     async def operate(self, client: Client) -> None:
         """Does one operation."""
 
-    async def finish(self) -> None:
+    async def finish(self) -> None:  # noqa: B027  # a hook most need not fill
         """Reads the final state; nothing else is going on."""
 
     @abstractmethod
