@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -129,7 +130,7 @@ class Harness:
                     break
                 await self._compare(first)
                 self.report.cycles = cycle + 1
-                if len(self.report.problems) >= PROBLEMS_MAX:
+                if self.report.problems:
                     break
         finally:
             server.stop()
@@ -299,7 +300,9 @@ def main(arguments: Sequence[str]) -> int:
     if reason is not None:
         print(f"no power loss: {reason}", file=sys.stderr)
         return 2
-    print(f"seed {options.seed}")
+    # Ended from outside, the server must still be stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
+    print(f"seed {options.seed}", flush=True)
     tears = tuple(options.tears)
     report = run_cycles(
         options.target,
