@@ -19,7 +19,9 @@ class ColumnInfo:
 
     __slots__ = ("attnum", "name", "nullable", "table_oid", "type", "typmod")
 
-    def __init__(self, name: str, type: PgType, typmod: int = -1, table_oid: int = 0, attnum: int = 0, nullable: bool = True) -> None:
+    def __init__(
+        self, name: str, type: PgType, typmod: int = -1, table_oid: int = 0, attnum: int = 0, nullable: bool = True
+    ) -> None:
         self.name = name
         self.type = type
         self.typmod = typmod
@@ -65,7 +67,15 @@ class Scan(Node):
 
     __slots__ = ("alias", "attnums", "lock", "table", "wait")
 
-    def __init__(self, table: TableDesc, columns: tuple[int, ...], attnums: tuple[int, ...], alias: str, lock: int = 0, wait: int = 0) -> None:
+    def __init__(
+        self,
+        table: TableDesc,
+        columns: tuple[int, ...],
+        attnums: tuple[int, ...],
+        alias: str,
+        lock: int = 0,
+        wait: int = 0,
+    ) -> None:
         self.table = table
         self.columns = columns
         self.attnums = attnums
@@ -83,7 +93,14 @@ class VirtualScan(Node):
 
     __slots__ = ("alias", "filters", "positions", "relation")
 
-    def __init__(self, relation: Any, columns: tuple[int, ...], positions: tuple[int, ...], alias: str, filters: tuple[tuple[int, Expr], ...] = ()) -> None:
+    def __init__(
+        self,
+        relation: Any,
+        columns: tuple[int, ...],
+        positions: tuple[int, ...],
+        alias: str,
+        filters: tuple[tuple[int, Expr], ...] = (),
+    ) -> None:
         self.relation = relation
         self.columns = columns
         self.positions = positions
@@ -110,7 +127,9 @@ class FunctionScan(Node):
 
     __slots__ = ("calls", "ordinality", "widths")
 
-    def __init__(self, calls: tuple[Expr, ...], widths: tuple[int, ...], columns: tuple[int, ...], ordinality: bool) -> None:
+    def __init__(
+        self, calls: tuple[Expr, ...], widths: tuple[int, ...], columns: tuple[int, ...], ordinality: bool
+    ) -> None:
         self.calls = calls
         self.widths = widths
         self.columns = columns
@@ -223,7 +242,9 @@ class WindowFrame:
 
     __slots__ = ("end", "exclude", "mode", "start")
 
-    def __init__(self, mode: str, start: tuple[str, Expr | None], end: tuple[str, Expr | None], exclude: str = "no others") -> None:
+    def __init__(
+        self, mode: str, start: tuple[str, Expr | None], end: tuple[str, Expr | None], exclude: str = "no others"
+    ) -> None:
         self.mode = mode
         self.start = start
         self.end = end
@@ -315,7 +336,9 @@ class Cte:
 
     __slots__ = ("columns", "materialized", "name", "plan", "recursive", "step", "union_all")
 
-    def __init__(self, name: str, plan: Node | None, columns: tuple[int, ...], materialized: bool | None = None) -> None:
+    def __init__(
+        self, name: str, plan: Node | None, columns: tuple[int, ...], materialized: bool | None = None
+    ) -> None:
         self.name = name
         self.plan = plan
         self.columns = columns
@@ -461,7 +484,12 @@ class Delete(_Unary):
     __slots__ = ("exprs", "old", "returning", "table")
 
     def __init__(
-        self, table: TableDesc, input: Node, old: tuple[int, ...], exprs: TableExprs, returning: tuple[tuple[int, ...], tuple[Expr, ...]] | None
+        self,
+        table: TableDesc,
+        input: Node,
+        old: tuple[int, ...],
+        exprs: TableExprs,
+        returning: tuple[tuple[int, ...], tuple[Expr, ...]] | None,
     ) -> None:
         self.table = table
         self.input = input
@@ -478,7 +506,17 @@ class Statement:
     itself, of every table it references and of every table that references it (transitively for cascades).
     """
 
-    __slots__ = ("command", "foreign", "metadata", "output_names", "params", "root", "table_exprs", "tables", "volatile")
+    __slots__ = (
+        "command",
+        "foreign",
+        "metadata",
+        "output_names",
+        "params",
+        "root",
+        "table_exprs",
+        "tables",
+        "volatile",
+    )
 
     def __init__(
         self,
