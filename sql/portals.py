@@ -77,7 +77,6 @@ class QueryPortal(Portal):
     is_done = False
     must_describe = False
     """Simple protocol: RowDescription is still to be sent, before the first row or the tag."""
-    sent = 0
     sent_now = 0
     """Rows given by the current Execute."""
     cursor: Any = None
@@ -141,7 +140,6 @@ class QueryPortal(Portal):
         return rows
 
     def count(self, rows: int) -> None:
-        self.sent += rows
         self.sent_now += rows
 
     def tag(self) -> str:
@@ -149,7 +147,7 @@ class QueryPortal(Portal):
         assert self.entry is not None
         command = self.entry.command
         if command == "SELECT":
-            return f"SELECT {self.sent}"
+            return f"SELECT {self.sent_now}"
         if command == "INSERT":
             return f"INSERT 0 {self.affected}"
         return f"{command} {self.affected}"
@@ -164,7 +162,7 @@ class QueryPortal(Portal):
         """Makes the portal run from its beginning again."""
         self.close()
         self.is_started = self.is_done = False
-        self.sent = self.sent_now = self.affected = 0
+        self.sent_now = self.affected = 0
         self.pending = []
 
     def close(self) -> None:

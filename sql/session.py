@@ -837,9 +837,8 @@ class Session(FastPath):
         return into_ms(value) / 1000 if value != "0" else 0.0
 
     def cancel(self) -> None:
-        self.context.canceled = True
+        # One thread: a session that does not wait is idle, and its next statement is not what was to be canceled.
         if self.interrupt is not None and not self.is_committing:
-            self.context.canceled = False
             self.interrupt(QueryCanceled("canceling statement due to user request"))
 
     def close(self) -> Eager[None]:

@@ -346,7 +346,10 @@ def pg_cancel_backend(ctx: ExecContext, pid: int) -> bool:
         return False
     if other.login_user != session.user and not session.view().is_superuser():
         raise SqlError("permission denied to cancel query", sqlstate="42501")
-    other.cancel()
+    if other is session:
+        session.context.canceled = True
+    else:
+        other.cancel()
     return True
 
 

@@ -1,1 +1,1 @@
-"""Tests."""
+"""The protocol as a client that means harm would speak it."""
