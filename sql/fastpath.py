@@ -1,6 +1,8 @@
 """The fast path of a session: BEGIN, COMMIT and compiled point statements, with nothing awaited.
 
 What has to wait, or meets a conflict, goes on in full dress in ``sql.session``.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
