@@ -96,10 +96,8 @@ class IntentIndex:
         self.spans.append(intent)
 
     def remove_spans(self, start: bytes, end: bytes, txn_id: bytes) -> None:
-        """Forgets the resolved span deletions of a transaction inside [start, end)."""
-        self.spans = [
-            span for span in self.spans if not (span.txn.id == txn_id and start <= span.start and span.end <= end)
-        ]
+        """Forgets the resolved span deletions of a transaction that start in [start, end), as on disk."""
+        self.spans = [span for span in self.spans if not (span.txn.id == txn_id and start <= span.start < end)]
 
     def other_at(self, key: bytes, txn_id: bytes) -> Intent | SpanIntent | None:
         """Returns another transaction's intent over a key."""

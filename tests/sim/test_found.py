@@ -76,3 +76,16 @@ def test_a_full_disk_ends_the_node_whoever_notices():
     with pytest.raises(StorageFailure):
         node.store.now()
     assert len(node.deaths) == 1
+
+
+def test_span_deletions_that_overlap_are_resolved_together():
+    """Seed 49: resolving [3, 5) took [4, 6) off the disk and left it in the index; its readers spun for ever."""
+    node = Node()
+    writer = node.coordinator.begin()
+    for start, end in ((b"row/4", b"row/6"), (b"row/3", b"row/5")):
+        node.get(writer.delete_span(start, end))
+        node.get(writer.flush())
+    node.get(writer.commit())
+    node.loop.run_for(10)
+    assert not node.store.state.intents.spans
+    assert not node.store.state.records
