@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from base.eager import Eager
 from base.errors import ReadConflict, Retryable, Uncertain, WriteTooOld
+from base.faults import fault
 from base.hlc import LOGICAL_BITS
 from kvtier.messages import Batch, Isolation, Lock, Op, Refresh, Reply, Routing, TxnMeta
 from txn.buffer import WriteBuffer
@@ -285,6 +286,8 @@ class Attempt(Txn):
             self._set_read_ts(ts)
             return True
         self._coordinator.counts["refreshes"] += 1
+        if fault("txn.refresh.fails"):
+            return False
         try:
             reply = self._send(self._batch(ops))
         except ReadConflict:

@@ -41,6 +41,7 @@ from base.errors import (
     TxnRetry,
     WriteTooOld,
 )
+from base.faults import fault
 from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
 from base.seams import Waiter
 from kvtier.messages import (
@@ -349,6 +350,8 @@ class Committer(Reader):
         meta = self._commit_meta(self._first_key(writes))
         staged_ts = await self._check_pushed(meta)
         in_flight = self._note_intents(writes)
+        if fault("txn.commit.two-rounds"):
+            return await self._commit_in_two_rounds(meta, writes)
         proven = tuple([key for key in self._intent_keys if key not in in_flight])
         end = self._end_ops(True, tuple(in_flight.items()), proven, not self._has_checks())
         try:
@@ -425,6 +428,8 @@ class Committer(Reader):
     async def _make_explicit(self, meta: TxnMeta, commit_ts: int, is_staged: bool) -> None:
         """COMMITTED record, then intents; whoever meets what this leaves behind recovers it."""
         if is_staged:
+            if fault("txn.explicit.skipped"):
+                return
             end = self._end_ops(True, (), tuple(self._intent_keys), False)
             if not await self._try(Batch(end, self.read_ts, meta)):
                 return
@@ -489,6 +494,8 @@ class Committer(Reader):
 
     async def _resolve(self, meta: TxnMeta, status: TxnStatus, commit_ts: int, parts: tuple[ResolvePart, ...]) -> None:
         """Resolves intents and frees locks, one batch a part."""
+        if fault("txn.resolve.skipped"):
+            return
         for keys, spans in parts:
             if keys or spans:
                 await self._try(Batch([ResolveIntents(keys, spans, meta, int(status), commit_ts)]))
@@ -592,10 +599,11 @@ class Committer(Reader):
         batch = Batch([Heartbeat(meta.anchor, self._coordinator.kv.now())], 0, meta)
         status: Any = TxnStatus.PENDING
         try:
-            reply = self._send(batch)
-            if not isinstance(reply, Reply):
-                reply = await reply
-            status = reply.results[0]
+            if not fault("txn.heartbeat.skipped"):
+                reply = self._send(batch)
+                if not isinstance(reply, Reply):
+                    reply = await reply
+                status = reply.results[0]
         except TxnAborted:
             status = TxnStatus.ABORTED
         except MeridianError:
