@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from multiprocessing import get_context
 from typing import Any
@@ -156,6 +157,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mutant", default="", help="with this historical bug")
     parser.add_argument("--mutants", type=int, nargs="?", const=500, help="find every mutant within so many seeds")
     options = parser.parse_args(arguments)
+    # What a crash buries is never awaited, and says so at the end of the process.
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     choices = Choices(_workloads(options.workload), _nemesis(options.nemesis), options.until, options.mutant)
     if options.mutants is not None:
         from sim.hunt import hunt

@@ -338,6 +338,7 @@ class Loop:
         self.explore = explore
         self.now_ns = 0
         self.steps = 0
+        self.steps_max = STEPS_MAX
         self.digest = 0
         self.failures: list[tuple[str, BaseException]] = []
         self._sequence = 0
@@ -403,7 +404,7 @@ class Loop:
             return False
         handle = self._pick()
         self.steps += 1
-        assert self.steps <= STEPS_MAX, f"livelock: {self.steps} steps at {self.now_ns} ns"
+        assert self.steps <= self.steps_max, f"livelock: {self.steps} steps at {self.now_ns} ns"
         scope = handle.scope
         if handle.is_cancelled or not scope.is_alive:
             return True

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from base.hlc import LOGICAL_BITS
+from base.hlc import LOGICAL_BITS, into_unix_us
 from kvtier.messages import CollectGarbage, Merge, Split
 from sim.disk import AFTER, BEFORE
 from sim.plan import KINDS, Fault
@@ -74,6 +74,13 @@ class Nemesis:
         world.network.tail = 0.0
         process.hop.set_odds(0.0, 0.0)
         process.scope.resume()
+        self._set_clock_right()
+
+    def _set_clock_right(self) -> None:
+        """A clock that was put back would stand still, in HLC time, for as long; now it runs again."""
+        process = self.world.process
+        behind_ns = into_unix_us(process.store.hlc.latest) * 1000 - process.scope.clock.wall_ns()
+        process.set_clock(process.clock_offset_ns + max(behind_ns, 0), 0)
 
     def _later(self, fault: Fault, undo: Callable[[], None]) -> None:
         self.world.after(fault.seconds, undo)

@@ -27,6 +27,10 @@ CHECK_SECONDS: Final = 0.5
 """Invariants are checked this often."""
 
 
+STEPS_PER_SECOND_MAX: Final = 40_000
+"""More steps a virtual second are a livelock: busy runs take a tenth of it."""
+
+
 class Failures(list[tuple[str, BaseException]]):
     """What tasks ended with; that a task met the failed disk ends the node, as in production, and is no bug."""
 
@@ -49,6 +53,7 @@ class World:
         self.journal = journal
         self.streams = Streams(plan.seed)
         self.loop = Loop(plan.seed, plan.knobs.explore)
+        self.loop.steps_max = int(STEPS_PER_SECOND_MAX * (plan.seconds + 60))
         self.loop.failures = Failures(self.crash_soon)
         self.history = Recorder()
         self.is_calm = True
