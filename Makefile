@@ -47,7 +47,7 @@ compiled: install
 
 # The same tests; tests/test_compiled.py fails if a listed module was imported from its .py.
 test-compiled: compiled
-	MERIDIAN_TREE=compiled PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(BIN)/python -m pytest -o pythonpath=build/compiled
+	MERIDIAN_TREE=compiled PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(BIN)/python -m pytest -o pythonpath=build/compiled --import-mode=importlib
 
 bench: install compiled
 	$(BIN)/python -m bench

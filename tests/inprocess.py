@@ -19,12 +19,11 @@ from wire.io import ConnectionIo
 class PipeIo(ConnectionIo):
     """The client's end is a buffer."""
 
-    peer = "pipe"
-    is_loopback = True
-    is_tls = False
-    certificate = b""
-
     def __init__(self) -> None:
+        self.peer = "pipe"
+        self.is_loopback = True
+        self.is_tls = False
+        self.certificate = b""
         self.received = bytearray()
         self.is_closed = False
         self.arrived = asyncio.Event()

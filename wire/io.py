@@ -1,17 +1,11 @@
-"""What a connection needs of its socket: implemented by ``node`` (asyncio) and by the simulator.
-
-Compiled with mypyc; see docs/STYLE.md#compiled.
-"""
+"""What a connection needs of its socket: implemented by ``node`` (asyncio) and by the simulator."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 
-from mypy_extensions import mypyc_attr
 
-
-@mypyc_attr(allow_interpreted_subclasses=True)
 class ConnectionIo(ABC):
     """One client's byte stream."""
 

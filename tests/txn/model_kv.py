@@ -99,7 +99,8 @@ class ModelKv(Kv):
     scheduler: Any
     clock: Any
     rng: Any
-    max_offset_us: int = 0
+    max_offset_us: int = field(default_factory=int)
+    """No default in the class: a compiled caller reads the attribute of ``Kv``."""
     boundaries: tuple[bytes, ...] = ()
     versions: dict[bytes, list[tuple[int, bytes | None]]] = field(default_factory=dict)
     tombstones: list[tuple[int, bytes, bytes]] = field(default_factory=list)
