@@ -73,7 +73,7 @@ def _rows(session: Session, statement: ast.ShowObjects) -> list[tuple[Any, ...]]
                 c.name,
                 deparse.format_type(view, c.type_oid, c.typmod),
                 "YES" if c.nullable else "NO",
-                deparse.default_text(view, c.default) or None,
+                deparse.default_text(view, c) or None,
             )
             for c in table.columns
             if not c.hidden

@@ -90,6 +90,17 @@ def type_text(oid: int) -> str | None:
 
 
 @cache
+def row_types() -> dict[int, str]:
+    """Names of the catalog relations' row types by OID."""
+    found: dict[int, str] = {}
+    for qualified in relation_names():
+        row_type = shape(qualified).row_type
+        if row_type:
+            found[row_type] = qualified.removeprefix("pg_catalog.")
+    return found
+
+
+@cache
 def default_opclass(type_oid: int, type_category: str) -> int:
     """Returns the OID of a type's default btree operator class, 0 if there is none."""
     names = [column[0] for column in shape("pg_catalog.pg_opclass").columns]

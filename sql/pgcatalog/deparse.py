@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from base.typeio import type_name
-from planner.schema import CheckDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc
+from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc
 from sql.pgcatalog import builtin, oids
 
 if TYPE_CHECKING:
@@ -151,13 +151,17 @@ def foreign_key_definition(view: SessionView, table: TableDesc, key: ForeignKeyD
     return text + ("" if key.validated else " NOT VALID")
 
 
-def default_text(view: SessionView, default: str) -> str:
-    """A column's default as \\d shows it: the sequence of a serial column by name."""
+def default_text(view: SessionView, column: ColumnDesc) -> str:
+    """A column's default as \\d shows it: a sequence by name, a string constant with its type."""
+    default = column.default
     if default.startswith("nextval(") and default.endswith("::regclass)"):
         id = default[len("nextval(") : -len("::regclass)")]
         sequence = view.table_by_id(int(id)) if id.isdigit() else None
         if sequence is not None:
             return f"nextval('{relation_name(view, sequence)}'::regclass)"
+    if default.startswith("'") and default.endswith("'") and "'" not in default[1:-1].replace("''", ""):
+        # PostgreSQL keeps the constant, and applies the typmod around it without saying so.
+        return f"{default}::{format_type(view, column.type_oid, -1)}"
     return default
 
 
@@ -177,4 +181,4 @@ def row_type_text(view: SessionView, oid: int) -> str | None:
         table = view.table_by_id(oid - base) if oid > base else None
         if table is not None and table.kind in ("r", "v"):
             return relation_name(view, table) + suffix
-    return None
+    return builtin.row_types().get(oid)

@@ -67,7 +67,7 @@ def pg_get_constraintdef(ctx: ExecContext, oid: int, pretty: bool = False) -> st
 
 
 def pg_get_expr(ctx: ExecContext, text: str, relation: int, pretty: bool = False) -> str:
-    return text
+    return deparse.bare(text) if pretty and text.startswith("(") and deparse.parenthesised(text) == text else text
 
 
 def _view_text(table: TableDesc | None) -> str | None:

@@ -235,7 +235,9 @@ def pg_attrdef(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         for column in visible_columns(table):
             if (column.default and not column.identity) or column.generated:
-                text = column.generated or deparse.default_text(view, column.default)
+                text = (
+                    deparse.parenthesised(column.generated) if column.generated else deparse.default_text(view, column)
+                )
                 yield {
                     "oid": oids.attrdef_oid(table.id, column.id),
                     "adrelid": table.id,
@@ -255,7 +257,7 @@ def pg_index(view: SessionView) -> Iterator[Row]:
                 "indimmediate": True, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
                 "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": tuple(_opclasses(view, table, index)),
                 "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.columns),
-                "indexprs": ", ".join(expressions) or None, "indpred": index.predicate or None,
+                "indexprs": ", ".join(expressions) or None, "indpred": deparse.parenthesised(index.predicate) if index.predicate else None,
             }  # fmt: skip
 
 
@@ -286,8 +288,8 @@ def pg_constraint(view: SessionView) -> Iterator[Row]:
                 }  # fmt: skip
         for number, check in enumerate(table.checks):
             yield {
-                **base, "oid": oids.check_oid(check.oid, table.id, number), "conname": check.name, "contype": "c", "conbin": check.expression,
-                "convalidated": check.validated, "conkey": _check_columns(view, table, check.expression), "connoinherit": False,
+                **base, "oid": oids.check_oid(check.oid, table.id, number), "conname": check.name, "contype": "c", "conbin": deparse.parenthesised(check.expression),
+                "convalidated": check.validated, "conkey": check_columns(view, table, check.expression), "connoinherit": False,
             }  # fmt: skip
         for number, key in enumerate(table.foreign_keys):
             target = view.table_by_id(key.target_table)
@@ -309,7 +311,8 @@ def constraint_oid(index_oid: int) -> int:
     return index_oid + oids.ROW_TYPE_BASE
 
 
-def _check_columns(view: SessionView, table: TableDesc, expression: str) -> tuple[int, ...] | None:
+def check_columns(view: SessionView, table: TableDesc, expression: str) -> tuple[int, ...] | None:
+    """Returns attnums of the columns a check reads; None if it reads none."""
     from sql.analyze import Analyzer
 
     names = Analyzer(view.session).names_in(table, expression)

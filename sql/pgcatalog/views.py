@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from base.typeio import type_name
 from base.types import PgType
 from planner.schema import TableDesc
-from sql.pgcatalog import deparse
-from sql.pgcatalog.tables import role_oid, shown_indexes, user_tables, visible_columns
+from sql.pgcatalog import builtin, deparse
+from sql.pgcatalog.tables import check_columns, role_oid, shown_indexes, user_tables, visible_columns
 from sql.settings import BY_NAME, PARAMETERS
 
 if TYPE_CHECKING:
@@ -140,8 +140,6 @@ def schemata(view: SessionView) -> Iterator[Row]:
 
 
 def tables(view: SessionView) -> Iterator[Row]:
-    from sql.pgcatalog import builtin
-
     for qualified in builtin.relation_names():
         schema, _, name = qualified.partition(".")
         kind = "BASE TABLE" if builtin.shape(qualified).kind == "r" else "VIEW"
@@ -184,8 +182,22 @@ def _type_fields(pg_type: PgType, typmod: int) -> Row:
     return fields
 
 
+def _catalog_columns(database: str) -> Iterator[Row]:
+    """Columns of the catalogs themselves: clients look there for what a version has."""
+    for qualified in builtin.relation_names():
+        schema, _, name = qualified.partition(".")
+        for number, (column, pg_type, typmod, not_null) in enumerate(builtin.shape(qualified).columns, 1):
+            yield {
+                "table_catalog": database, "table_schema": schema, "table_name": name, "column_name": column, "ordinal_position": number,
+                "is_nullable": "NO" if not_null else "YES", "udt_catalog": database, "udt_schema": "pg_catalog", "udt_name": pg_type.name,
+                "dtd_identifier": str(number), "is_self_referencing": "NO", "is_identity": "NO", "identity_cycle": "NO", "is_generated": "NEVER",
+                "is_updatable": "NO", **_type_fields(pg_type, typmod),
+            }  # fmt: skip
+
+
 def columns(view: SessionView) -> Iterator[Row]:
     database = view.session.database
+    yield from _catalog_columns(database)
     for table in user_tables(view):
         if table.kind == "S":
             continue
@@ -197,7 +209,7 @@ def columns(view: SessionView) -> Iterator[Row]:
             yield {
                 "table_catalog": database, "table_schema": view.schema_name(table.schema_id), "table_name": table.name,
                 "column_name": column.name, "ordinal_position": number,
-                "column_default": deparse.default_text(view, column.default) if column.default and not column.identity else None,
+                "column_default": deparse.default_text(view, column) if column.default and not column.identity else None,
                 "is_nullable": "YES" if column.nullable else "NO", "udt_catalog": database, "udt_schema": pg_type.namespace,
                 "udt_name": pg_type.name, "dtd_identifier": str(column.id), "is_self_referencing": "NO",
                 "is_identity": "YES" if column.identity else "NO",
@@ -205,7 +217,7 @@ def columns(view: SessionView) -> Iterator[Row]:
                 "identity_start": str(options.start) if options else None, "identity_increment": str(options.increment) if options else None,
                 "identity_maximum": str(options.maximum) if options else None, "identity_minimum": str(options.minimum) if options else None,
                 "identity_cycle": "YES" if options and options.cycle else "NO",
-                "is_generated": "ALWAYS" if column.generated else "NEVER", "generation_expression": column.generated or None,
+                "is_generated": "ALWAYS" if column.generated else "NEVER", "generation_expression": deparse.parenthesised(column.generated) if column.generated else None,
                 "is_updatable": "YES" if table.kind == "r" else "NO", **_type_fields(pg_type, column.typmod),
             }  # fmt: skip
 
@@ -220,7 +232,7 @@ def _constraint_rows(view: SessionView) -> Iterator[tuple[TableDesc, str, str, t
         for key in table.foreign_keys:
             yield table, key.name, "FOREIGN KEY", key.columns
         for check in table.checks:
-            yield table, check.name, "CHECK", ()
+            yield table, check.name, "CHECK", check_columns(view, table, check.expression) or ()
 
 
 def _place(view: SessionView, table: TableDesc, name: str) -> Row:

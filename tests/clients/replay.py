@@ -203,7 +203,7 @@ class Replay:
 
     def _one(self, name: str, number: int, statement: str, postgres: Server, meridian: Server) -> Difference | None:
         theirs = postgres.parameter_types(statement) if "$1" in statement else ()
-        ours = meridian.parameter_types(statement) if theirs else ()
+        ours = meridian.parameter_types(statement) if "$1" in statement else ()
         expected, actual = postgres.run(statement, theirs), meridian.run(statement, ours or theirs)
         self.count += 1
         self.slowest.append((actual.seconds, name, number))
