@@ -71,8 +71,8 @@ class Reader(Attempt):
             return self._finish_get(self._perform_again(ops, conflict), key, lock, projection)
         if not isinstance(reply, Reply):
             return self._finish_get(self._settle(reply, ops), key, lock, projection)
-        value: bytes | None = reply.results[0]
-        if self._tracks and value is not SKIPPED:  # type: ignore[comparison-overlap]  # Wait.SKIP only
+        value: Any = reply.results[0]
+        if self._tracks and value is not SKIPPED:  # Wait.SKIP only
             points = self._points
             if points.setdefault(key, projection) != projection:
                 points[key] = b""
@@ -82,13 +82,14 @@ class Reader(Attempt):
             self._unsynced = reply.unsynced
         return value
 
-    async def _finish_get(self, pending: Awaitable[Reply], key: bytes, lock: Lock, projection: bytes) -> bytes | None:
+    async def _finish_get(self, pending: Awaitable[Reply], key: bytes, lock: Lock, projection: bytes) -> Any:
         return self._note_get(await pending, key, lock, projection)
 
-    def _note_get(self, reply: Reply, key: bytes, lock: Lock, projection: bytes) -> bytes | None:
-        value: bytes | None = reply.results[0]
+    def _note_get(self, reply: Reply, key: bytes, lock: Lock, projection: bytes) -> Any:
+        """Returns the value, None or SKIPPED."""
+        value = reply.results[0]
         self._note_reply(reply)
-        if value is not SKIPPED:  # type: ignore[comparison-overlap]  # Wait.SKIP only
+        if value is not SKIPPED:
             self._record(key, lock, projection)
         return value
 
@@ -123,11 +124,9 @@ class Reader(Attempt):
     ) -> list[bytes | None]:
         return self._note_gets((await pending).results, keys, lock, projection)
 
-    def _note_gets(
-        self, values: list[bytes | None], keys: list[bytes], lock: Lock, projection: bytes
-    ) -> list[bytes | None]:
+    def _note_gets(self, values: list[Any], keys: list[bytes], lock: Lock, projection: bytes) -> list[Any]:
         for key, value in zip(keys, values):
-            if value is not SKIPPED:  # type: ignore[comparison-overlap]  # Wait.SKIP only
+            if value is not SKIPPED:  # Wait.SKIP only
                 self._record(key, lock, projection)
         return values
 
@@ -137,7 +136,7 @@ class Reader(Attempt):
         """Asks the store only for what the buffer does not know."""
         buffer = self._buffer
         assert buffer is not None, "nothing to merge"
-        values: list[bytes | None] = []
+        values: list[Any] = []
         missing: list[bytes] = []
         places: list[int] = []
         for key in keys:
@@ -160,7 +159,7 @@ class Reader(Attempt):
     async def _finish_merged(
         self,
         pending: Awaitable[Reply],
-        values: list[bytes | None],
+        values: list[Any],
         places: list[int],
         missing: list[bytes],
         lock: Lock,
@@ -238,7 +237,7 @@ class Reader(Attempt):
         return more if isinstance(more, ScanResult) else await more
 
 
-def _place(values: list[bytes | None], places: list[int], found: list[bytes | None]) -> list[bytes | None]:
+def _place(values: list[Any], places: list[int], found: list[Any]) -> list[Any]:
     """Puts what the store found into the gaps the buffer left."""
     for place, value in zip(places, found):
         values[place] = value

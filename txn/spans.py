@@ -89,14 +89,14 @@ class ReadSpans:
             ops.append(Refresh(start, end, from_ts, to_ts, projection))
         return ops
 
-    def condense(self) -> None:
-        """Joins neighbours until at most SPANS_MAX spans and no points are left."""
+    def condense(self, spans_max: int = SPANS_MAX) -> None:
+        """Joins neighbours until at most ``spans_max`` spans and no points are left."""
         spans = [(key, point_end(key), projection) for key, projection in self.points.items()]
         spans += self.spans
         spans.sort()
         merged = _join_overlapping(spans)
-        if len(merged) > SPANS_MAX:
-            merged = _join_nearest(merged, SPANS_MAX)
+        if len(merged) > spans_max:
+            merged = _join_nearest(merged, spans_max)
         self.points.clear()
         self.spans = merged
 

@@ -45,12 +45,7 @@ def test_condensing_only_widens(reads, limit):
         elif prefix_end(start):
             spans.add_point(start, projection)
     before = spans.into_ops(1, 2)
-    original = spans_module.SPANS_MAX
-    try:
-        spans_module.SPANS_MAX = limit
-        spans.condense()
-    finally:
-        spans_module.SPANS_MAX = original
+    spans.condense(limit)
     assert len(spans.spans) <= limit
     for op in before:
         assert covered(spans, op.start, op.end, op.projection)
