@@ -31,8 +31,8 @@ class Parameter(NamedTuple):
     kind: str = "string"
     """string, bool, integer, real, ms, kb, enum, internal (read-only)."""
     choices: tuple[str, ...] = ()
-    low: float = 0
-    high: float = 2**31 - 1
+    low: int | float = 0
+    high: int | float = 2**31 - 1
     report: bool = False
     """Sent as ParameterStatus when it changes."""
     plan: bool = False
