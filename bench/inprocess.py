@@ -9,7 +9,8 @@ for their sync, so the CPU time of the process is counted there, with all its th
     select      Bind, Describe, Execute, Sync of a prepared point SELECT
     simple      the same as a Query message, each with another constant
     update      BEGIN, a prepared UPDATE of one row, COMMIT
-    new-order   BEGIN, 3 reads, an update FOR UPDATE, 2 inserts, 10 times read-update-insert, COMMIT
+    new-order   BEGIN, 3 reads (one FOR UPDATE), an update, 2 inserts,
+                10 times 2 reads (one FOR UPDATE), an update and an insert, COMMIT
 """
 
 from __future__ import annotations
