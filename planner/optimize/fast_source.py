@@ -149,6 +149,7 @@ class Script:
         lines = ["value = await value", *self.segments[number]]
         for read, segment in zip(self.reads[number:], self.segments[number + 1 :]):
             lines += [f"value = {read.call}", f"if {read.is_pending()}:", "    value = await value", *segment]
+        lines = [line.replace("return flushed(", "return await flushed(") for line in lines]
         arguments = ", ".join(["value", "txn", *ARGUMENTS, *self.reads[number - 1].locals])
         return "\n".join([f"async def wait{number}({arguments}):", *["    " + line for line in lines], ""])
 
