@@ -67,6 +67,16 @@ class Target:
         raise NotImplementedError
 
 
+def is_unknown(problem: psycopg.Error) -> bool:
+    """True if a COMMIT that met this error may have happened.
+
+    PostgreSQL panics with 58030 where its log cannot be synced: what was written may still be found after recovery.
+    """
+    if problem.sqlstate is None or problem.sqlstate in UNKNOWN_STATES:
+        return True
+    return problem.diag.severity_nonlocalized in ("FATAL", "PANIC")
+
+
 class SqlWriter(Writer):
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self.connection = connection
@@ -85,7 +95,7 @@ class SqlWriter(Writer):
             if cursor.statusmessage != "COMMIT":
                 raise NotWritten(str(cursor.statusmessage))
         except psycopg.Error as problem:
-            if is_committing and (problem.sqlstate is None or problem.sqlstate in UNKNOWN_STATES):
+            if is_committing and is_unknown(problem):
                 raise MaybeWritten(str(problem)) from None
             await self._roll_back()
             raise NotWritten(str(problem)) from None
