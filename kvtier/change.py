@@ -39,8 +39,10 @@ class Change:
     __slots__ = (
         "batch",
         "commit_ts",
+        "counted",
         "deltas",
         "finished",
+        "forgotten",
         "intents",
         "is_transactional",
         "keys",
@@ -58,13 +60,15 @@ class Change:
         self.batch = batch
         self.commit_ts = 0
         self.is_transactional = False
-        """False if only ``keys``, ``spans``, ``deltas`` and ``release`` are used."""
+        """False if only ``keys``, ``spans``, ``deltas``, ``counted`` and ``release`` are used."""
         self.keys: list[bytes] = []
         """Keys whose committed value changes."""
         self.spans: list[tuple[bytes, bytes]] = []
         """Spans deleted by range tombstones."""
         self.deltas: list[tuple[Replica, list[int]]] = []
         """What to add to the statistics of the replicas; the batch carries the sums."""
+        self.counted: list[Replica] = []
+        """Replicas whose statistics are exact again."""
         self.intents: list[tuple[bytes, TxnMeta, int, int]] = []
         """(key, transaction, write_ts, seq) of intents written."""
         self.span_intents: list[SpanIntent] = []
@@ -79,5 +83,7 @@ class Change:
         """(transaction, commit timestamp or 0) to remember."""
         self.poisoned: list[bytes] = []
         """Aborted transactions whose intents were removed (reliability 15)."""
+        self.forgotten: list[bytes] = []
+        """Poisoned transactions that nobody will speak of again."""
         self.release: list[bytes] = []
         """Transactions whose locks are freed."""

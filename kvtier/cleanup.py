@@ -245,7 +245,8 @@ class Cleanup:
         """Deletes what was kept for those who may ask again, once nobody will; some rows at a time."""
         store = self._store
         horizon = store.hlc.latest - (int(store.settings.outcome_seconds * 1e6) << LOGICAL_BITS)
-        batch = store.engine.batch()
+        change = Change(store.engine.batch())
+        change.is_transactional = True
         for prefix in (COMMIT_KEY_PREFIX, POISON_PREFIX):
             rows = islice(local_rows(store.engine, prefix, self._forgotten_to.get(prefix, b"")), FORGET_MAX + 1)
             self._forgotten_to[prefix] = b""
@@ -254,11 +255,11 @@ class Cleanup:
                     self._forgotten_to[prefix] = key
                     break
                 if int.from_bytes(stored, "big") < horizon:
-                    batch.delete(CF_LOCAL, prefix + key)
+                    change.batch.delete(CF_LOCAL, prefix + key)
                     if prefix == POISON_PREFIX:
-                        store.state.poisoned.pop(key, None)
-        if len(batch):
-            store.engine.write(batch)
+                        change.forgotten.append(key)
+        if change.batch.ops:
+            store.apply(change)
 
     async def _look_at(self, replica: Replica) -> None:
         settings = self._store.settings
@@ -313,11 +314,11 @@ class Cleanup:
             counted = survey.stats.as_tuple()
             old = replica.counts()
             delta = [new - before for new, before in zip(counted, old)]
-            batch = store.engine.batch()
-            batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum([*delta, 0]))
-            store.engine.write(batch)
-            replica.count(delta[0], delta[1], delta[2], delta[3])
-            replica.is_estimate = False
+            change = Change(store.engine.batch())
+            change.batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum([*delta, 0]))
+            change.deltas.append((replica, [*delta, 0]))
+            change.counted.append(replica)
+            store.apply(change)
 
     async def _split(self, replica: Replica) -> None:
         """Divides a range in the middle of its bytes."""

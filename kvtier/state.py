@@ -71,6 +71,13 @@ class StoreState:
             raise RangeMismatch(())
         return replica
 
+    def replica_by_id(self, range_id: int) -> Replica:
+        """Returns the replica of a range; RangeMismatch if none is here."""
+        replica = self.ranges.get(range_id)
+        if replica is None:
+            raise RangeMismatch(())
+        return replica
+
     def replicas_over(self, start: bytes, end: bytes) -> list[Replica]:
         """Returns the replicas that cover [start, end) without gap; RangeMismatch if they do not."""
         found = self.ranges.over(start, end)

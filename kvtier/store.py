@@ -29,6 +29,7 @@ from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, Overlo
 from base.hlc import LOGICAL_BITS, Hlc
 from base.seams import CF_LOCAL, Clock, Rng, Scheduler
 from kvtier import administration, mvcc
+from kvtier.administration import RangeChange
 from kvtier.change import Change, Conflict
 from kvtier.cleanup import Cleanup
 from kvtier.client import Kv
@@ -98,6 +99,8 @@ class Store(Kv):
         self.group.on_synced.append(self.state.note_synced)
         self.kv: Kv = self
         """Where questions about other keys go: the router once there is one."""
+        self.on_change: Callable[[Change, RangeChange | None], None] | None = None
+        """Told of every change before it is applied; what it raises keeps the change from happening."""
         self.is_whole = False
         """True if every range of the cluster is here alone: nothing need be routed."""
         self.note_ranges()
@@ -246,17 +249,24 @@ class Store(Kv):
         change, result = administration.evaluate(self.state, op, now)
         if change is None:
             return Reply([result], now)
-        seq = self.apply(change.change)
-        change.install(self.state)
-        self.note_ranges()
+        seq = self.apply_ranges(change)
         return self.group.reply(Reply([result], now), seq)
 
     # --- application ------------------------------------------------------------------
 
-    def apply(self, change: Change) -> int:
+    def apply_ranges(self, change: RangeChange) -> int:
+        """Applies a change of the map of ranges; returns the engine sequence."""
+        seq = self.apply(change.change, change)
+        change.install(self.state)
+        self.note_ranges()
+        return seq
+
+    def apply(self, change: Change, ranges: RangeChange | None = None) -> int:
         """Writes the batch and brings the memory up to date; returns the engine sequence."""
         state = self.state
         batch = change.batch
+        if self.on_change is not None:
+            self.on_change(change, ranges)
         if batch.ops:
             try:
                 self.engine.write(batch)
@@ -271,6 +281,8 @@ class Store(Kv):
             if delta[4]:
                 replica.is_estimate = True
             replica.last_write_seq = seq
+        for replica in change.counted:
+            replica.is_estimate = False
         if change.keys:
             state.note_unsynced(seq, change.keys)
         if change.spans:
@@ -302,6 +314,8 @@ class Store(Kv):
             state.finished.add(txn_id, commit_ts, self.hlc.latest)
         for txn_id in change.poisoned:
             state.poison(txn_id, self.hlc.latest)
+        for txn_id in change.forgotten:
+            state.poisoned.pop(txn_id, None)
         for start, end, txn_id in change.resolved_spans:
             state.intents.remove_spans(start, end, txn_id)
             for key in state.locks.shown_in(start, end, txn_id):

@@ -70,9 +70,14 @@ class OpBatch(WriteBatch):
     @staticmethod
     def decode(message: bytes) -> OpBatch:
         """Raises msgspec.ValidationError on anything that is not an encoded batch."""
+        return OpBatch.of(_decoder.decode(message))
+
+    @staticmethod
+    def of(ops: list[Operation]) -> OpBatch:
+        """Returns the batch of these operations."""
         batch = OpBatch()
-        batch.ops = _decoder.decode(message)
-        for kind, cf, key, value in batch.ops:
+        batch.ops = ops
+        for kind, cf, key, value in ops:
             if cf == CF_LOCAL and _meets_tombstones(kind, key, value):
                 batch.touches_tombstones = True
         return batch
