@@ -13,7 +13,8 @@ import struct
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from base.errors import SqlError
+from base.eager import Eager
+from base.errors import MeridianError, SqlError
 from kvtier.client import Kv
 from kvtier.messages import Batch, Get, Put, Reply
 from planner.schema import SequenceDesc
@@ -71,10 +72,23 @@ class Sequences:
         value = self._following(state, desc, name)
         limit = desc.maximum if desc.increment > 0 else desc.minimum
         steps = min(state.block, abs(limit - value) // abs(desc.increment))
+        ceiling = value + steps * desc.increment
+        # A store that refuses does so here, before anybody has a value of the block.
+        claim = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(ceiling, True))]))
         state.block = min(state.block * 2, BLOCK_MAX)
         state.last, state.is_called = value, True
-        state.ceiling = value + steps * desc.increment
-        return value, self._store(id, state.ceiling, True)
+        state.ceiling = ceiling
+        return value, self._claimed(id, state, claim)
+
+    async def _claimed(self, id: int, state: _Sequence, claim: Eager[Reply]) -> None:
+        """Waits for a claim; one that failed is asked for again, above all that was given out."""
+        try:
+            if not isinstance(claim, Reply):
+                await claim
+        except MeridianError:
+            if self._known.get(id) is state:
+                state.ceiling = state.last
+            raise
 
     async def load(self, id: int, desc: SequenceDesc) -> None:
         """Reads a sequence's state where that takes waiting."""

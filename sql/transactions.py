@@ -167,7 +167,9 @@ class TransactionBlock:
             try:
                 await session.before_commit()
                 for sync in self.syncs:
-                    await sync
+                    failure = await sync
+                    if failure is not None:
+                        raise failure
                 committed = txn.commit()
                 if not isinstance(committed, int):
                     session.is_committing = True
@@ -294,7 +296,7 @@ class TransactionBlock:
 
     def wait_for(self, sync: Awaitable[Any]) -> None:
         """Lets the commit wait for a sync that goes on meanwhile."""
-        self.syncs.append(self.session.server.scheduler.spawn(_awaited(sync), "sync"))
+        self.syncs.append(self.session.server.scheduler.spawn(_outcome(sync), "sync"))
 
     def scrap(self, start: bytes, end: bytes) -> None:
         """Remembers a span that DDL fills directly: rubbish unless this transaction commits."""
@@ -319,5 +321,10 @@ class TransactionBlock:
             raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
 
 
-async def _awaited(awaitable: Awaitable[Any]) -> None:
-    await awaitable
+async def _outcome(awaitable: Awaitable[Any]) -> MeridianError | None:
+    """Returns the error of a sync instead of raising it: the commit that waits for it will."""
+    try:
+        await awaitable
+    except MeridianError as error:
+        return error
+    return None

@@ -37,6 +37,7 @@ from base.errors import (
     ConditionFailed,
     KvError,
     MeridianError,
+    Overloaded,
     TxnAborted,
     TxnRetry,
     WriteTooOld,
@@ -458,19 +459,45 @@ class Committer(Reader):
         rest = self._remainder() if self._is_flushed or not self.single_store else ()
         try:
             reply = self._send(batch)
+        except Overloaded:
+            return self._own(self._release_later(batch, meta, status, rest), "release")
         except MeridianError:
             self._coordinator.counts["releases_failed"] += 1
             return self._own(self._resolve(meta, status, 0, rest), "release") if rest else None
         if isinstance(reply, Reply) and not rest:
             return None
-        return self._own(self._finish_release(reply, meta, status, rest), "release")
+        return self._own(self._finish_release(reply, batch, meta, status, rest), "release")
+
+    async def _release_later(
+        self, batch: Batch, meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...]
+    ) -> None:
+        """The store takes no writes for now; nobody else knows of the locks, so it is asked until it does."""
+        self._coordinator.counts["releases_failed"] += 1
+        settings = self._coordinator.settings
+        for attempt in range(RELEASE_ATTEMPTS_MAX):
+            await self._coordinator.clock.sleep(
+                min(settings.backoff_seconds * 2 ** min(attempt, 20), settings.backoff_seconds_max)
+            )
+            try:
+                reply = self._send(batch)
+                if not isinstance(reply, Reply):
+                    await reply
+            except Overloaded:
+                continue
+            except MeridianError:
+                self._coordinator.counts["releases_failed"] += 1
+            break
+        await self._resolve(meta, status, 0, rest)
 
     async def _finish_release(
-        self, reply: Eager[Reply], meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...]
+        self, reply: Eager[Reply], batch: Batch, meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...]
     ) -> None:
         try:
             if not isinstance(reply, Reply):
                 await reply
+        except Overloaded:
+            await self._release_later(batch, meta, status, rest)
+            return
         except MeridianError:
             self._coordinator.counts["releases_failed"] += 1
         await self._resolve(meta, status, 0, rest)
@@ -596,11 +623,11 @@ class Committer(Reader):
         self._coordinator.scheduler.spawn(self._beat_once(self._meta), "heartbeat")
 
     async def _beat_once(self, meta: TxnMeta) -> None:
-        batch = Batch([Heartbeat(meta.anchor, self._coordinator.kv.now())], 0, meta)
         status: Any = TxnStatus.PENDING
         try:
             if not fault("txn.heartbeat.skipped"):
-                reply = self._send(batch)
+                # Even asking for the time may be refused, by a disk that cannot keep the clock's bound.
+                reply = self._send(Batch([Heartbeat(meta.anchor, self._coordinator.kv.now())], 0, meta))
                 if not isinstance(reply, Reply):
                     reply = await reply
                 status = reply.results[0]
@@ -620,6 +647,8 @@ class Committer(Reader):
 
 FLUSH_OPS_MAX: Final = 4_096
 """Intents of one batch, besides the bound on its bytes."""
+RELEASE_ATTEMPTS_MAX: Final = 10_000
+"""Attempts to release locks while the store refuses writes: a quarter of an hour at the longest pause."""
 RESOLVE_KEYS_MAX: Final = 4_096
 """Intents resolved by one batch."""
 
