@@ -161,8 +161,9 @@ def main(arguments: Sequence[str]) -> int:
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
     choices = Choices(_workloads(options.workload), _nemesis(options.nemesis), options.until, options.mutant)
     if options.mutants is not None:
-        print("mutants are not built yet", file=sys.stderr)
-        return 2
+        from sim.hunt import hunt  # Only here: it makes its plans with this module.
+
+        return hunt(options.mutants, options.jobs, choices)
     if options.seeds:
         first, _, last = options.seeds.partition("..")
         return run_many(range(int(first), int(last or first) + 1), choices, options.jobs, options.json, options.repeat)

@@ -129,7 +129,7 @@ class SimWaiter(Waiter):
     def _finish(self) -> None:
         self._done = True
         for task in self._tasks:
-            task.resume()
+            task.resume(self._error)
         self._tasks.clear()
 
     def add(self, task: Task) -> None:
@@ -150,6 +150,7 @@ class Task:
     __slots__ = (
         "_cancel_requested",
         "_is_observed",
+        "_thrown",
         "_waiting",
         "coroutine",
         "end",
@@ -168,6 +169,7 @@ class Task:
         self.result: Any = None
         self.error: BaseException | None = None
         self._waiting: SimWaiter | None = None
+        self._thrown: BaseException | None = None
         self._cancel_requested = False
         self._is_observed = False
         self.is_started = False
@@ -188,9 +190,10 @@ class Task:
             self._waiting.forget(self)
             self.resume()
 
-    def resume(self) -> None:
-        """Puts the task's next step in the ready queue."""
+    def resume(self, error: BaseException | None = None) -> None:
+        """Puts the task's next step in the ready queue; an error is thrown in where it waits, as asyncio does."""
         self._waiting = None
+        self._thrown = error
         self.scope.loop.enqueue(Handle(self.step, self.scope, self.name))
 
     def step(self) -> None:
@@ -199,7 +202,11 @@ class Task:
         try:
             if self._cancel_requested:
                 self._cancel_requested = False
+                self._thrown = None
                 event = self.coroutine.throw(CancelledError())
+            elif self._thrown is not None:
+                error, self._thrown = self._thrown, None
+                event = self.coroutine.throw(error)
             else:
                 event = self.coroutine.send(None)
         except StopIteration as stop:

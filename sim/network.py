@@ -14,6 +14,7 @@ happen.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,19 @@ class Refused(Exception):
     """No node listens: the request was certainly not made."""
 
 
-class Request:
+class Link(ABC):
+    """Something of a client that faults can break while it waits for an answer."""
+
+    @abstractmethod
+    def fail(self, why: str) -> None:
+        """The client finds its connection gone."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """What runs for it is cancelled."""
+
+
+class Request(Link):
     """One request under way."""
 
     __slots__ = ("is_abandoned", "task", "waiter")
@@ -44,6 +57,13 @@ class Request:
         self.waiter = waiter
         self.task: Task | None = None
         self.is_abandoned = False
+
+    def fail(self, why: str) -> None:
+        self.waiter.fail(ConnectionLost(why))
+
+    def cancel(self) -> None:
+        if self.task is not None and not self.task.is_done():
+            self.task.cancel()
 
 
 Serve = Callable[[Any], Coroutine[Any, Any, Any]]
@@ -58,7 +78,7 @@ class Network:
         self.rng: Draws = world.streams.stream("network")
         self.latency_seconds = world.plan.knobs.latency_seconds
         self.tail = world.plan.knobs.latency_tail
-        self.requests: dict[Request, None] = {}
+        self.links: dict[Link, None] = {}
         self._cut = {"requests": False, "replies": False}
         self._held: dict[str, list[Callable[[], None]]] = {"requests": [], "replies": []}
 
@@ -92,7 +112,7 @@ class Network:
         if not world.process.is_up:
             raise Refused
         request = Request(world.loop.main.waiter())
-        self.requests[request] = None
+        self.links[request] = None
         generation = world.process.generation
         self.carry("requests", lambda: self._begin(request, serve, generation))
         stop = world.after(timeout_seconds, lambda: request.waiter.fail(ConnectionLost("timeout")))
@@ -101,10 +121,10 @@ class Network:
         finally:
             stop()
             request.is_abandoned = True
-            self.requests.pop(request, None)
+            self.links.pop(request, None)
             if request.task is not None and not request.task.is_done() and not self._cut["requests"]:
                 # The node learns that its client has left.
-                self.carry("requests", lambda: self._cancel(request))
+                self.carry("requests", request.cancel)
 
     def _begin(self, request: Request, serve: Serve, generation: int) -> None:
         process = self.world.process
@@ -117,28 +137,24 @@ class Network:
         answer = await serve(self.world.process)
         self.carry("replies", lambda: request.waiter.wake(answer))
 
-    def _cancel(self, request: Request) -> None:
-        if request.task is not None:
-            request.task.cancel()
-
     # --- faults --------------------------------------------------------------------
 
     def reset_all(self, why: str) -> None:
-        """Every client notices, soon, that its connection is gone."""
-        for request in list(self.requests):
-            self.reset(request, why)
+        """Every client that waits notices, soon, that its connection is gone."""
+        for link in list(self.links):
+            self.reset(link, why)
 
-    def reset(self, request: Request, why: str) -> None:
-        self.world.after(self.delay(), lambda: request.waiter.fail(ConnectionLost(why)))
+    def reset(self, link: Link, why: str) -> None:
+        self.world.after(self.delay(), lambda: link.fail(why))
 
     def reset_one(self, choice: int) -> None:
         """Resets one connection that waits for an answer."""
-        requests = list(self.requests)
-        if requests:
-            self.reset(requests[choice % len(requests)], "reset")
+        links = list(self.links)
+        if links:
+            self.reset(links[choice % len(links)], "reset")
 
     def cancel_one(self, choice: int) -> None:
         """Cancels one running statement, as a cancel request does; its client still gets an answer."""
-        running = [request for request in self.requests if request.task is not None and not request.task.is_done()]
-        if running:
-            self._cancel(running[choice % len(running)])
+        links = list(self.links)
+        if links:
+            links[choice % len(links)].cancel()

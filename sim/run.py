@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,6 +24,8 @@ from sim.world import CHECK_SECONDS, World
 
 CALM_SECONDS: Final = 5.0
 """After the storm every client must get something done within this, plus what its lock waits may take."""
+CPU_SECONDS_MAX: Final = 60.0
+"""A run takes one or two; a loop that never suspends is found by this alone."""
 REST_SECONDS: Final = 120.0
 """Bound of the time until nothing is left of any transaction."""
 
@@ -143,6 +146,8 @@ class Run:
         """Invariants, and the digest's checkpoint."""
         world = self.world
         world.journal.checkpoints.append(world.journal.digest ^ world.loop.digest)
+        if world.bugs:
+            raise Violation("no internal errors", world.bugs[0][-3000:])
         if world.process.is_up and world.process.store.failure is None:
             check_any_time(world.process)
 
@@ -205,10 +210,23 @@ def _name_of(error: BaseException) -> str:
     return f"{type(cause).__name__}: {str(cause)[:120]}"
 
 
+class Hang(Exception):
+    """One step of the node runs on and on."""
+
+
 def play(plan: Plan, echo: bool = False, detailed: bool = False) -> Result:
     """Runs a plan, with the bug of its mutant if it names one."""
-    with mutated(plan.mutant):
-        return Run(plan, echo, detailed).play()
+    signal.signal(signal.SIGVTALRM, _on_alarm)
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS_MAX)
+    try:
+        with mutated(plan.mutant):
+            return Run(plan, echo, detailed).play()
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _on_alarm(number: int, frame: object) -> None:
+    raise Hang(f"no end after {CPU_SECONDS_MAX:g} CPU seconds")
 
 
 def play_twice(plan: Plan) -> Result:

@@ -61,6 +61,7 @@ class World:
         self.is_over = False
         """Clients stop after what they are doing."""
         self.served: list[Served] = []
+        self.bugs: list[str] = []
         self.served_count = 0
         self.served_ts = 0
         self._sample = self.streams.stream("sample")
@@ -112,6 +113,11 @@ class World:
             place = self._sample.below(self.served_count)
             if place < SERVED_MAX:
                 self.served[place] = served
+
+    def bug(self, text: str) -> None:
+        """A client met an internal error of the node."""
+        self.bugs.append(text)
+        self.note("node", f"internal error {text.strip().splitlines()[-1]}")
 
     # --- the node ----------------------------------------------------------------------
 

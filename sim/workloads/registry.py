@@ -6,11 +6,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from sim.process import Process
+from sim.sqlnode import SqlProcess
 from sim.workloads.base import Workload
 from sim.workloads.histories import ListAppend, LongFork, Predicates, Registers, Sets
 from sim.workloads.jobs import NamedCommits, Queue
 from sim.workloads.money import Bank
 from sim.workloads.rows import Index, Savepoints, Spans
+from sim.workloads.sql import (
+    SqlAppend,
+    SqlBank,
+    SqlDdl,
+    SqlForeign,
+    SqlIndex,
+    SqlModel,
+    SqlOrders,
+    SqlSequence,
+    SqlUnique,
+)
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -28,13 +40,23 @@ KV: Final[tuple[type[Workload], ...]] = (
     Spans,
     Index,
 )
-WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in KV}
+SQL: Final[tuple[type[Workload], ...]] = (
+    SqlBank,
+    SqlAppend,
+    SqlIndex,
+    SqlUnique,
+    SqlForeign,
+    SqlSequence,
+    SqlDdl,
+    SqlOrders,
+    SqlModel,
+)
+WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 
 
 def make_process(workload: str) -> Callable[[World], Process]:
     """Returns what makes the node for a workload."""
-    assert not WORKLOADS[workload].is_sql, workload
-    return Process
+    return SqlProcess if WORKLOADS[workload].is_sql else Process
 
 
 def levels_of(workload: str) -> tuple[str, ...]:

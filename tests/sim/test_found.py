@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from base.errors import StorageFailure
+from base.errors import Overloaded, StorageFailure
 from base.hlc import Hlc
 from kvtier.engine.memory import MemoryEngine
 from kvtier.messages import Batch, EndTxn, Lock, Put, Reply, TxnMeta
 from kvtier.store import Store
+from planner.schema import SequenceDesc
 from sim.loop import Loop
+from sim.plan import Plan
+from sim.run import play
+from sql.sequences import Sequences
 from txn.coordinator import Coordinator
 from txn.settings import TxnSettings
 
@@ -89,3 +93,46 @@ def test_span_deletions_that_overlap_are_resolved_together():
     node.loop.run_for(10)
     assert not node.store.state.intents.spans
     assert not node.store.state.records
+
+
+def test_a_compiled_write_that_waited_flushes_before_it_answers():
+    """Seed 2 of the SQL workloads: the flush's coroutine was taken for the rows."""
+    plan = Plan(2, "sql-fk", seconds=3.0)
+    plan.knobs.hop_delay = 0.3
+    plan.txn.buffer_bytes_max = 1
+    assert play(plan).failure == ""
+
+
+def test_locks_are_released_after_a_write_stall():
+    """Found by a run of every fault: a rollback that the stalled disk refused left its locks for ever."""
+    node = Node()
+    holder = node.coordinator.begin()
+    node.get(holder.get(b"row", Lock.EXCLUSIVE))
+    holder.put(b"row", b"1")
+    node.get(holder.flush())
+    node.engine.faults.write_stalls = True
+    released = holder.rollback()
+    node.loop.run_for(1.0)
+    assert node.store.state.locks.states
+    node.engine.faults.write_stalls = False
+    node.get(released)
+    node.loop.run_for(1.0)
+    assert not node.store.state.locks.states
+
+
+def test_a_sequence_claims_nothing_while_the_disk_refuses():
+    """Seed 23 of the SQL workloads: a block was used although its claim could not be written."""
+    node = Node()
+    sequences = Sequences(node.store)
+    desc = SequenceDesc()
+    node.get(sequences.load(7, desc))
+    node.engine.faults.write_stalls = True
+    with pytest.raises(Overloaded):
+        sequences.refill(7, desc, "s")
+    assert sequences.try_next(7, desc, "s") is None
+    node.engine.faults.write_stalls = False
+    claimed = sequences.refill(7, desc, "s")
+    assert claimed is not None
+    assert claimed[0] == 1
+    node.get(claimed[1])
+    assert sequences.try_next(7, desc, "s") == 2

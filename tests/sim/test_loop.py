@@ -6,6 +6,7 @@ from asyncio import CancelledError
 
 import pytest
 
+from base.eager import Suspended, run_eagerly
 from sim.loop import Loop, Stuck, TaskFailed
 
 
@@ -220,3 +221,24 @@ def test_run_for_stops_at_the_end_of_the_time():
     assert loop.now_ns == 2 * 10**9
     loop.run_for(2)
     assert story == [1, 3]
+
+
+def test_an_interrupted_wait_raises_what_the_interrupter_says():
+    """A suspended statement is cancelled through ``base.eager.Suspended``, as the connection does it."""
+    loop = Loop(0)
+    waiter = loop.main.waiter()
+
+    async def statement() -> str:
+        try:
+            await waiter.wait()
+        except ValueError:
+            return "interrupted"
+        return "woken"
+
+    coroutine = statement()
+    suspended = Suspended(coroutine, run_eagerly(coroutine))
+    task = loop.main.spawn(suspended.run(), "statement")
+    loop.settle()
+    suspended.interrupt(ValueError())
+    loop.settle()
+    assert task.result == "interrupted"

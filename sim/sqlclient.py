@@ -1,0 +1,255 @@
+"""A client of the PostgreSQL protocol on simulated connections: simple and extended queries, text format."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
+
+from base.seams import Waiter
+from sim.network import ConnectionLost, Link, Refused
+from sim.sqlnode import SimIo, SqlProcess
+from sim.workloads.base import Client, Outcome
+
+if TYPE_CHECKING:
+    from sim.world import World
+
+CANCEL_CODE: Final = 80877102
+UNKNOWN_STATES: Final = ("40003", "57P01", "58030", "XX000")
+"""SQLSTATEs after which the outcome of a COMMIT is not known."""
+
+
+class SqlFailure(Exception):
+    """The node answered with an error."""
+
+    def __init__(self, sqlstate: str, message: str) -> None:
+        super().__init__(f"{sqlstate} {message}")
+        self.sqlstate = sqlstate
+
+
+Row = tuple[str | None, ...]
+
+
+class SqlConnection(Link):
+    """One session."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+        self._buffer = bytearray()
+        self._waiter: Waiter | None = None
+        self._io: SimIo | None = None
+        self._pid_and_key = b""
+        self.status = "I"
+        self.lost = ""
+        self.tag = ""
+        self._prepared: dict[str, str] = {}
+
+    # --- life ----------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects and logs in."""
+        process = self._world.process
+        assert isinstance(process, SqlProcess), process
+        if not process.is_up or not process.is_ready:
+            raise Refused
+        self._io = SimIo(self._world, self._receive, self.fail)
+        body = struct.pack("!i", 3 << 16) + b"user\0root\0database\0defaultdb\0\0"
+        await self._exchange(struct.pack("!i", len(body) + 4) + body)
+
+    def close(self) -> None:
+        """Says good-bye."""
+        if self._io is not None and not self.lost:
+            self._io.send(b"X\0\0\0\4")
+            self._io.hang_up()
+        self.lost = self.lost or "closed"
+
+    def fail(self, why: str) -> None:
+        if not self.lost:
+            self.lost = why
+            if self._io is not None:
+                self._io.hang_up()
+        if self._waiter is not None:
+            self._waiter.fail(ConnectionLost(why))
+
+    def cancel(self) -> None:
+        """Sends a cancel request on a connection of its own."""
+        process = self._world.process
+        if self._pid_and_key and process.is_up and isinstance(process, SqlProcess) and process.is_ready:
+            io = SimIo(self._world, lambda data: None, lambda why: None)
+            io.send(struct.pack("!ii", 16, CANCEL_CODE) + self._pid_and_key)
+            io.hang_up()
+
+    def _receive(self, data: bytes) -> None:
+        self._buffer += data
+        if self._waiter is not None:
+            self._waiter.wake()
+
+    # --- statements ------------------------------------------------------------------
+
+    async def run(self, sql: str, *parameters: Any) -> list[Row]:
+        """Runs a statement; with parameters by the extended protocol.  Returns the rows as text."""
+        if self.lost:
+            raise ConnectionLost(self.lost)
+        if self._world.journal.detailed:
+            self._world.detail(self._name, f"sql {sql} {parameters or ''}")
+        if parameters:
+            return await self._exchange(self._extended(sql, parameters))
+        return await self._exchange(_message(b"Q", sql.encode() + b"\0"))
+
+    def _extended(self, sql: str, parameters: tuple[Any, ...]) -> bytes:
+        """Parse once, then Bind, Execute, Sync."""
+        data = b""
+        name = self._prepared.get(sql)
+        if name is None:
+            name = f"s{len(self._prepared)}"
+            self._prepared[sql] = name
+            data = _message(b"P", f"{name}\0{sql}\0".encode() + b"\0\0")
+        values = b"".join(
+            [
+                b"\xff\xff\xff\xff"
+                if value is None
+                else struct.pack("!i", len(str(value).encode())) + str(value).encode()
+                for value in parameters
+            ]
+        )
+        bind = f"\0{name}\0".encode() + struct.pack("!hh", 0, len(parameters)) + values + struct.pack("!h", 0)
+        return data + _message(b"B", bind) + _message(b"E", b"\0" + struct.pack("!i", 0)) + _message(b"S", b"")
+
+    async def _exchange(self, data: bytes) -> list[Row]:
+        """Sends and reads up to ReadyForQuery; the patience of a client bounds it."""
+        world = self._world
+        assert self._io is not None, "not connected"
+        world.network.links[self] = None
+        timeout = 60.0 if world.is_calm else world.plan.knobs.timeout_seconds
+        stop = world.after(timeout, lambda: self.fail("timeout"))
+        self._io.send(data)
+        rows: list[Row] = []
+        failure: SqlFailure | None = None
+        try:
+            while True:
+                kind, body = await self._next_message()
+                if kind == b"D":
+                    rows.append(_fields(body))
+                elif kind == b"C":
+                    self.tag = body[:-1].decode()
+                elif kind == b"E":
+                    failure = _failure(body)
+                elif kind == b"K":
+                    self._pid_and_key = body
+                elif kind == b"Z":
+                    self.status = body.decode()
+                    break
+        finally:
+            stop()
+            world.network.links.pop(self, None)
+        if failure is not None:
+            self._prepared.clear()
+            raise failure
+        return rows
+
+    async def _next_message(self) -> tuple[bytes, bytes]:
+        buffer = self._buffer
+        while True:
+            if len(buffer) >= 5:
+                length = int.from_bytes(buffer[1:5], "big") + 1
+                if len(buffer) >= length:
+                    message = bytes(buffer[:1]), bytes(buffer[5:length])
+                    del buffer[:length]
+                    return message
+            if self.lost:
+                raise ConnectionLost(self.lost)
+            self._waiter = self._world.loop.main.waiter()
+            try:
+                await self._waiter.wait()
+            finally:
+                self._waiter = None
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def _fields(body: bytes) -> Row:
+    fields: list[str | None] = []
+    at = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
+        length = int.from_bytes(body[at : at + 4], "big", signed=True)
+        at += 4
+        fields.append(None if length < 0 else body[at : at + length].decode())
+        at += max(length, 0)
+    return tuple(fields)
+
+
+def _failure(body: bytes) -> SqlFailure:
+    fields = {part[:1]: part[1:].decode() for part in body.split(b"\0") if part}
+    return SqlFailure(fields[b"C"], fields[b"M"])
+
+
+SqlBody = Callable[[SqlConnection], Coroutine[Any, Any, Any]]
+
+
+class SqlSession:
+    """A workload client's connection, opened again whenever it was lost."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._connection: SqlConnection | None = None
+
+    async def transact(self, f: str, asked: Any, body: SqlBody, isolation: str = "serializable") -> Outcome:
+        """Runs a transaction and records it; the ok value is what ``body`` returned."""
+        client = self._client
+        world = client.world
+        process = client.process
+        world.record("invoke", process, f, asked)
+        outcome = await self._run(body, isolation)
+        value = asked if outcome.status != "ok" or outcome.value is None else outcome.value
+        world.record(outcome.status, process, f, value, outcome.error)
+        client.note(outcome)
+        if outcome.error == "refused":
+            await world.sleep(0.05)
+        return outcome
+
+    async def _run(self, body: SqlBody, isolation: str) -> Outcome:
+        is_committing = False
+        try:
+            connection = await self._connected()
+            if isolation:
+                await connection.run(f"BEGIN ISOLATION LEVEL {isolation.upper()}")
+            else:
+                is_committing = True  # Each statement is a transaction of its own.
+            value = await body(connection)
+            if isolation:
+                is_committing = True
+                await connection.run("COMMIT")
+                if connection.tag == "ROLLBACK":
+                    return Outcome("fail", error="rolled back")
+        except Refused:
+            return Outcome("fail", error="refused")
+        except ConnectionLost as lost:
+            self._connection = None
+            return Outcome("info" if is_committing else "fail", error=str(lost))
+        except SqlFailure as failure:
+            is_unknown = is_committing and failure.sqlstate in UNKNOWN_STATES
+            is_unknown = is_unknown or (is_committing and failure.sqlstate == "57014")
+            await self._roll_back()
+            return Outcome("info" if is_unknown else "fail", error=str(failure))
+        return Outcome("ok", value)
+
+    async def _connected(self) -> SqlConnection:
+        if self._connection is None or self._connection.lost:
+            self._connection = None
+            connection = SqlConnection(self._client.world, f"client{self._client.number}")
+            await connection.open()
+            self._connection = connection
+        return self._connection
+
+    async def _roll_back(self) -> None:
+        """Leaves a failed transaction; a connection that cannot even do that is given up."""
+        connection = self._connection
+        if connection is not None and connection.status != "I":
+            try:
+                await connection.run("ROLLBACK")
+            except (SqlFailure, ConnectionLost):
+                connection.close()
+                self._connection = None
