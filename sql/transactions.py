@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from base.errors import MeridianError, Retryable, SqlError, TxnRetry
+from base.errors import KvError, MeridianError, Retryable, SqlError, TxnRetry
 from kvtier.messages import Batch, DeleteSpan, Isolation, Reply
 from sql.catalog.draft import Draft, Snapshot
 from txn.transaction import Txn
@@ -38,6 +38,7 @@ class Savepoint(NamedTuple):
     settings: tuple[dict[str, str], dict[str, str]]
     cursors: tuple[str, ...]
     scrapped: int
+    dropped: int
 
 
 class TransactionBlock:
@@ -60,6 +61,8 @@ class TransactionBlock:
         self.scrapped: list[tuple[bytes, bytes]] = []
         """Key spans written outside the transaction, to be cleared if it rolls back."""
         self.rubbish: list[tuple[bytes, bytes]] = []
+        self.dropped: list[tuple[bytes, bytes]] = []
+        """Spans to clear after the commit, by ``drop_span``."""
         """Such spans of what ROLLBACK TO SAVEPOINT undid, to be cleared in any case."""
 
     @property
@@ -188,6 +191,9 @@ class TransactionBlock:
         if self.rubbish:
             # An index made again may have taken its id and place.
             await self._clear([span for span in self.rubbish if span not in self.scrapped])
+        if self.dropped:
+            # Not within the transaction: until the catalog is published, others read by the old one.
+            await self._clear(self.dropped)
         self._finish(committed=True)
         return "COMMIT"
 
@@ -203,10 +209,14 @@ class TransactionBlock:
         self._finish(committed=False)
 
     async def _clear(self, spans: list[tuple[bytes, bytes]]) -> None:
+        """Deletes spans nobody reads any more; where that fails only their space is lost."""
         for start, end in spans:
-            cleared = self.session.server.kv.send(Batch([DeleteSpan(start, end)]))
-            if not isinstance(cleared, Reply):
-                await cleared
+            try:
+                cleared = self.session.server.kv.send(Batch([DeleteSpan(start, end)]))
+                if not isinstance(cleared, Reply):
+                    await cleared
+            except KvError:
+                continue
 
     def _finish(self, committed: bool) -> None:
         session = self.session
@@ -222,6 +232,8 @@ class TransactionBlock:
             self.scrapped = []
         if self.rubbish:
             self.rubbish = []
+        if self.dropped:
+            self.dropped = []
         if self.savepoints:
             self.savepoints.clear()
         if self.locked_tables:
@@ -254,6 +266,7 @@ class TransactionBlock:
                 self.session.settings.snapshot(),
                 tuple(self.session.portals),
                 len(self.scrapped),
+                len(self.dropped),
             )
         )
 
@@ -283,6 +296,7 @@ class TransactionBlock:
         self.session.close_cursors_but(savepoint.cursors)
         self.rubbish.extend(self.scrapped[savepoint.scrapped :])
         del self.scrapped[savepoint.scrapped :]
+        del self.dropped[savepoint.dropped :]
         self.status = "T"
 
     # --- what statements ask for -----------------------------------------------
@@ -301,6 +315,10 @@ class TransactionBlock:
     def scrap(self, start: bytes, end: bytes) -> None:
         """Remembers a span that DDL fills directly: rubbish unless this transaction commits."""
         self.scrapped.append((start, end))
+
+    def drop_span(self, start: bytes, end: bytes) -> None:
+        """Remembers a span whose table or index is dropped: cleared once the commit is published."""
+        self.dropped.append((start, end))
 
     async def lock_table(self, table_id: int, name: str, exclusive: bool = False, nowait: bool = False) -> None:
         """Takes a table lock until the transaction ends."""

@@ -163,7 +163,7 @@ async def drop_relation(session: Session, desc: TableDesc) -> None:
     assert current is not None
     await draft.drop(current)
     if desc.kind == "r":
-        await delete_span(session, *table_span(desc.key_prefix_table or desc.id))
+        session.block.drop_span(*table_span(desc.key_prefix_table or desc.id))
 
 
 async def delete_span(session: Session, start: bytes, end: bytes) -> None:
@@ -197,7 +197,7 @@ async def drop_index(session: Session, table: TableDesc, index_id: int) -> Table
     """Removes a secondary index and its entries."""
     kept = tuple(index for index in table.indexes if index.id != index_id)
     table = await session.block.ddl().update_table(table, indexes=kept)
-    await delete_span(session, *index_span(table.key_prefix_table or table.id, index_id))
+    session.block.drop_span(*index_span(table.key_prefix_table or table.id, index_id))
     return table
 
 

@@ -136,3 +136,12 @@ def test_a_sequence_claims_nothing_while_the_disk_refuses():
     assert claimed[0] == 1
     node.get(claimed[1])
     assert sequences.try_next(7, desc, "s") == 2
+
+
+@pytest.mark.parametrize("seed", [1, 2, 9])
+def test_a_dropped_index_is_emptied_after_its_catalog_is_published(seed: int):
+    """Readers by the old catalog found the index without its entries while the DROP waited for its sync."""
+    plan = Plan(seed, "sql-ddl", seconds=5.0)
+    plan.knobs.sync_seconds = 0.05
+    plan.txn.buffer_bytes_max = 600
+    assert play(plan).failure == ""
