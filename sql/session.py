@@ -94,6 +94,7 @@ class Session(FastPath):
         """LISTEN (True) and UNLISTEN of the transaction, in order; None is every channel."""
         self.pending_notifications: list[tuple[str, str]] = []
         self.is_committing = False
+        """The end of a transaction, either way, waits: it is not to be interrupted."""
         self.statements_done = 0
         """Statements of the current transaction that ended well; the client may know their results."""
         self.pipeline: list[tuple[QueryPortal, int]] = []

@@ -203,7 +203,12 @@ class TransactionBlock:
         if txn is not None:
             done = txn.rollback()
             if done is not None:
-                await done
+                # A cancel request that comes now must not leave locks behind.
+                self.session.is_committing = True
+                try:
+                    await done
+                finally:
+                    self.session.is_committing = False
         if self.scrapped or self.rubbish:
             await self._clear([*self.scrapped, *self.rubbish])
         self._finish(committed=False)

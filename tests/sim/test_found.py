@@ -13,7 +13,7 @@ from kvtier.messages import Batch, EndTxn, Lock, Put, Reply, TxnMeta
 from kvtier.store import Store
 from planner.schema import SequenceDesc
 from sim.loop import Loop
-from sim.plan import Plan
+from sim.plan import Fault, Plan
 from sim.run import play
 from sql.sequences import Sequences
 from txn.coordinator import Coordinator
@@ -144,4 +144,18 @@ def test_a_dropped_index_is_emptied_after_its_catalog_is_published(seed: int):
     plan = Plan(seed, "sql-ddl", seconds=5.0)
     plan.knobs.sync_seconds = 0.05
     plan.txn.buffer_bytes_max = 600
+    assert play(plan).failure == ""
+
+
+def test_a_rollback_is_not_cancelled():
+    """Seed 23: a cancel request that met a waiting ROLLBACK was told to the client as an internal error."""
+    plan = Plan(1, "sql-sequence", seconds=3.0)
+    plan.faults = [Fault(0.02 * number, "cancel", choice=number * 7919) for number in range(1, 140)]
+    plan.faults.append(Fault(1.0, "write-stall", seconds=1.0))
+    plan.knobs.latency_seconds = 0.018
+    plan.knobs.hop_delay = 0.3
+    plan.knobs.think_seconds = 0.02
+    plan.txn.force_intents = True
+    plan.txn.buffer_bytes_max = 1
+    plan.txn.flush_bytes_max = 200
     assert play(plan).failure == ""
