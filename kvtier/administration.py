@@ -230,7 +230,6 @@ def collect(state: StoreState, op: CollectGarbage) -> tuple[RangeChange | None, 
             batch = change.change.batch
             mvcc.drop_range_tombstones(batch, replica.start, replica.end, op.threshold, state.tombstones)
     if change.change.batch.ops:
-        change.change.batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum(delta))
         change.change.deltas.append((replica, delta))
     return change, (upper if resume is None and upper < end else resume)
 

@@ -66,7 +66,7 @@ class Change:
         self.spans: list[tuple[bytes, bytes]] = []
         """Spans deleted by range tombstones."""
         self.deltas: list[tuple[Replica, list[int]]] = []
-        """What to add to the statistics of the replicas; the batch carries the sums."""
+        """What to add to the statistics of the replicas; whoever applies writes the sums."""
         self.counted: list[Replica] = []
         """Replicas whose statistics are exact again."""
         self.intents: list[tuple[bytes, TxnMeta, int, int]] = []

@@ -315,7 +315,6 @@ class Cleanup:
             old = replica.counts()
             delta = [new - before for new, before in zip(counted, old)]
             change = Change(store.engine.batch())
-            change.batch.put(CF_LOCAL, replica.stats_key, replica.encode_sum([*delta, 0]))
             change.deltas.append((replica, [*delta, 0]))
             change.counted.append(replica)
             store.apply(change)

@@ -37,6 +37,7 @@ from kvtier.commit_group import CommitGroup
 from kvtier.committing import OnePhase
 from kvtier.descriptors import KEY_MAX, RangeDescriptor
 from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
+from kvtier.engine.batch import PUT
 from kvtier.engine.contract import StoreEngine
 from kvtier.intents import Intent, SpanIntent
 from kvtier.locks import NONE, LockRequest
@@ -267,6 +268,8 @@ class Store(Kv):
         batch = change.batch
         if self.on_change is not None:
             self.on_change(change, ranges)
+        for replica, delta in change.deltas:
+            batch.ops.append((PUT, CF_LOCAL, replica.stats_key, replica.encode_sum(delta)))
         if batch.ops:
             try:
                 self.engine.write(batch)

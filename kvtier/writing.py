@@ -5,7 +5,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 
 from __future__ import annotations
 
-from base.seams import CF_DATA, CF_LOCAL
+from base.seams import CF_DATA
 from kvtier import mvcc
 from kvtier.change import Change, Conflict
 from kvtier.engine.batch import PUT, OpBatch
@@ -92,10 +92,8 @@ class Tally:
                 self.of(replica)[4] = 1
 
     def finish(self, change: Change) -> None:
-        """Adds the new statistics to the change and its batch."""
-        for replica, delta in self._deltas.values():
-            change.deltas.append((replica, delta))
-            change.batch.ops.append((PUT, CF_LOCAL, replica.stats_key, replica.encode_sum(delta)))
+        """Adds the deltas to the change."""
+        change.deltas.extend(self._deltas.values())
 
 
 def put_committed(
