@@ -157,8 +157,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mutant", default="", help="with this historical bug")
     parser.add_argument("--mutants", type=int, nargs="?", const=500, help="find every mutant within so many seeds")
     options = parser.parse_args(arguments)
-    # What a crash buries is never awaited, and says so at the end of the process.
-    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+    hush_the_buried()
     choices = Choices(_workloads(options.workload), _nemesis(options.nemesis), options.until, options.mutant)
     if options.mutants is not None:
         from sim.hunt import hunt  # Only here: it makes its plans with this module.
@@ -171,6 +170,18 @@ def main(arguments: Sequence[str]) -> int:
         parser.print_usage(sys.stderr)
         return 2
     return run_one(options.seed, choices, options.trace, options.shrink)
+
+
+def hush_the_buried() -> None:
+    """What a crash buries is never awaited nor closed in order, and says so when its memory is taken back."""
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
+    usual = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if "cannot reuse already awaited coroutine" not in str(unraisable.exc_value):
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _workloads(text: str | None) -> tuple[str, ...]:

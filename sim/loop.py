@@ -115,6 +115,10 @@ class SimWaiter(Waiter):
     def is_done(self) -> bool:
         return self._done
 
+    def error(self) -> BaseException | None:
+        """Returns what the wait ends with, None for a value."""
+        return self._error
+
     def wait(self) -> Awaitable[Any]:
         return self
 
@@ -217,7 +221,7 @@ class Task:
         else:
             assert event.__class__ is SimWaiter, f"{self.name} awaits something foreign: {event!r}"
             if event.is_done():
-                self.resume()
+                self.resume(event.error())
             else:
                 self._waiting = event
                 event.add(self)

@@ -79,6 +79,9 @@ class Network:
         self.latency_seconds = world.plan.knobs.latency_seconds
         self.tail = world.plan.knobs.latency_tail
         self.links: dict[Link, None] = {}
+        """What waits for an answer."""
+        self.idle: dict[Link, None] = {}
+        """Open connections that wait for none; a lost node loses them too."""
         self._cut = {"requests": False, "replies": False}
         self._held: dict[str, list[Callable[[], None]]] = {"requests": [], "replies": []}
 
@@ -140,8 +143,8 @@ class Network:
     # --- faults --------------------------------------------------------------------
 
     def reset_all(self, why: str) -> None:
-        """Every client that waits notices, soon, that its connection is gone."""
-        for link in list(self.links):
+        """Every client notices, soon, that its connection is gone."""
+        for link in [*self.links, *self.idle]:
             self.reset(link, why)
 
     def reset(self, link: Link, why: str) -> None:

@@ -62,11 +62,15 @@ class SqlConnection(Link):
         if self._io is not None and not self.lost:
             self._io.send(b"X\0\0\0\4")
             self._io.hang_up()
-        self.lost = self.lost or "closed"
+        self._leave("closed")
+
+    def _leave(self, why: str) -> None:
+        self.lost = self.lost or why
+        self._world.network.idle.pop(self, None)
 
     def fail(self, why: str) -> None:
         if not self.lost:
-            self.lost = why
+            self._leave(why)
             if self._io is not None:
                 self._io.hang_up()
         if self._waiter is not None:
@@ -120,6 +124,7 @@ class SqlConnection(Link):
         """Sends and reads up to ReadyForQuery; the patience of a client bounds it."""
         world = self._world
         assert self._io is not None, "not connected"
+        world.network.idle.pop(self, None)
         world.network.links[self] = None
         timeout = 60.0 if world.is_calm else world.plan.knobs.timeout_seconds
         stop = world.after(timeout, lambda: self.fail("timeout"))
@@ -143,6 +148,8 @@ class SqlConnection(Link):
         finally:
             stop()
             world.network.links.pop(self, None)
+            if not self.lost:
+                world.network.idle[self] = None
         if failure is not None:
             self._prepared.clear()
             raise failure

@@ -159,3 +159,14 @@ def test_a_rollback_is_not_cancelled():
     plan.txn.buffer_bytes_max = 1
     plan.txn.flush_bytes_max = 200
     assert play(plan).failure == ""
+
+
+def test_an_idle_client_hears_that_its_node_is_lost():
+    """Seed 38: a client that was thinking when the node died sent BEGIN into the old connection, and waited."""
+    plan = Plan(1, "sql-bank", seconds=2.0, clients=2)
+    plan.knobs.think_seconds = 0.5
+    plan.knobs.timeout_seconds = 60.0
+    plan.faults = [Fault(1.5, "crash")]
+    result = play(plan)
+    assert result.failure == "", result.text
+    assert result.virtual_seconds < 20

@@ -242,3 +242,26 @@ def test_an_interrupted_wait_raises_what_the_interrupter_says():
     suspended.interrupt(ValueError())
     loop.settle()
     assert task.result == "interrupted"
+
+
+def test_a_wait_interrupted_before_it_began_is_interrupted():
+    """Seed 22: the client hung up between a statement's suspension and its task's first step; its locks stayed."""
+    loop = Loop()
+    seen = []
+
+    async def statement():
+        try:
+            await loop.main.waiter().wait()
+        except TimeoutError as error:
+            seen.append(str(error))
+
+    coroutine = statement()
+    suspended = Suspended(coroutine, run_eagerly(coroutine))
+
+    async def main():
+        task = loop.main.spawn(suspended.run(), "statement")
+        suspended.interrupt(TimeoutError("client is gone"))
+        await task
+
+    loop.run(main())
+    assert seen == ["client is gone"]
