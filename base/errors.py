@@ -208,6 +208,43 @@ class Overloaded(KvError):
     sqlstate = "53000"
 
 
+class PeerUnavailable(KvError):
+    """A call that was certainly not delivered to its node; nothing was done there."""
+
+    sqlstate = "08006"
+    deterministic = False
+
+    def __init__(self, node_id: int, why: str) -> None:
+        super().__init__(f"node {node_id} is unavailable: {why}")
+        self.node_id = node_id
+
+
+class AnswerLost(KvError):
+    """A call that may have been delivered and got no answer: what it asked may have happened (reliability 131)."""
+
+    sqlstate = "08006"
+    deterministic = False
+
+    def __init__(self, node_id: int, why: str) -> None:
+        super().__init__(f"node {node_id} did not answer: {why}")
+        self.node_id = node_id
+
+
+class CallFailed(KvError):
+    """The handler of a call raised an error on its node; the SQLSTATE and the message are that error's."""
+
+    deterministic = False
+
+
+class MessageTooLarge(KvError):
+    """A message between nodes is above its limit; it was not sent."""
+
+    sqlstate = "54000"
+
+    def __init__(self, channel: str, size: int, limit: int) -> None:
+        super().__init__(f"message of {size} bytes on {channel} is above the limit of {limit} bytes")
+
+
 class LockTableFull(KvError):
     """The store's lock memory is used up."""
 

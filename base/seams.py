@@ -17,6 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from base.eager import Eager
+
 T = TypeVar("T")
 
 # Column families of a store (design.md section 4).  One WriteBatch across them is atomic.
@@ -29,6 +31,11 @@ CF_RAFT: Final = 2
 CF_LOCAL: Final = 3
 """Descriptors, transaction records, applied state, store identity."""
 CF_NAMES: Final = ("data", "lock", "raft", "local")
+
+CHANNEL_CLASSES: Final = ("raft", "kv", "snapshot")
+"""Streams of one peer, by what they carry; liveness and closed timestamps ride with raft."""
+MESSAGE_BYTES_MAX: Final = 16 << 20
+"""Largest message, request or answer between nodes: four batches (reliability 56)."""
 
 
 class Clock(ABC):
@@ -206,16 +213,50 @@ class Engine(ABC):
 
 
 class Transport(ABC):
-    """Messages between nodes: ordered per (peer, class), unreliable, never blocking."""
+    """Messages between nodes: ordered per (peer, class), unreliable, never blocking.
+
+    A channel is a name like ``raft.msg``; the part before the dot is its *class*, one of
+    ``CHANNEL_CLASSES``.  Each ordered pair of nodes has one stream per class, so a snapshot
+    never delays a heartbeat.  What is sent to a peer in one class arrives in order, at most
+    once, or not at all: after a stream broke, what was sent on it before is never delivered
+    behind what is sent on the next one.  Messages to this node itself are a bug of the caller.
+
+    Handlers run on the loop, in the order of arrival, and must not block it.  One that raises a
+    MeridianError, a ValueError or an error of msgspec says that the peer sent nonsense: the
+    stream is closed with a line in the log.  Anything else is a bug of ours.
+
+    Outcomes of ``call``, for whoever must know whether something may have happened::
+
+        PeerUnavailable   not delivered: the peer is away, the queue was full, or the deadline passed first
+        AnswerLost        handed to the network and not answered: it may have happened, or still may
+        CallFailed        the peer's handler raised an error; the SQLSTATE is that error's
+        Overloaded        the peer has too many calls running; it did not begin this one
+        MessageTooLarge   request or answer is above ``MESSAGE_BYTES_MAX``
+    """
 
     @abstractmethod
     def send(self, node_id: int, channel: str, message: bytes) -> bool:
-        """Queues a message; False if the bounded queue was full and it was dropped."""
+        """Queues a message; False if it was dropped: the peer is away or its bounded queue is full."""
 
     @abstractmethod
     def on_message(self, channel: str, handler: Callable[[int, bytes], None]) -> None:
-        """Registers the receiver of a channel's messages: (from node, message)."""
+        """Registers the one receiver of a channel's messages: (from node, message)."""
 
     @abstractmethod
     def call(self, node_id: int, channel: str, message: bytes, timeout_seconds: float) -> Awaitable[bytes]:
-        """A request with one answer, over the same streams."""
+        """Sends a request at once; await its answer (see above for the errors) within the timeout.
+
+        Whoever is cancelled while waiting cancels the peer's handler too, at its next wait.
+        """
+
+    @abstractmethod
+    def on_call(self, channel: str, handler: Callable[[int, bytes], Eager[bytes]]) -> None:
+        """Registers the one that answers a channel's calls: (from node, request) to an answer, now or awaited.
+
+        A handler that waits runs in a task of its own; it is cancelled when the caller gives up,
+        its deadline passes or the stream breaks, which undoes nothing (reliability 127).
+        """
+
+    @abstractmethod
+    def on_disconnect(self, handler: Callable[[int], None]) -> None:
+        """Adds a callback (node id): a stream to this peer broke, and what was under way may be lost."""
