@@ -117,10 +117,18 @@ def _mount_tpcc() -> None:
     app.add_typer(tpcc_app, name="tpcc", help="Load, run and check TPC-C on any PostgreSQL-compatible database.")
 
 
+def _mount_cert() -> None:
+    from node.certcli import app as cert_app
+
+    app.add_typer(cert_app, name="cert")
+
+
 def main() -> None:
     """Entry point of the console script."""
     if len(sys.argv) > 1 and sys.argv[1] in ("tpcc", "--help"):
         _mount_tpcc()
+    if len(sys.argv) > 1 and sys.argv[1] in ("cert", "--help"):
+        _mount_cert()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     app()
 
