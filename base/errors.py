@@ -202,6 +202,20 @@ class ClockTooFar(KvError):
         super().__init__(f"timestamp {ts} is too far ahead of {now}")
 
 
+class ProposalDropped(KvError):
+    """A replica did not take a proposal: nothing of it will happen; try again or elsewhere.
+
+    ``reason`` is one of ``kvtier.raft.REASONS``; ``lead`` the replica to ask instead, 0 if unknown.
+    """
+
+    deterministic = False
+
+    def __init__(self, reason: str, lead: int = 0) -> None:
+        super().__init__(f"raft proposal dropped: {reason}")
+        self.reason = reason
+        self.lead = lead
+
+
 class Overloaded(KvError):
     """Admission refused the work; nothing was done."""
 

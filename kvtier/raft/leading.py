@@ -1,0 +1,102 @@
+"""Being leader: taking office, the duties of time, handing over.
+
+A new leader begins its term with an empty entry; with it, what earlier terms left in the
+log is committed (Raft paper 5.4.2).  It keeps its office while it hears from a quorum:
+by answers within an election timeout, or by the promises that its lease rests on.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
+"""
+
+from __future__ import annotations
+
+from base.errors import ProposalDropped
+from kvtier.raft import leases, membership, proposals, quorum, replication
+from kvtier.raft.core import LEADER, UNBOUNDED, Core, become_follower, reset
+from kvtier.raft.messages import NORMAL, TimeoutNow
+
+
+def become_leader(core: Core) -> None:
+    """Takes office in the term we were elected for."""
+    reset(core, core.term)
+    core.role = LEADER
+    core.lead = core.id
+    log = core.log
+    core.pending_conf_index = log.last_index()
+    log.accepted_term = core.term
+    own = core.progress.get(core.id)
+    if own is not None:
+        own.become_replicate()
+        own.is_active = True
+    for entry in log.entries(log.commit + 1, log.last_index() + 1, UNBOUNDED):
+        if entry.data:
+            core.uncommitted.add(entry.index, len(entry.data))
+    proposals.add_entry(core, b"", NORMAL)
+    leases.fortify(core)
+    replication.own_entries_durable(core)
+
+
+def tick(core: Core) -> None:
+    """The duties of a leader at every tick."""
+    core.election_elapsed += 1
+    core.heartbeat_elapsed += 1
+    config = core.config
+    if core.liveness is not None:
+        if leases.has_support(core):
+            core.had_support = True
+        elif core.had_support and config.check_quorum:
+            become_follower(core, core.term, 0)
+            return
+    if core.election_elapsed >= config.election_ticks:
+        core.election_elapsed = 0
+        if config.check_quorum and not has_quorum(core):
+            become_follower(core, core.term, 0)
+            return
+        # Who was told to take over should have by now.
+        core.transferee = 0
+    replication.tick_snapshots(core)
+    if core.heartbeat_elapsed >= config.heartbeat_ticks:
+        core.heartbeat_elapsed = 0
+        leases.fortify(core)
+        replication.send_heartbeats(core, len(core.reads) > 0)
+        membership.maybe_leave_joint(core)
+
+
+def has_quorum(core: Core) -> bool:
+    """True if a quorum was heard from since the last time, or promises support."""
+    heard: dict[int, bool] = {core.id: True}
+    for id in core.peers:
+        progress = core.progress[id]
+        heard[id] = progress.is_active or leases.is_supporter(core, id)
+        progress.is_active = False
+    return quorum.joint_vote(core.conf.voters, core.conf.outgoing, heard) == quorum.WON
+
+
+def transfer(core: Core, to: int) -> None:
+    """Hands leadership over as soon as ``to`` holds the whole log; given up after an election timeout.
+
+    Raises ProposalDropped: "not leader", "no such voter".
+    """
+    if core.role != LEADER:
+        raise ProposalDropped("not leader", core.lead)
+    if not core.conf.is_voter(to) or to in core.conf.learners_next:
+        raise ProposalDropped("no such voter", core.id)
+    if to == core.id:
+        core.transferee = 0
+        return
+    if to == core.transferee:
+        return
+    core.transferee = to
+    core.election_elapsed = 0
+    maybe_hand_over(core)
+    core.needs_flush = core.role == LEADER
+
+
+def maybe_hand_over(core: Core) -> None:
+    """Tells the transferee to campaign, once it holds everything."""
+    to = core.transferee
+    if to == 0 or core.matches.get(to, 0) != core.log.last_index():
+        return
+    core.messages.append(TimeoutNow(core.id, to, core.term))
+    if core.fortified:
+        # The vote it asks for passes our followers' promises: our lease ends here.
+        become_follower(core, core.term, 0)
