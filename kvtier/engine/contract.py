@@ -59,6 +59,9 @@ class StoreEngine(Engine):
     def synced_seq(self) -> int:
         """The ``write_seq`` up to which everything is durable."""
 
+    def mark_synced(self) -> None:  # an engine that needs no mark has none
+        """Writes down, unsynced, up to where everything is durable, if no later write has said so."""
+
     @abstractmethod
     def compact_span(self, cf: int, lower: bytes, upper: bytes) -> None:
         """Blocking; reclaims the space of deleted keys in [lower, upper)."""

@@ -59,7 +59,8 @@ def database_options() -> Any:
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     # A corrupted record in mid-log must refuse to open rather than silently drop what
-    # follows it (reliability 110); a torn tail is normal.  Recycled logs would break that.
+    # follows it (reliability 110).  What a crash leaves at the end is cut before RocksDB
+    # looks (``kvtier.engine.torn``), which cannot read recycled logs.
     options.set_wal_recovery_mode(rocks.DBRecoveryMode.tolerate_corrupted_tail_records())
     options.set_recycle_log_file_num(0)
     options.set_max_total_wal_size(WAL_TOTAL_BYTES)

@@ -14,11 +14,14 @@ What the binding does wrong, or lets one do wrong, and what this module does abo
     a failed sync leaves values readable  the engine is poisoned: every later call raises
     live iterators keep the files open    a registry of live iterators, released by close
     many range deletions slow iterators   a small delete_range becomes point deletions
+    a torn log end may refuse to open     the logs are looked at first (``kvtier.engine.torn``); a
+                                          watermark in them says what was synced
 """
 
 from __future__ import annotations
 
 import weakref
+from pathlib import Path
 from typing import Any, Final
 
 import rocksdict as rocks
@@ -28,6 +31,8 @@ from base.seams import CF_NAMES, EngineIterator, WriteBatch
 from kvtier.engine.batch import DELETE, PUT, OpBatch, Operation
 from kvtier.engine.contract import Cursor, StoreEngine
 from kvtier.engine.options import BLOCK_CACHE_BYTES, block_cache, database_options, family_options
+from kvtier.engine.torn import mend
+from kvtier.engine.wal import WATERMARK_KEY, watermark
 
 DELETE_RANGE_KEYS_MIN: Final = 100
 """Below this many keys point deletions are cheaper for later readers (reliability 114)."""
@@ -146,6 +151,9 @@ class RocksEngine(StoreEngine):
         self._failure: StorageFailure | None = None
         self._write_seq = 0
         self._synced_seq = 0
+        # RocksDB's own numbers: synced up to, and what the log says of it.
+        self._durable = 0
+        self._marked = 0
         self._cache = block_cache(block_cache_bytes)
         self._database: Any = _open(path, self._cache)
         self._families: list[Any] = [self._database.get_column_family(name) for name in CF_NAMES]
@@ -164,7 +172,16 @@ class RocksEngine(StoreEngine):
         assert isinstance(batch, OpBatch), f"{batch!r}"
         if self._failure is not None:
             raise self._failure
-        native, touched = self._into_native(batch.ops)
+        touched = self._write(batch.ops)
+        self._write_seq += 1
+        cursors = self._cursors
+        for cf in _FAMILIES:
+            if touched >> cf & 1:
+                cursors[cf] = None
+
+    def _write(self, ops: list[Operation]) -> int:
+        durable = self._durable
+        native, touched = self._into_native(ops, durable if durable != self._marked else 0)
         try:
             self._database.write(native, self._write_options)
         except Exception as error:
@@ -172,18 +189,17 @@ class RocksEngine(StoreEngine):
             if _STALL_TEXT in str(error):
                 raise Overloaded("the storage engine cannot take writes now") from error
             raise self.fail("write", error) from error
-        self._write_seq += 1
-        cursors = self._cursors
-        for cf in _FAMILIES:
-            if touched >> cf & 1:
-                cursors[cf] = None
+        self._marked = durable
+        return touched
 
-    def _into_native(self, ops: list[Operation]) -> tuple[Any, int]:
-        """Returns a native batch and the bit set of families it touches."""
+    def _into_native(self, ops: list[Operation], durable: int) -> tuple[Any, int]:
+        """Returns a native batch, with a watermark in front if ``durable``, and the bit set of families it touches."""
         native = rocks.WriteBatch(raw_mode=True)
         put = native.put
         handles = self._handles
         touched = 0
+        if durable:
+            put(WATERMARK_KEY, watermark(durable))
         for index, (kind, cf, key, value) in enumerate(ops):
             touched |= 1 << cf
             if kind == PUT:
@@ -264,11 +280,17 @@ class RocksEngine(StoreEngine):
         if target == self._synced_seq:
             return
         try:
+            durable = self._database.latest_sequence_number()
             self._database.flush_wal(True)
         except Exception as error:
             raise self.fail("sync", error) from error
+        self._durable = durable
         if target > self._synced_seq:
             self._synced_seq = target
+
+    def mark_synced(self) -> None:
+        if self._durable != self._marked and self._failure is None:
+            self._write([])
 
     def write_seq(self) -> int:
         return self._write_seq
@@ -330,6 +352,7 @@ class RocksEngine(StoreEngine):
         try:
             if self._failure is None:
                 self.sync()
+                self.mark_synced()
         finally:
             self._failure = self._failure or StorageFailure(f"store {self.path} is closed")
             self._release_iterators(self._failure)
@@ -344,6 +367,7 @@ class RocksEngine(StoreEngine):
 
 def _open(path: str, cache: Any) -> Any:
     families = {name: family_options(name, cache) for name in CF_NAMES}
+    mend(Path(path))
     try:
         return rocks.Rdict(path, database_options(), column_families=families)
     except Exception as error:

@@ -17,6 +17,7 @@ class Disk:
     def __init__(self):
         self.written = 0
         self.syncs = 0
+        self.marks = 0
         self.fails = False
 
     def write_seq(self):
@@ -26,6 +27,9 @@ class Disk:
         self.syncs += 1
         if self.fails:
             raise StorageFailure("disk is full")
+
+    def mark_synced(self):
+        self.marks += 1
 
 
 def group_of():
@@ -79,6 +83,17 @@ def test_idle_costs_nothing():
     case.loop.run()
     assert not case.loop.timers
     assert case.disk.syncs == 1
+
+
+def test_the_last_sync_is_marked_once():
+    """However many syncs a busy moment has, one mark follows (kvtier.engine.torn needs it)."""
+    case = group_of()
+    for seq in range(1, 5):
+        case.disk.written = seq
+        case.loop.finish(case.group.wait(seq))
+    assert case.disk.marks == 0
+    case.loop.run()
+    assert (case.disk.syncs, case.disk.marks) == (4, 1)
 
 
 def test_a_failed_sync_is_ambiguous_for_all_and_fatal_once():

@@ -13,9 +13,7 @@ killed while it recovers); then every row is compared with what the workers were
     unknown             all or none; and what it was found to be it stays else: torn, came back
     progress            is at least the worker's last acknowledged transaction, and its rows exist
 
-``--tears`` says how unsynced ends may look (power_loss.TEARS).  RocksDB refuses to open a
-log whose last record is whole in length but not in content (zeros, garbage), so the
-default is to cut only.
+``--tears`` says how unsynced ends may look (power_loss.TEARS); by default any of them may.
 
 With ``--sync-errors`` some cycles make a sync fail instead: whoever goes on as if it
 had not is caught by the power loss that follows.
@@ -260,7 +258,7 @@ def run_cycles(
     seed: int = 1,
     with_power_loss: bool = False,
     sync_errors: bool = False,
-    tears: tuple[str, ...] = ("cut",),
+    tears: tuple[str, ...] = power_loss.TEARS,
     keep: Path | None = None,
 ) -> Report:
     """Runs cycles against a fresh target and removes it; after problems its files are copied to ``keep``."""
@@ -292,7 +290,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--power-loss", action="store_true", help="lose what was not synced")
     parser.add_argument("--sync-errors", action="store_true", help="make syncs fail now and then (with --power-loss)")
     parser.add_argument(
-        "--tears", nargs="+", choices=power_loss.TEARS, default=["cut"], help="how the end of an unsynced file may look"
+        "--tears",
+        nargs="+",
+        choices=power_loss.TEARS,
+        default=list(power_loss.TEARS),
+        help="how the end of an unsynced file may look",
     )
     parser.add_argument("--keep", type=Path, help="copy the files here after a problem")
     options = parser.parse_args(arguments)
