@@ -11,6 +11,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from base.errors import RangeMismatch, TxnAborted
@@ -59,10 +60,16 @@ class StoreState:
         self.unsynced_span_seq = 0
         """Engine sequence of the last range tombstone, while that is not durable."""
         self.synced_seq = 0
+        self.ts_free = 0
+        """Timestamps above this may be given out only after a look at the bound on disk."""
+        self.on_ts_beyond: Callable[[int], None] | None = None
 
     def now(self) -> int:
         """Returns a fresh timestamp."""
-        return self.hlc.now(self.clock.wall_ns())
+        ts = self.hlc.now(self.clock.wall_ns())
+        if ts > self.ts_free and self.on_ts_beyond is not None:
+            self.on_ts_beyond(ts)
+        return ts
 
     def replica_of(self, key: bytes) -> Replica:
         """Returns the replica that holds a key; RangeMismatch if none is here."""

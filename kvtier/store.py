@@ -106,7 +106,10 @@ class Store(Kv):
         """True if every range of the cluster is here alone: nothing need be routed."""
         self.note_ranges()
         self._hlc_bound = 0
+        self._hlc_bound_seq = 0
+        self._hlc_bound_synced = 0
         self._hlc_step = int(self.settings.hlc_bound_seconds * 1e6) << LOGICAL_BITS
+        self.state.on_ts_beyond = self._extend_hlc_bound
         self._extend_hlc_bound(hlc.latest)
         self.cleanup = Cleanup(self)
         self.cleanup.resume()
@@ -134,7 +137,7 @@ class Store(Kv):
 
     def now(self) -> int:
         ts = self.hlc.now(self.clock.wall_ns())
-        if ts + self._hlc_step > self._hlc_bound:
+        if ts > self.state.ts_free:
             self._extend_hlc_bound(ts)
         return ts
 
@@ -266,6 +269,8 @@ class Store(Kv):
         """Writes the batch and brings the memory up to date; returns the engine sequence."""
         state = self.state
         batch = change.batch
+        if change.commit_ts > state.ts_free:
+            self._extend_hlc_bound(change.commit_ts)
         if self.on_change is not None:
             self.on_change(change, ranges)
         for replica, delta in change.deltas:
@@ -441,11 +446,28 @@ class Store(Kv):
             self._on_fatal(failure)
 
     def _extend_hlc_bound(self, ts: int) -> None:
-        """Persists that no timestamp above the bound was given out (reliability 28).
+        """Sees to it that no timestamp is given out above the bound that is on disk (reliability 28).
 
-        It is done while half of the old bound is still ahead, so it is durable before it is
-        needed: with the next commit's sync at the latest, which orders before that commit.
+        A new bound is written and synced while half of the old one is still ahead.  If the clock is
+        faster than that sync (at the start, after a jump), the timestamp waits for the disk right here:
+        a read at it may be served at once, and a later start must not give it out again.
         """
+        if self.group.synced_seq >= self._hlc_bound_seq:
+            self._hlc_bound_synced = self._hlc_bound
+        try:
+            if ts + self._hlc_step > self._hlc_bound:
+                self._write_hlc_bound(ts)
+            if ts >= self._hlc_bound_synced:
+                self.engine.sync()
+                self._hlc_bound_synced = self._hlc_bound
+            elif self._hlc_bound_synced < self._hlc_bound:
+                self.group.join(self._hlc_bound_seq)
+        except StorageFailure as failure:
+            self._fail(failure)
+            raise
+        self.state.ts_free = min(self._hlc_bound_synced, self._hlc_bound - self._hlc_step)
+
+    def _write_hlc_bound(self, ts: int) -> None:
         bound = ts + 2 * self._hlc_step
         batch = self.engine.batch()
         batch.put(CF_LOCAL, HLC_BOUND_KEY, bound.to_bytes(8, "big"))
@@ -455,10 +477,8 @@ class Store(Kv):
             if ts >= self._hlc_bound:
                 raise
             return
-        except StorageFailure as failure:
-            self._fail(failure)
-            raise
         self._hlc_bound = bound
+        self._hlc_bound_seq = self.engine.write_seq()
 
     def close(self) -> None:
         """Persists the clock and closes the engine; nobody may be waiting."""

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 SLOW_FACTOR: Final = 100.0
 """How much longer a slow sync takes than a usual one."""
+DELAY_SECONDS_MAX: Final = 3.0
+"""Longest call: one that began in the storm must not outlast the calm."""
 BEFORE: Final = 1
 AFTER: Final = 2
 
@@ -37,7 +39,9 @@ class Disk:
     def delay(self) -> float:
         """Draws the length of one call."""
         seconds = self.rng.between(0.3, 1.7) * self.seconds * self.slowness
-        return seconds * SLOW_FACTOR if self.rng.chance(self.tail) else seconds
+        if self.rng.chance(self.tail):
+            seconds *= SLOW_FACTOR
+        return min(seconds, DELAY_SECONDS_MAX)
 
 
 class NodeScope(Scope):

@@ -244,7 +244,7 @@ def clock_bound_not_kept() -> list[Replacement]:
     """A restarted node may give timestamps out again (28)."""
 
     def unbounded(self: Store, ts: int) -> None:
-        self._hlc_bound = ts + 2 * self._hlc_step
+        self.state.ts_free = ts + 2 * self._hlc_step
 
     return [(Store, "_extend_hlc_bound", unbounded)]
 

@@ -199,8 +199,8 @@ class Sets(Workload):
             key = b"set/%06d" % (element * 7919 % 2000 * 1000 % 999_983)
 
             async def add(work: Work) -> None:
-                if await work.get(key + b"/%d" % element, Lock.EXCLUSIVE) is None:
-                    work.put(key + b"/%d" % element, b"%d" % element)
+                if await work.get(key + b"/%06d" % element, Lock.EXCLUSIVE) is None:
+                    work.put(key + b"/%06d" % element, b"%d" % element)
 
             await client.transact("add", element, add, self.level_of(client))
             return

@@ -170,3 +170,29 @@ def test_an_idle_client_hears_that_its_node_is_lost():
     result = play(plan)
     assert result.failure == "", result.text
     assert result.virtual_seconds < 20
+
+
+def test_a_restart_gives_no_timestamp_out_again():
+    """Seed 1145: reads above the bound on disk were served at once, and the next start began at that bound."""
+    node = Node()
+    given = node.store.now()
+    for _ in range(3):
+        engine = node.engine.crash(node.loop.rng)
+        node.engine = engine
+        # The wall clock of the new start is an hour late.
+        node.loop.main.clock.offset_ns -= 3_600_000_000_000
+        node.store = Store(engine, node.loop.main.clock, node.loop.main, node.loop.rng, Hlc())
+        again = node.store.now()
+        assert again > given
+        given = again
+
+
+def test_reads_do_not_run_ahead_of_the_clocks_bound():
+    """Reliability 28: nothing is written for an hour, so no commit's sync keeps the bound either."""
+    node = Node()
+    for _ in range(60):
+        node.loop.run_for(0.7)
+        given = node.store.state.now()
+    engine = node.engine.crash(node.loop.rng)
+    node.loop.main.clock.offset_ns -= 3_600_000_000_000
+    assert Store(engine, node.loop.main.clock, node.loop.main, node.loop.rng, Hlc()).now() > given
