@@ -46,6 +46,12 @@ class Entry(Struct, array_like=True, gc=False):
     kind: Kind = NORMAL
 
 
+class EntryTerm(Struct, array_like=True, gc=False):
+    """The beginning of an encoded Entry; the rest is skipped, not copied."""
+
+    term: Number
+
+
 class HardState(Struct, array_like=True, gc=False):
     """What a replica must never forget."""
 
@@ -69,6 +75,13 @@ class ConfState(Struct, array_like=True):
     learners_next: Ids = []
     """Voters of the outgoing half that become learners when the joint configuration is left."""
     auto_leave: bool = False
+
+
+class Truncated(Struct, array_like=True, gc=False):
+    """The last place that the stored log does not hold any more."""
+
+    index: Number = 0
+    term: Number = 0
 
 
 class Snapshot(Struct, array_like=True):
@@ -252,13 +265,15 @@ AnyMessage = Union[
 
 _encoder = msgspec.msgpack.Encoder()
 _message_decoder = msgspec.msgpack.Decoder(AnyMessage)
+_term_decoder = msgspec.msgpack.Decoder(EntryTerm)
 _entry_decoder = msgspec.msgpack.Decoder(Entry)
 _state_decoder = msgspec.msgpack.Decoder(HardState)
+_truncated_decoder = msgspec.msgpack.Decoder(Truncated)
 _change_decoder = msgspec.msgpack.Decoder(ConfChange)
 _conf_decoder = msgspec.msgpack.Decoder(ConfState)
 
 
-def encode(thing: Message | Entry | HardState | ConfChange | ConfState) -> bytes:
+def encode(thing: Message | Entry | HardState | Truncated | ConfChange | ConfState) -> bytes:
     """Returns the bytes of anything here."""
     return _encoder.encode(thing)
 
@@ -281,8 +296,17 @@ def decode_entry(encoded: bytes) -> Entry:
     return _entry_decoder.decode(encoded)
 
 
+def decode_term(encoded: bytes) -> int:
+    """Returns the term of an encoded entry."""
+    return _term_decoder.decode(encoded).term
+
+
 def decode_hard_state(encoded: bytes) -> HardState:
     return _state_decoder.decode(encoded)
+
+
+def decode_truncated(encoded: bytes) -> Truncated:
+    return _truncated_decoder.decode(encoded)
 
 
 def decode_conf_change(encoded: bytes) -> ConfChange:
