@@ -28,6 +28,7 @@ from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
 from sql.server import SqlServer
 from sql.settings import Settings, builtin_defaults, canonical
+from sql.temporary import drop_leftovers
 from txn.coordinator import Coordinator
 from txn.settings import TxnSettings
 from wire.connection import Connection, ConnectionSettings
@@ -113,6 +114,7 @@ class Node:
     async def open(self) -> None:
         """Loads the catalog; the node can then serve connections made by ``connect``."""
         await self.catalog.load()
+        await drop_leftovers(self.sql)
 
     async def start(self, tls: ssl.SSLContext | None = None, certificate: bytes = b"") -> int:
         """Opens the client port and returns it."""

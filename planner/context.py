@@ -58,6 +58,10 @@ class ExecContext(ABC):
     def setting(self, name: str) -> str | None:
         """A configuration parameter's text, or None if unknown."""
 
+    def cursor_key(self, cursor: str, table_oid: int) -> tuple[Any, ...]:
+        """Primary key of the row of a table that an open cursor stands on: WHERE CURRENT OF."""
+        raise error("34000", f'cursor "{cursor}" does not exist')
+
     @abstractmethod
     def set_setting(self, name: str, value: str, is_local: bool) -> str:
         """set_config()."""

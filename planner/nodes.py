@@ -509,6 +509,7 @@ class Statement:
     __slots__ = (
         "command",
         "foreign",
+        "keys",
         "metadata",
         "output_names",
         "params",
@@ -538,4 +539,6 @@ class Statement:
         self.foreign: dict[int, TableDesc] = {}
         self.table_exprs: dict[int, TableExprs] = {}
         """For tables reached by foreign key cascades."""
+        self.keys: dict[int, tuple[int, ...]] = {}
+        """Of a cursor's query: table -> where its primary key is in the root's columns, behind the output."""
         self.volatile = False

@@ -66,13 +66,18 @@ class Analyzer:
                 plans.put(key, found)
         return found
 
-    def bind(self, parsed: ParsedStatement, types: tuple[PgType | None, ...]) -> Statement:
+    async def cursor_entry(self, parsed: ParsedStatement) -> PlanEntry:
+        """The plan of DECLARE CURSOR: it gives primary keys too; not kept, for few cursors are declared twice."""
+        assert isinstance(parsed.statement, Query), parsed.statement
+        return self._entry_of(parsed.text, self.bind(parsed, (), with_keys=True), parsed.statement.as_of)
+
+    def bind(self, parsed: ParsedStatement, types: tuple[PgType | None, ...], with_keys: bool = False) -> Statement:
         """Binds and checks privileges."""
         statement = parsed.statement
         assert isinstance(statement, Query), statement
         binder = self.binder()
         try:
-            bound = binder.bind(statement, types)
+            bound = binder.bind(statement, types, with_keys)
         except MeridianError as error:
             if error.position is not None:
                 error.position += parsed.offset

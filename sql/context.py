@@ -118,12 +118,29 @@ class SessionContext(ExecContext):
         await self.session.server.clock.sleep(seconds)
         self._slept = True
 
+    def cursor_key(self, cursor: str, table_oid: int) -> tuple[Any, ...]:
+        portal = self.session.portals.get(cursor)
+        if portal is None or not portal.created_us:
+            raise SqlError(f'cursor "{cursor}" does not exist', sqlstate="34000")
+        if portal.is_held:
+            raise SqlError(f'cursor "{cursor}" is held from a previous transaction', sqlstate="24000")
+        places = portal.entry.statement.keys.get(table_oid) if portal.entry is not None else None
+        if places is None:
+            table = self.session.state().table_by_id(table_oid)
+            name = table.name if table is not None else "?"
+            raise SqlError(f'cursor "{cursor}" is not a simply updatable scan of table "{name}"', sqlstate="24000")
+        if portal.current is None:
+            raise SqlError(f'cursor "{cursor}" is not positioned on a row', sqlstate="24000")
+        return tuple([portal.current[place] for place in places])
+
     # --- sequences -------------------------------------------------------------
 
     def _sequence(self, oid: int) -> TableDesc:
         desc = self.session.state().table_by_id(oid)
-        if desc is None or desc.sequence is None:
+        if desc is None:
             raise SqlError(f"could not open relation with OID {oid}", sqlstate="42P01")
+        if desc.sequence is None:
+            raise SqlError(f'"{desc.name}" is not a sequence', sqlstate="42809")
         return desc
 
     def nextval(self, sequence_oid: int) -> int:

@@ -94,6 +94,8 @@ class QueryPortal(Portal):
     """Rows already fetched from a cursor that may still be scrolled back; replaced, never changed."""
     position = 0
     """The row a cursor stands on, from 1; 0 is before the first."""
+    current: tuple[Any, ...] | None = None
+    """The row an SQL cursor stands on, with its keys (``Statement.keys``): what WHERE CURRENT OF means."""
     created_us = 0
 
     @property

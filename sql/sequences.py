@@ -110,6 +110,11 @@ class Sequences:
         state = await self._load(id, desc)
         return state.last, state.is_called
 
+    def known(self, id: int) -> tuple[int, bool] | None:
+        """Returns (last value, is_called) if the state is in memory."""
+        state = self._known.get(id)
+        return None if state is None else (state.last, state.is_called)
+
     def last_known(self, id: int) -> int | None:
         """Returns the last value given out, if this node gave one (pg_sequences.last_value)."""
         state = self._known.get(id)

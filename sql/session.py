@@ -24,7 +24,7 @@ from base.typeio import IoSettings, binary_decoder, text_decoder
 from base.types import PgType
 from kvtier.messages import Isolation
 from planner.schema import DatabaseDesc
-from sql import commands
+from sql import commands, temporary
 from sql.analyze import Analyzer
 from sql.api import Portal, Prepared, ResultColumn, RowEncoder, Sink
 from sql.asof import as_of_timestamp, require_unchanged
@@ -88,6 +88,10 @@ class Session(FastPath):
         """A cursor WITH HOLD is open: a commit must read it to its end."""
         self.is_many = False
         """A Query of several statements runs: they share one implicit block."""
+        self.has_on_commit = False
+        """A temporary table was made whose ON COMMIT a commit must do."""
+        self.temp_schema_id = 0
+        """The schema of this session's temporary objects, if it ever made one: plans depend on it."""
         self.has_cursors = False
         """Portals may be open that have not given all their rows: a write must settle them first."""
         self.pending_listens: list[tuple[bool, str | None]] = []
@@ -191,7 +195,7 @@ class Session(FastPath):
 
     def plan_scope(self) -> tuple[Any, ...]:
         """What a plan depends on besides its text: database, role, settings."""
-        return (self.database_id, self.user, self._settings_applied)
+        return (self.database_id, self.user, self._settings_applied, self.temp_schema_id)
 
     def plan_settings(self) -> Settings:
         """Parameters the planner reads (enable_seqscan...)."""
@@ -281,6 +285,8 @@ class Session(FastPath):
 
         async def plan_and_run() -> None:
             entry = await Analyzer(self).entry(parsed, ())
+            if entry.param_types:
+                raise SqlError("there is no parameter $1", sqlstate="42P02")
             await self._describe_and_run(QueryPortal("", parsed, entry, (), (), ()))
 
         await self._run_unit(plan_and_run, commit=alone and self.block.is_implicit)
@@ -752,8 +758,8 @@ class Session(FastPath):
         """Computes an expression without columns, cast to a type (EXECUTE's arguments, AS OF...)."""
         return await Analyzer(self).evaluate(expression, target)
 
-    def role_changed(self) -> None:
-        """SET ROLE: names and privileges resolve anew."""
+    def forget_view(self) -> None:
+        """SET ROLE, a path of its own: names and privileges resolve anew."""
         self._view = None
 
     # --- ends ------------------------------------------------------------------
@@ -772,6 +778,8 @@ class Session(FastPath):
         """Runs the deferred constraint checks, and materialises cursors WITH HOLD."""
         if self.context.deferred:
             await self.run_deferred()
+        if self.has_on_commit:
+            await temporary.before_commit(self)
         if not self.portals:
             return
         for portal in list(self.portals.values()):
@@ -843,13 +851,23 @@ class Session(FastPath):
             self.interrupt(QueryCanceled("canceling statement due to user request"))
 
     def close(self) -> Eager[None]:
-        self.server.forget(self)
         self.server.notifications.unlisten(self, None)
         for portal in self.portals.values():
             portal.close()
         self.portals.clear()
         self.server.advisory_locks.release_session(self)
+        if self.temp_schema_id:
+            return self._close_temporary()
+        self.server.forget(self)
         return self.block.rollback() if self.block.is_open or self.block.locked_tables else None
+
+    async def _close_temporary(self) -> None:
+        """Ends the transaction, then drops what was temporary; until then the session counts."""
+        try:
+            await self.block.rollback()
+            await temporary.drop_at_end(self)
+        finally:
+            self.server.forget(self)
 
 
 def _shape(columns: tuple[ResultColumn, ...] | None) -> tuple[tuple[str, int], ...] | None:

@@ -84,7 +84,8 @@ class TransactionBlock:
     def can_commit_now(self) -> bool:
         """True where a commit is the transaction's own and nothing else."""
         session = self.session
-        return self.draft is None and not self.syncs and not session.context.deferred and not session.has_holdable
+        is_plain = not (session.has_holdable or session.has_on_commit)
+        return self.draft is None and not self.syncs and not session.context.deferred and is_plain
 
     def finish_commit(self, commit_ts: int) -> None:
         """Ends the block after its transaction committed by itself (see ``can_commit_now``)."""

@@ -14,7 +14,9 @@ from sql.binder.catalog_view import CatalogView
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID, CatalogState
 from sql.parse.statements import Name, TypeName
 from sql.pgcatalog import virtual_relation
+from sql.pgcatalog.deparse import quote_identifier
 from sql.settings import split_search_path
+from sql.temporary import ALIAS, PREFIX, schema_name
 
 if TYPE_CHECKING:
     from sql.session import Session
@@ -34,11 +36,18 @@ class SessionView(CatalogView):
         self.state = state
         self.database_id = session.database_id
         self.path = session.context.search_path
+        self.temp_name = schema_name(session)
+        self.has_temp = state.schema(self.database_id, self.temp_name) is not None
 
     # --- schemas ---------------------------------------------------------------
 
+    def _real(self, name: str) -> str:
+        """pg_temp is another name of the session's own temporary schema."""
+        return self.temp_name if name == ALIAS else name
+
     def schema(self, name: str) -> SchemaDesc:
         """Raises 3F000."""
+        name = self._real(name)
         desc = self.state.schema(self.database_id, name)
         if desc is None:
             if name in SYSTEM_SCHEMAS:
@@ -47,13 +56,13 @@ class SessionView(CatalogView):
         return desc
 
     def schema_exists(self, name: str) -> bool:
-        return name in SYSTEM_SCHEMAS or self.state.schema(self.database_id, name) is not None
+        return name in SYSTEM_SCHEMAS or self.state.schema(self.database_id, self._real(name)) is not None
 
     def schema_oid(self, name: str) -> int | None:
         """Returns a schema's OID, system schemas included."""
         if name in SYSTEM_SCHEMAS:
             return SYSTEM_SCHEMAS[name]
-        desc = self.state.schema(self.database_id, name)
+        desc = self.state.schema(self.database_id, self._real(name))
         return desc.id if desc is not None else None
 
     def creation_schema(self, name: Name | None = None) -> SchemaDesc:
@@ -67,11 +76,17 @@ class SessionView(CatalogView):
         raise SqlError("no schema has been selected to create in", sqlstate="3F000")
 
     def effective_path(self, with_implicit: bool = True) -> tuple[str, ...]:
-        """current_schemas(): the schemas of the path that exist, pg_catalog first unless the path names it."""
-        found = tuple(name for name in self.path if self.schema_exists(name))
+        """current_schemas(): the schemas of the path that exist; before them, unless named, pg_temp and pg_catalog."""
+        found = tuple(self._real(name) for name in self.path if self.schema_exists(name))
         if with_implicit and "pg_catalog" not in found:
-            return ("pg_catalog", *found)
+            found = ("pg_catalog", *found)
+        if with_implicit and self.has_temp and self.temp_name not in found:
+            found = (self.temp_name, *found)
         return found
+
+    def path_text(self) -> str:
+        """The path as search_path would be set to it: what a view is bound under from now on."""
+        return ", ".join(quote_identifier(name) for name in self.path)
 
     # --- relations -------------------------------------------------------------
 
@@ -88,8 +103,13 @@ class SessionView(CatalogView):
     def _relation_in(self, schema: str, name: str) -> TableDesc | Any | None:
         if schema in SYSTEM_SCHEMAS:
             return virtual_relation(schema, name)
-        desc = self.state.schema(self.database_id, schema)
+        desc = self.state.schema(self.database_id, self._real(schema))
         return None if desc is None else self.state.table(self.database_id, desc.id, name)
+
+    def is_of_other_session(self, relation: TableDesc) -> bool:
+        """True for a temporary relation of another session: it can be named, not used."""
+        name = self.schema_name(relation.schema_id)
+        return name.startswith(PREFIX) and name != self.temp_name
 
     def relation(self, name: Name, missing_ok: bool = False) -> TableDesc | None:
         """Returns a table, view or sequence of a user schema."""
@@ -117,7 +137,7 @@ class SessionView(CatalogView):
         """Finds an index by its name: (table, position in table.indexes)."""
         schemas = [name.schema] if name.schema is not None else list(self.effective_path())
         for schema in schemas:
-            desc = self.state.schema(self.database_id, schema)
+            desc = self.state.schema(self.database_id, self._real(schema))
             if desc is None:
                 continue
             for table in self.state.tables(self.database_id):
@@ -158,6 +178,7 @@ class SessionView(CatalogView):
             return self
         other = SessionView(self.session, self.state)
         other.path = tuple(view.owner if name == "$user" else name for name in split_search_path(path))
+        other.has_temp = other.has_temp and self.schema_name(view.schema_id) == self.temp_name
         return other
 
     # --- types -----------------------------------------------------------------

@@ -30,7 +30,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from base.errors import MeridianError, error
-from base.types import PgType
+from base.typeio.datetimes import date_to_timestamp
+from base.types import DATE, TIME, PgType
 from planner.exec.order import order_key
 from planner.expr import SortKey
 from planner.functions.registry import Aggregate, Registry, WindowFunction
@@ -62,6 +63,8 @@ class FrameSpec:
         self.descending = bool(order_by) and order_by[0].descending
         self.forward: Arithmetic | None = None
         self.backward: Arithmetic | None = None
+        self.widen: Callable[[Any], Any] | None = None
+        """Makes an ordering value comparable with what ``forward`` and ``backward`` give."""
         offsets = [bound[1] for bound in (frame.start, frame.end) if bound[1] is not None]
         self.offset_key = order_key(offsets[0].type) if offsets else None
         if self.mode == "range" and offsets:
@@ -80,8 +83,22 @@ class FrameSpec:
                 "0A000", f"RANGE with offset PRECEDING/FOLLOWING is not supported for column type {value_type.name}"
             )
         self.forward, self.backward = plus.impl, minus.impl
+        if value_type.oid == DATE.oid:
+            # A date and an interval make a timestamp: that is what the ordering values are compared as.
+            self.widen = date_to_timestamp
+        elif value_type.oid == TIME.oid:
+            # Unlike +, a bound does not go round past midnight (in_range_time_interval of PostgreSQL's date.c).
+            self.forward, self.backward = _time_after, _time_before
         if self.descending:
             self.forward, self.backward = self.backward, self.forward
+
+
+def _time_after(time: int, offset: tuple[int, int, int]) -> int:
+    return time + offset[2]
+
+
+def _time_before(time: int, offset: tuple[int, int, int]) -> int:
+    return time - offset[2]
 
 
 class Partition:
@@ -158,8 +175,10 @@ class Partition:
         """RANGE with an offset: binary search in the (sorted) ordering values; NULLs are peers of NULLs only."""
         column = self.order_columns[0]
         first, last = self._value_span(column)
-        key = self.spec.keys[0]
+        key = self.spec.widen or self.spec.keys[0]
         values = [column[i] if key is None else key(column[i]) for i in range(first, last)]
+        if self.spec.widen is not None:
+            key = None
         if self.spec.descending:
             values.reverse()
         move = self.spec.forward if kind == "following" else self.spec.backward

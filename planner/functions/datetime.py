@@ -406,6 +406,28 @@ def _ordered(start: int | None, end: int | None) -> tuple[int, int | None] | Non
     return (start, end) if start <= end else (end, start)
 
 
+_PERIOD_ENDS: Final[dict[str, Callable[..., int]]] = {
+    "timestamp": lambda ctx, start, length: dt.timestamp_plus_interval(start, length),
+    "timestamptz": lambda ctx, start, length: dt.timestamptz_plus_interval(start, length, ctx.timezone),
+    "time": lambda ctx, start, length: time_plus_interval(start, length),
+}
+"""How a period given by its length ends, by type."""
+
+
+def _periods(plus: Callable[..., int], first: bool, second: bool) -> Callable[..., bool | None]:
+    """OVERLAPS where the first, the second or both periods are given by start and length."""
+
+    def end_of(ctx: ExecContext, start: int | None, end: Any, is_length: bool) -> int | None:
+        if not is_length:
+            return end  # type: ignore[no-any-return]  # a datum of the type of the start
+        return None if start is None or end is None else plus(ctx, start, end)
+
+    def run(ctx: ExecContext, start1: int | None, end1: Any, start2: int | None, end2: Any) -> bool | None:
+        return overlaps(start1, end_of(ctx, start1, end1, first), start2, end_of(ctx, start2, end2, second))
+
+    return run
+
+
 def _register_making(registry: Registry) -> None:
     define(registry, "make_date(int4, int4, int4) date", make_date)
     define(registry, "make_time(int4, int4, float8) time", make_time)
@@ -420,6 +442,12 @@ def _register_making(registry: Registry) -> None:
         define(registry, f"make_interval({', '.join(types[:count])}) interval", make_interval)
     for name in ("timestamp", "timestamptz", "time", "date"):
         define(registry, f"overlaps({name}, {name}, {name}, {name}) bool", overlaps, strict=False)
+        plus = _PERIOD_ENDS.get(name)
+        for first, second in (("interval", name), (name, "interval"), ("interval", "interval")):
+            if plus is not None:
+                signature = f"overlaps({name}, {first}, {name}, {second}) bool"
+                run = _periods(plus, first == "interval", second == "interval")
+                define(registry, signature, run, strict=False, needs_context=True, volatility=STABLE)
 
 
 def _register_age(registry: Registry) -> None:

@@ -225,7 +225,7 @@ def _finish(registry: Registry, candidate: _Candidate[Any], types: Sequence[PgTy
     """Makes polymorphic types actual and specializes the function."""
     entry = candidate.entry
     actual, result = resolve_polymorphic(registry, types, candidate.types, entry.result)
-    actual = tuple([_any_actual(have) if want.oid == ANY.oid else want for have, want in zip(types, actual)])
+    actual = tuple([_actual(have, want) for have, want in zip(types, actual)])
     assert result is not None
     if result.oid == UNKNOWN.oid:
         result = TEXT
@@ -237,8 +237,11 @@ def _finish(registry: Registry, candidate: _Candidate[Any], types: Sequence[PgTy
     return Resolved(specialized(entry, declared, result), actual, result, candidate.pack_from)
 
 
-def _any_actual(have: PgType) -> PgType:
-    return TEXT if have.oid == UNKNOWN.oid else have
+def _actual(have: PgType, want: PgType) -> PgType:
+    """ "any" takes the argument's own type; so does record, whose columns only the argument knows."""
+    if want.oid == ANY.oid:
+        return TEXT if have.oid == UNKNOWN.oid else have
+    return have if want.oid == RECORD.oid and (have.fields or have.kind == "c") else want
 
 
 def specialized(entry: Any, types: tuple[PgType, ...], result: PgType) -> Any:

@@ -11,7 +11,6 @@ read and wrote is in ``usage`` (privileges to check, relations and columns refer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlglot import exp
 
@@ -70,27 +69,22 @@ class Binder:
 
     # --- statements -----------------------------------------------------------------------
 
-    def bind(
-        self, query: Query, param_types: Sequence[PgType | None] = (), current_key: tuple[Any, ...] | None = None
-    ) -> Statement:
+    def bind(self, query: Query, param_types: Sequence[PgType | None] = (), with_keys: bool = False) -> Statement:
         """Binds a query or DML; types that ``param_types`` leaves out are found from their use.
 
-        ``current_key``: of WHERE CURRENT OF (``query.cursor``), the primary key of the row the cursor stands on.
+        ``with_keys``: a simple SELECT also gives the primary keys of its tables (``Statement.keys``): a cursor's query.
         """
         try:
-            return self._bind(query, param_types, current_key)
+            return self._bind(query, param_types, with_keys)
         except RecursionError:
             raise error("54001", "stack depth limit exceeded") from None
 
-    def _bind(
-        self, query: Query, param_types: Sequence[PgType | None], current_key: tuple[Any, ...] | None
-    ) -> Statement:
+    def _bind(self, query: Query, param_types: Sequence[PgType | None], with_keys: bool) -> Statement:
         ctx = self._context(param_types)
-        ctx.current_key = current_key
+        ctx.current_of = query.cursor
+        ctx.wants_keys = with_keys and isinstance(query.tree, exp.Select)
         queries = QueryBinder(ctx)
         source = Source(query.types, query.raw_lists)
-        if query.cursor and current_key is None:
-            raise error("0A000", "WHERE CURRENT OF is not supported")
         tree = query.tree
         if isinstance(tree, (exp.Insert, exp.Update, exp.Delete)):
             found = bind_dml(queries, tree, source, query.raw_rows, query.overriding)
@@ -99,9 +93,12 @@ class Binder:
             found = queries.resolved(queries.query(tree, None, source))
             root = exact(found)
         params = ctx.finish_params()
-        names = tuple([column.name for column in found.columns])
+        names = tuple([column.name for column in found.columns if not column.key_of])
         statement = Statement(query.command, root, ctx.metadata, names, params, ctx.tables)
         statement.volatile = ctx.volatile
+        for at, column in enumerate(found.columns):
+            if column.key_of:
+                statement.keys[column.key_of] = (*statement.keys.get(column.key_of, ()), at)
         self._add_foreign(ctx, queries, statement, tree)
         return statement
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from sqlglot import exp
 
 from base.errors import FeatureNotSupported, MeridianError, error
-from base.types import DATE, INT4, RECORD, TIME, TIMESTAMP, TIMESTAMPTZ, TIMETZ, UNKNOWN, PgType
-from planner.expr import AggCall, Call, Col, Expr, SortKey, walk
+from base.types import BOOL, DATE, FLOAT8, INT4, JSONB, RECORD, TIME, TIMESTAMP, TIMESTAMPTZ, TIMETZ, UNKNOWN, PgType
+from planner.expr import AggCall, Call, Col, Const, Expr, SortKey, walk
 from planner.functions.registry import Aggregate, Function
 from planner.functions.resolve import resolve_aggregate, resolve_function
 from sql.binder.coerce import boolean, explicit_cast, implicit, is_unknown, resolve_unknown
@@ -29,6 +29,25 @@ NO_AGGREGATES: Final = frozenset(
      "functions in FROM", "index expressions", "index predicates", "column generation expressions", "EXECUTE parameters", "ON CONFLICT")
 )  # fmt: skip
 _SETS_ALLOWED: Final = frozenset(("SELECT", "ORDER BY", "GROUP BY", "DISTINCT ON", "functions in FROM", "RETURNING_"))
+
+
+_ZERO: Final = Const(0, INT4)
+_TRUE, _FALSE = Const(True, BOOL), Const(False, BOOL)
+_PATH_DEFAULTS: Final = (Const("{}", JSONB), _FALSE)
+NAMED_ARGUMENTS: Final[dict[str, tuple[tuple[str, ...], tuple[Expr, ...]]]] = {
+    "make_date": (("year", "month", "day"), ()),
+    "make_interval": (("years", "months", "weeks", "days", "hours", "mins", "secs"), (*(_ZERO,) * 6, Const(0.0, FLOAT8))),
+    "make_time": (("hour", "min", "sec"), ()),
+    "make_timestamp": (("year", "month", "mday", "hour", "min", "sec"), ()),
+    "jsonb_insert": (("jsonb_in", "path", "replacement", "insert_after"), (_FALSE,)),
+    "jsonb_set": (("jsonb_in", "path", "replacement", "create_if_missing"), (_TRUE,)),
+    "jsonb_path_exists": (("target", "path", "vars", "silent"), _PATH_DEFAULTS),
+    "jsonb_path_match": (("target", "path", "vars", "silent"), _PATH_DEFAULTS),
+    "jsonb_path_query": (("target", "path", "vars", "silent"), _PATH_DEFAULTS),
+    "jsonb_path_query_array": (("target", "path", "vars", "silent"), _PATH_DEFAULTS),
+    "jsonb_path_query_first": (("target", "path", "vars", "silent"), _PATH_DEFAULTS),
+}  # fmt: skip
+"""Names of the arguments of built-in functions that have any, and the defaults of the last ones (pg_proc.proargnames)."""
 
 
 # --- entry points -----------------------------------------------------------------------------
@@ -84,6 +103,7 @@ class CallParts:
         "filter",
         "is_star",
         "name",
+        "named",
         "order",
         "position",
         "variadic",
@@ -112,6 +132,8 @@ class CallParts:
         self.order: exp.Expr | None = None
         self.variadic = False
         self.args: list[exp.Expr] = []
+        self.named: list[tuple[str, exp.Expr]] = []
+        """Arguments written ``name => value``."""
         for arg in self.call.expressions:
             self._argument(arg)
 
@@ -130,8 +152,10 @@ class CallParts:
             self.variadic = True
             self.args.append(arg.expressions[0])
         elif form_of(arg) == forms.NAMED:
-            # Built-in functions have no argument names that could be used in another order.
-            raise FeatureNotSupported("named arguments are not supported", position=position_of(arg) + 1)
+            self.named.append((text_of(arg.expressions[0]), arg.expressions[1]))
+        elif self.named:
+            text = "positional argument cannot follow named argument"
+            raise error("42601", text, position=position_of(arg) + 1)
         else:
             self.args.append(arg)
 
@@ -198,7 +222,7 @@ def _fits_function(binder: ExprBinder, parts: CallParts) -> bool:
 def scalar_call(binder: ExprBinder, parts: CallParts) -> Expr:
     """A plain or set-returning function; a type's name as a function is a cast."""
     ctx = binder.ctx
-    args = binder.bind_all(parts.args)
+    args = _arguments(binder, parts)
     places = [position_of(arg) for arg in parts.args]
     try:
         found = resolve_function(ctx.registry, parts.name, [arg.type for arg in args], parts.variadic)
@@ -222,6 +246,31 @@ def scalar_call(binder: ExprBinder, parts: CallParts) -> Expr:
     if found.function.returns_set:
         return _set_call(binder, call, parts)
     return call
+
+
+def _arguments(binder: ExprBinder, parts: CallParts) -> list[Expr]:
+    """The arguments in the function's order; what is named finds its place, what is left out its default."""
+    args = binder.bind_all(parts.args)
+    if not parts.named:
+        return args
+    names, defaults = NAMED_ARGUMENTS.get(parts.name, ((), ()))
+    given: dict[str, Expr] = dict(zip(names, args))
+    for name, node in parts.named:
+        if name in given:
+            raise error("42601", f'argument name "{name}" used more than once', position=position_of(node) + 1)
+        given[name] = binder.bind(node)
+    missing = [name for name in names[: len(names) - len(defaults)] if name not in given]
+    if missing or any(name not in names for name in given) or len(args) > len(names):
+        shown = [_type_list([arg.type]) for arg in args]
+        shown += [f"{name} => {_type_list([given[name].type])}" for name, _ in parts.named]
+        raise error(
+            "42883", f"function {parts.name}({', '.join(shown)}) does not exist", position=parts.position + 1,
+            hint="No function matches the given name and argument types. You might need to add explicit type casts.",
+        )  # fmt: skip
+    for name, default in zip(names[len(names) - len(defaults) :], defaults):
+        if name not in given:
+            given[name] = default
+    return [given[name] for name in names]
 
 
 def _pg_name(name: str) -> str:

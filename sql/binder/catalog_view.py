@@ -45,6 +45,10 @@ class CatalogView(ABC):
     def for_view(self, view: TableDesc) -> CatalogView:
         """The view under which a view's own query is bound: its creator's search_path."""
 
+    def is_of_other_session(self, relation: TableDesc) -> bool:
+        """True for another session's temporary relation."""
+        return False
+
     def schema_name(self, schema_id: int) -> str | None:
         """Name of a relation's schema; None where it does not matter."""
         return None

@@ -34,7 +34,7 @@ def bind_column(binder: ExprBinder, node: exp.Expr) -> Expr:
     name: str = node.name
     table = node.args.get("table")
     if isinstance(node.this, exp.Star):
-        raise error("42601", 'row expansion via "*" is not supported here', position=position + 1)
+        return _row_of(binder, node, position)
     if table is None:
         return _unqualified(binder, name, position)
     schema = node.args.get("db")
@@ -56,6 +56,16 @@ def bind_column(binder: ExprBinder, node: exp.Expr) -> Expr:
         if system is not None:
             return system
     raise missing_column(binder.scope, table.name, name, position)
+
+
+def _row_of(binder: ExprBinder, node: exp.Expr, position: int) -> Expr:
+    """``t.*`` where one value is wanted, as an argument: the row."""
+    schema = node.args.get("db")
+    name = node.args["table"].name if node.args.get("table") is not None else ""
+    found = find_item(binder.scope, schema.name if schema is not None else None, name, position)
+    if found is None:
+        raise _missing_item(binder, schema, name, position)
+    return whole_row(found[0])
 
 
 def _missing_item(binder: ExprBinder, schema: exp.Expr | None, name: str, position: int) -> Exception:

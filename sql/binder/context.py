@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from base.errors import MeridianError, error
 from base.typeio import IoSettings
@@ -71,8 +71,10 @@ class BindContext:
         self.volatile = False
         self.view_depth = 0
         self.check_as = ""
-        self.current_key: tuple[Any, ...] | None = None
-        """Primary key of the row a cursor stands on: what WHERE CURRENT OF means."""
+        self.current_of = ""
+        """The cursor of WHERE CURRENT OF."""
+        self.wants_keys = False
+        """The next SELECT that is bound is to give primary keys too, for WHERE CURRENT OF; it takes the wish away."""
 
     def add_column(
         self, name: str, type: PgType, typmod: int = -1, table_oid: int = 0, attnum: int = 0, nullable: bool = True

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from base.errors import FeatureNotSupported, error
-from planner.expr import And, Col, Const, Expr, Field, RowExpr, Subquery
+from base.types import INT4, OID, TEXT
+from planner.context import ExecContext
+from planner.expr import And, Call, Col, Const, Expr, Field, RowExpr, Subquery
+from planner.functions.registry import STABLE, Function
 from planner.nodes import Delete, Filter, Join, Node, Project, TableExprs, Update
 from planner.schema import ColumnDesc, TableDesc
 from sql.binder.context import Source
@@ -77,6 +80,8 @@ def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc
         raise error("42P01", f'relation "{full}" does not exist', position=position + 1)
     if not isinstance(found, TableDesc):
         raise error("42501", f'permission denied: "{name}" is a system catalog')
+    if queries.ctx.catalog.is_of_other_session(found):
+        raise error("0A000", "cannot access temporary tables of other sessions", position=position + 1)
     if found.kind == "v":
         verb = {"a": "INSERT into", "w": "UPDATE of", "d": "DELETE from"}[letter]
         raise FeatureNotSupported(f'{verb} view "{name}" is not supported', position=position + 1)
@@ -157,7 +162,7 @@ def bind_update(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     if where is not None:
         binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
         plan = _filtered(plan, binder.condition(where.this, "WHERE"))
-    elif queries.ctx.current_key is not None:
+    elif queries.ctx.current_of:
         plan = _filtered(plan, _is_current(queries, table, old, scope, source))
     exprs, new = bind_table_exprs(queries, table, alias)
     seen = Scope(
@@ -179,15 +184,24 @@ def _filtered(plan: Node, condition: Expr) -> Node:
     return Filter(plan, condition)
 
 
+def cursor_key(ctx: ExecContext, cursor: str, table: int, column: int) -> object:
+    """One column of the primary key of the row a cursor stands on."""
+    return ctx.cursor_key(cursor, table)[column]
+
+
 def _is_current(queries: QueryBinder, table: TableDesc, item: RangeItem, scope: Scope, source: Source) -> Expr:
-    """WHERE CURRENT OF: the row whose primary key the cursor holds."""
+    """WHERE CURRENT OF: the row whose primary key the cursor holds when the statement runs."""
     binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
     columns = {c.attnum: c for c in (*item.columns, *item.hidden)}
     terms: list[Expr] = []
-    assert queries.ctx.current_key is not None, f"{table.name=}"
-    for part, value in zip(table.indexes[0].columns, queries.ctx.current_key):
+    cursor = Const(queries.ctx.current_of, TEXT)
+    for i, part in enumerate(table.indexes[0].columns):
         column = columns[part.column_id]
-        terms.append(binder.operator("=", column.reference(), Const(value, column.type), -1))
+        held = Function(
+            "current_of", (TEXT, OID, INT4), column.type, cursor_key, needs_context=True, volatility=STABLE
+        )  # fmt: skip
+        value = Call(held, (cursor, Const(table.id, OID), Const(i, INT4)), column.type)
+        terms.append(binder.operator("=", column.reference(), value, -1))
     return terms[0] if len(terms) == 1 else And(tuple(terms))
 
 
@@ -215,7 +229,7 @@ def bind_sets(
         if form_of(call) == forms.SET_ONE:
             sets.append((columns[0].id, _assigned(queries, binder, columns[0], value)))
         else:
-            found, plan = _row_assigned(queries, binder, columns, value, plan, position)
+            found, plan = _row_assigned(queries, binder, columns, value, plan, position, clause == "UPDATE")
             sets.extend(found)
     return sets, plan
 
@@ -236,9 +250,18 @@ def _assigned(queries: QueryBinder, binder: ExprBinder, column: ColumnDesc, node
 
 
 def _row_assigned(
-    queries: QueryBinder, binder: ExprBinder, columns: list[ColumnDesc], value: exp.Expr, plan: Node, position: int
+    queries: QueryBinder,
+    binder: ExprBinder,
+    columns: list[ColumnDesc],
+    value: exp.Expr,
+    plan: Node,
+    position: int,
+    is_planned: bool,
 ) -> tuple[list[tuple[int, Expr]], Node]:
-    """(a, b) = (1, 2), ROW(1, 2) or (SELECT ..)."""
+    """(a, b) = (1, 2), ROW(1, 2) or (SELECT ..).
+
+    ``is_planned``: the subquery becomes a column of the plan; ON CONFLICT has none and asks it for every field.
+    """
     if form_of(value) == forms.ROW:
         items = value.expressions
         if len(items) != len(columns):
@@ -256,14 +279,18 @@ def _row_assigned(
     cell = queries.ctx.add_column("row", row)
     values = RowExpr(tuple([Col(c.id, c.type, c.typmod, c.name) for c in found.columns]), row)
     subquery = Subquery("scalar", Project(found.node, (cell,), (values,)), row)
+    if not is_planned:
+        fields: list[Expr] = [Field(subquery, i, c.type, c.typmod) for i, c in enumerate(found.columns)]
+        return [_stored(queries, c, field, position) for c, field in zip(columns, fields)], plan
     id = queries.ctx.add_column("row", row)
     passed = [_passed(queries, column) for column in plan.columns]
     plan = Project(plan, (*plan.columns, id), (*passed, subquery))
-    sets: list[tuple[int, Expr]] = []
-    for i, (column, output) in enumerate(zip(columns, found.columns)):
-        field: Expr = Field(Col(id, row, -1, "row"), i, output.type, output.typmod)
-        sets.append((column.id, assigned(queries, field, column, column_type(queries, column.type_oid), position)))
-    return sets, plan
+    fields = [Field(Col(id, row, -1, "row"), i, c.type, c.typmod) for i, c in enumerate(found.columns)]
+    return [_stored(queries, c, field, position) for c, field in zip(columns, fields)], plan
+
+
+def _stored(queries: QueryBinder, column: ColumnDesc, value: Expr, position: int) -> tuple[int, Expr]:
+    return column.id, assigned(queries, value, column, column_type(queries, column.type_oid), position)
 
 
 def _passed(queries: QueryBinder, id: int) -> Col:
@@ -289,7 +316,7 @@ def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     if where is not None:
         condition = ExprBinder(queries.ctx, source, scope, queries, "WHERE").condition(where.this, "WHERE")
         plan = Filter(plan, condition)
-    elif queries.ctx.current_key is not None:
+    elif queries.ctx.current_of:
         plan = Filter(plan, _is_current(queries, table, old, scope, source))
     returning, columns = bind_returning(queries, node, scope, source)
     if where is not None or returning is not None:

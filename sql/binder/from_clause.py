@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlglot import exp
 
 from base.errors import MeridianError, error
-from base.types import INT8, RECORD, PgType
-from planner.expr import And, Call, Coalesce, Col, Expr
+from base.types import INT8, OID, RECORD, PgType
+from planner.expr import And, Call, Coalesce, Col, Const, Expr
 from planner.functions.registry import Function
 from planner.functions.resolve import resolve_operator
 from planner.nodes import FunctionScan, Join, Node, Scan, Values, VirtualScan
@@ -88,11 +88,16 @@ class FromBinder:
             text = "The combining JOIN type must be INNER or LEFT for a LATERAL reference."
             raise error("42P10", "invalid reference to FROM-clause entry", detail=text)
         names = [column.name for column in join.args.get("using") or ()]
+        alias = names.pop().removeprefix(forms.USING_ALIAS) if names and names[-1].startswith(forms.USING_ALIAS) else ""
         if join.args.get("method") == "NATURAL":
             names = _common_names(left, right)
         elif not names:
             return self._join_on(kind, left, right, join.args.get("on"))
-        return self._join_using(kind, left, right, names, join)
+        tree = self._join_using(kind, left, right, names, join)
+        if alias:
+            # It names the merged columns only, and hides nothing.
+            tree.items = [*tree.items, RangeItem(alias, tree.columns[: len(names)])]
+        return tree
 
     def _join_on(self, kind: str, left: FromTree, right: FromTree, on: exp.Expr | None) -> FromTree:
         items, columns = left.items + right.items, left.columns + right.columns
@@ -149,8 +154,8 @@ class FromBinder:
             return self._relation(node)
         if isinstance(node, exp.Subquery):
             if isinstance(node.this, exp.Table):
-                inner = FromBinder(self.queries, self.outer, self.source, scope)
-                return inner.bind(node.this, ())
+                inner = FromBinder(self.queries, self.outer, self.source, scope).bind(node.this, ())
+                return _as_one(inner, node) if node.args.get("alias") is not None else inner
             hidden = Scope(self.outer)
             hidden.forbidden = [
                 item
@@ -196,9 +201,12 @@ class FromBinder:
         relation = self.find(schema, name, position)
         if isinstance(relation, TableDesc):
             self.ctx.use_table(relation, "r")
-            tree = (
-                self._view(relation, position) if relation.kind in "vm" else table_scan(self, relation, alias or name)
-            )
+            if relation.kind == "S":
+                tree = self._sequence(relation)
+            elif relation.kind in "vm":
+                tree = self._view(relation, position)
+            else:
+                tree = table_scan(self, relation, alias or name)
         else:
             tree = virtual_scan(self, relation, alias or name)
         item = tree.items[0]
@@ -223,9 +231,22 @@ class FromBinder:
             if schema is None and name in self.queries.later:
                 hint = "Use WITH RECURSIVE, or re-order the WITH items to remove forward references."
             raise error("42P01", f'relation "{full}" does not exist', position=position + 1, hint=hint)
-        if isinstance(relation, TableDesc) and relation.kind == "S":
-            raise error("0A000", "reading a sequence as a table is not supported", position=position + 1)
+        if isinstance(relation, TableDesc) and self.ctx.catalog.is_of_other_session(relation):
+            raise error("0A000", "cannot access temporary tables of other sessions", position=position + 1)
         return relation
+
+    def _sequence(self, sequence: TableDesc) -> FromTree:
+        """A sequence read as a table: one row of its state."""
+        binder = ExprBinder(self.ctx, self.source, Scope(None), self.queries, "functions in FROM")
+        call = binder.function("pg_sequence_state", (Const(sequence.id, OID),))
+        columns = [
+            ScopeColumn(field, self.ctx.add_column(field, pg_type, -1, sequence.id, number), pg_type, -1, number)
+            for number, (field, pg_type) in enumerate(call.function.out_fields, 1)
+        ]
+        item = RangeItem(sequence.name, columns)
+        item.table_oid = sequence.id
+        scan = FunctionScan((call,), (len(columns),), tuple([c.id for c in columns]), False)
+        return FromTree(scan, [item], list(columns))
 
     def _view(self, view: TableDesc, position: int) -> FromTree:
         """Binds the view's own query in place, under its creator's names."""
@@ -432,6 +453,14 @@ def _check_names(items: list[RangeItem]) -> None:
         if key in seen:
             raise error("42712", f'table name "{item.alias}" specified more than once')
         seen.add(key)
+
+
+def _as_one(tree: FromTree, node: exp.Expr) -> FromTree:
+    """(a JOIN b ..) AS j: one item with all columns; the names inside are hidden."""
+    alias, names = alias_of(node)
+    item = RangeItem(alias, list(tree.columns))
+    _rename(item, names, position_of(node.args.get("alias")))
+    return FromTree(tree.node, [item], list(item.columns), tree.is_lateral)
 
 
 def alias_of(node: exp.Expr) -> tuple[str, list[str]]:

@@ -24,7 +24,7 @@ from sql.binder.tree import position_of
 class OutColumn:
     """One output column of a query."""
 
-    __slots__ = ("id", "name", "position", "type", "typmod")
+    __slots__ = ("id", "key_of", "name", "position", "type", "typmod")
 
     def __init__(self, name: str, id: int, type: PgType, typmod: int = -1, position: int = -1) -> None:
         self.name = name
@@ -32,6 +32,8 @@ class OutColumn:
         self.type = type
         self.typmod = typmod
         self.position = position
+        self.key_of = 0
+        """Of a primary key column that only WHERE CURRENT OF wants: its table."""
 
 
 class BoundQuery:

@@ -68,6 +68,7 @@ class SelectBinder:
         self.order: list[OrderItem] = []
         self.distinct_on: list[Target] | None = None
         self.having: Expr | None = None
+        self.gives_keys, self.ctx.wants_keys = self.ctx.wants_keys, False
 
     def binder(self, clause: str) -> ExprBinder:
         self.state.clause = clause
@@ -83,6 +84,8 @@ class SelectBinder:
         self.targets = bind_targets(self.binder("SELECT"), node.expressions)
         plan = self._where(plan)
         self._clauses(resolve)
+        if self.gives_keys:
+            self._add_keys()
         plan = self._aggregate(plan)
         plan = self._windows(plan)
         plan = apply_sets(self.ctx, plan, self.state)
@@ -131,6 +134,23 @@ class SelectBinder:
             self._distinct(distinct)
         if resolve:
             resolve_targets(self.ctx, self.targets)
+
+    def _add_keys(self) -> None:
+        """Adds the primary keys of the tables, where every row of the result still is one row of each."""
+        state, node = self.state, self.node
+        is_simple = not (state.aggs or state.has_group or self.having is not None or state.windows or state.sets)
+        if not is_simple or node.args.get("distinct") is not None:
+            return
+        tables = [item.table.id for item in self.scope.items if item.table is not None and item.scan is not None]
+        for item in self.scope.items:
+            if item.table is None or item.scan is None or tables.count(item.table.id) > 1:
+                continue
+            columns = {column.attnum: column for column in (*item.columns, *item.hidden)}
+            for part in item.table.indexes[0].columns:
+                column = columns[part.column_id]
+                target = Target(column.name, column.reference(), node, -1)
+                target.key_of = item.table.id
+                self.targets.append(target)
 
     def _distinct(self, distinct: exp.Expr) -> None:
         resolve_targets(self.ctx, self.targets)

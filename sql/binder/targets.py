@@ -29,7 +29,7 @@ TARGETS_MAX = 1664
 class Target:
     """One output expression; hidden ones are computed for ORDER BY or DISTINCT ON only."""
 
-    __slots__ = ("expr", "id", "is_hidden", "name", "node", "position")
+    __slots__ = ("expr", "id", "is_hidden", "key_of", "name", "node", "position")
 
     def __init__(self, name: str, expr: Expr, node: exp.Expr, position: int, is_hidden: bool = False) -> None:
         self.name = name
@@ -37,6 +37,7 @@ class Target:
         self.node = node
         self.position = position
         self.is_hidden = is_hidden
+        self.key_of = 0
         self.id = -1
 
 
@@ -118,7 +119,13 @@ def project(node: Node, targets: Sequence[Target]) -> Node:
 
 
 def output_of(targets: Sequence[Target]) -> list[OutColumn]:
-    return [OutColumn(t.name, t.id, t.expr.type, t.expr.typmod, t.position) for t in targets if not t.is_hidden]
+    found: list[OutColumn] = []
+    for target in targets:
+        if not target.is_hidden:
+            column = OutColumn(target.name, target.id, target.expr.type, target.expr.typmod, target.position)
+            column.key_of = target.key_of
+            found.append(column)
+    return found
 
 
 def apply_sets(ctx: BindContext, node: Node, state: QueryState) -> Node:

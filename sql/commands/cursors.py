@@ -24,12 +24,16 @@ async def declare(session: Session, statement: ast.DeclareCursor, portal: QueryP
     if statement.name in session.portals:
         raise SqlError(f'cursor "{statement.name}" already exists', sqlstate="42P03")
     parsed = ParsedStatement(statement.query, statement.text, statement.position)
-    entry = await Analyzer(session).entry(parsed, ())
+    entry = await Analyzer(session).cursor_entry(parsed)
     formats = (1,) if statement.binary else ()
     cursor = QueryPortal(statement.name, parsed, entry, portal.params, (), formats)
     cursor.is_holdable = statement.hold
     session.has_holdable = session.has_holdable or statement.hold
-    cursor.is_scroll = statement.scroll is not False
+    locks = statement.query.tree.args.get("locks")
+    if statement.scroll and locks:
+        text = "DECLARE SCROLL CURSOR ... FOR UPDATE is not supported"
+        raise SqlError(text, sqlstate="0A000", detail="Scrollable cursors must be READ ONLY.")
+    cursor.is_scroll = statement.scroll is not False and not locks
     cursor.created_us = session.server.clock.wall_ns() // 1000
     await session.start_portal(cursor)
     session.portals[statement.name] = cursor
@@ -56,6 +60,7 @@ async def fetch(session: Session, statement: ast.Fetch, portal: QueryPortal) -> 
     cursor = _find(session, statement.cursor)
     assert cursor.entry is not None
     rows = await _fetch(cursor, statement)
+    _stand(cursor, statement, rows)
     if portal.must_describe:
         portal.columns = cursor.columns
         session.announce(portal)
@@ -64,10 +69,24 @@ async def fetch(session: Session, statement: ast.Fetch, portal: QueryPortal) -> 
         encode = session.sink.encoder(cursor.columns, formats, session.io)
         for start in range(0, len(rows), 1024):
             batch = rows[start : start + 1024]
+            if cursor.entry.statement.keys:
+                # Behind the columns are keys that only WHERE CURRENT OF wants.
+                batch = [row[: len(cursor.columns)] for row in batch]
             session.sink.rows(b"".join([encode(row) for row in batch]), len(batch))
             if session.sink.full:
                 await session.sink.drain()
     session.sink.complete(f"{'MOVE' if statement.is_move else 'FETCH'} {len(rows)}")
+
+
+def _stand(cursor: QueryPortal, statement: ast.Fetch, rows: list[tuple[Any, ...]]) -> None:
+    """Remembers the row that the cursor stands on now; None before the first and after the last."""
+    if cursor.rows is not None:
+        at = cursor.position
+        cursor.current = cursor.rows[at - 1] if 1 <= at <= len(cursor.rows) else None
+    else:
+        # Going forward: fewer rows than were asked for means that the end was passed.
+        is_short = statement.count is None or len(rows) < statement.count
+        cursor.current = rows[-1] if rows and not is_short else None
 
 
 async def _fetch(cursor: QueryPortal, statement: ast.Fetch) -> list[tuple[Any, ...]]:
@@ -75,7 +94,7 @@ async def _fetch(cursor: QueryPortal, statement: ast.Fetch) -> list[tuple[Any, .
     direction, count = statement.direction, statement.count
     if cursor.rows is None and direction == "forward" and (count is None or count > 0):
         return await _forward(cursor, count)
-    if not cursor.is_scroll and not (direction == "forward" and (count is None or count >= 0)):
+    if not cursor.is_scroll and not (direction == "forward" and (count is None or count > 0)):
         raise SqlError(
             "cursor can only scan forward",
             sqlstate="55000",

@@ -10,6 +10,7 @@ from sql.api import ResultColumn
 from sql.commands import handles, send_rows, text_columns
 from sql.parse import statements as ast
 from sql.settings import BY_NAME, canonical
+from sql.temporary import drop_own
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
@@ -78,7 +79,7 @@ def _set_role(session: Session, name: str, statement: ast.SetVariable) -> None:
         session.settings.set("session_authorization", role, force=True)
     session.settings.set("role", "none" if role == session.login_user else role)
     session.settings.set("is_superuser", "on" if state.is_superuser(role) else "off", force=True)
-    session.role_changed()
+    session.forget_view()
 
 
 @handles(ast.ResetVariable)
@@ -117,6 +118,8 @@ async def show_variable(session: Session, statement: ast.ShowVariable, portal: Q
 @handles(ast.Discard)
 async def discard(session: Session, statement: ast.Discard, portal: QueryPortal) -> None:
     what = statement.what
+    if what in ("all", "temp", "temporary"):
+        await drop_own(session)
     if what == "all":
         if session.is_in_block:
             raise SqlError("DISCARD ALL cannot run inside a transaction block", sqlstate="25001")

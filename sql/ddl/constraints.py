@@ -11,6 +11,7 @@ from sql.ddl.columns import column_named
 from sql.ddl.naming import choose, constraint_names
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
+from sql.temporary import is_temporary
 
 if TYPE_CHECKING:
     from sql.session import Session
@@ -78,6 +79,7 @@ async def add_foreign_key(session: Session, table: TableDesc, constraint: ast.Co
     target = (
         table if _is_self(session, table, constraint.target.table) else session.view().table(constraint.target.table)
     )
+    _require_same_persistence(session, table, target)
     if target.id != table.id:
         await session.block.lock_table(target.id, target.name, exclusive=True)
     key = await _build_key(session, table, target, constraint)
@@ -89,6 +91,15 @@ async def add_foreign_key(session: Session, table: TableDesc, constraint: ast.Co
         if updated.id == table.id:
             table = updated
     return table
+
+
+def _require_same_persistence(session: Session, table: TableDesc, target: TableDesc) -> None:
+    own, other = is_temporary(session, table), is_temporary(session, target)
+    if own != other:
+        kind = "temporary" if own else "permanent"
+        raise SqlError(
+            f"constraints on {kind} tables may reference only {kind} tables", sqlstate="42P16", table=table.name
+        )
 
 
 def _is_self(session: Session, table: TableDesc, name: ast.Name) -> bool:

@@ -41,7 +41,8 @@ async def create_as(session: Session, statement: ast.CreateTableAs, portal: Quer
     exists = "IF NOT EXISTS " if statement.if_not_exists else ""
     definition = parse(f"CREATE TABLE {exists}{target} ({columns})")[0].statement
     assert isinstance(definition, ast.CreateTable)
-    definition.is_temporary = statement.is_temporary
+    definition.is_temporary, definition.on_commit = statement.is_temporary, statement.on_commit
+    definition.options = statement.options
     if await create(session, definition) is None:
         session.sink.complete("CREATE TABLE AS")
         return
@@ -53,4 +54,4 @@ async def create_as(session: Session, statement: ast.CreateTableAs, portal: Quer
         while await source.next_rows(0):
             pass
         count = source.affected
-    session.sink.complete(f"SELECT {count}")
+    session.sink.complete(f"SELECT {count}" if statement.with_data else "CREATE TABLE AS")

@@ -68,13 +68,33 @@ async def _build(session: Session, table: TableDesc, statement: ast.CreateIndex)
         columns.append(IndexColumn(column_id, expression, element.descending, element.nulls_first))
     schema = session.state().by_id[table.schema_id]
     taken = taken_names(session, schema)  # type: ignore[arg-type]  # a table's schema
-    label = "_".join(e.column if e.column is not None else "expr" for e in statement.elements)
+    label = _label(statement)
     return IndexDesc(
         id=table.next_index_id, name=statement.name or choose(table.name, label, "idx", taken), columns=tuple(columns),
         unique=statement.unique, include=tuple(_column(table, name).id for name in statement.include),
         predicate=statement.where.text if statement.where is not None else "", nulls_not_distinct=statement.nulls_not_distinct,
         oid=await session.block.ddl().new_id(),
     )  # fmt: skip
+
+
+def _label(statement: ast.CreateIndex) -> str:
+    """The columns' part of a chosen name: names, those of INCLUDE too; of an expression the function's name or expr."""
+    found: list[str] = []
+    for element in statement.elements:
+        name = element.column if element.column is not None else _expression_name(element.expression)
+        number = 0
+        while f"{name}{number or ''}" in found:
+            number += 1
+        found.append(f"{name}{number or ''}")
+    return "_".join([*found, *statement.include])
+
+
+def _expression_name(expression: ast.SqlExpr | None) -> str:
+    """As a result column would be called (ChooseIndexColumnNames)."""
+    from sql.binder.tree import output_name
+
+    name = output_name(expression.tree, expression.types) if expression is not None else None
+    return name if name and name != "?column?" else "expr"
 
 
 def _column(table: TableDesc, name: str) -> ColumnDesc:

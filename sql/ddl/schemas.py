@@ -46,14 +46,25 @@ async def create_schema(session: Session, statement: ast.CreateSchema, portal: Q
     await draft.put(
         SchemaDesc(id=await draft.new_id(), version=1, database_id=session.database_id, name=name, owner=owner)
     )
-    for element in statement.elements:
-        handler = commands.find(element)
-        assert handler is not None
-        written = getattr(element, "name", None)
-        if isinstance(written, ast.Name) and written.schema is None:
-            element.name = written._replace(schema=name)  # type: ignore[union-attr]  # it has a Name
-        await handler(session, element, portal)
+    await _create_elements(session, statement, portal)
     session.sink.complete("CREATE SCHEMA")
+
+
+async def _create_elements(session: Session, statement: ast.CreateSchema, portal: QueryPortal) -> None:
+    """Creates what CREATE SCHEMA holds, with the new schema first in the path; only the whole has a tag."""
+    path = session.context.search_path
+    session.context.search_path = (statement.name, *path)
+    try:
+        for element in statement.elements:
+            handler = commands.find(element)
+            assert handler is not None
+            position = session.sink.position()
+            session.forget_view()
+            await handler(session, element, portal)
+            session.sink.rewind(position)
+    finally:
+        session.context.search_path = path
+        session.forget_view()
 
 
 @handles(ast.AlterSchema)

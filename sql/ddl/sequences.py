@@ -13,6 +13,7 @@ from sql.commands import handles
 from sql.ddl.naming import choose
 from sql.ddl.privileges import require_create
 from sql.parse import statements as ast
+from sql.temporary import creation_schema
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
@@ -104,7 +105,7 @@ async def create_owned_sequence(
 @handles(ast.CreateSequence)
 async def create_sequence(session: Session, statement: ast.CreateSequence, portal: QueryPortal) -> None:
     view = session.view()
-    schema = view.creation_schema(statement.name)
+    schema = await creation_schema(session, statement.name, statement.is_temporary)
     require_create(session, schema)
     if statement.name.name in taken_names(session, schema):
         if not statement.if_not_exists:

@@ -19,10 +19,12 @@ from sql.ddl.columns import (
     with_new_layout,
 )
 from sql.ddl.constraints import add_check, add_foreign_key, unique_index, validate_table_expressions
+from sql.ddl.likes import add_likes, copied_columns, own_sequence
 from sql.ddl.naming import choose
 from sql.ddl.privileges import require_create
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
+from sql.temporary import PREFIX, creation_schema, set_on_commit
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
@@ -38,7 +40,7 @@ async def create_table(session: Session, statement: ast.CreateTable, portal: Que
 async def create(session: Session, statement: ast.CreateTable) -> TableDesc | None:
     """Creates a table with everything its statement names; None if it was there already (IF NOT EXISTS)."""
     _refuse(statement)
-    schema = session.view().creation_schema(statement.name)
+    schema = await creation_schema(session, statement.name, statement.is_temporary)
     require_create(session, schema)
     if statement.name.name in taken_names(session, schema):
         if not statement.if_not_exists:
@@ -47,6 +49,7 @@ async def create(session: Session, statement: ast.CreateTable) -> TableDesc | No
             "NOTICE", SqlError(f'relation "{statement.name.name}" already exists, skipping', sqlstate="42P07")
         )
         return None
+    statement = add_likes(session, statement)
     draft = session.block.ddl()
     table_id = await draft.new_id()
     # The table's row of its own lock: nobody else can know it yet, but DROP in this transaction will look for it.
@@ -63,8 +66,6 @@ async def create(session: Session, statement: ast.CreateTable) -> TableDesc | No
 
 
 def _refuse(statement: ast.CreateTable) -> None:
-    if statement.is_temporary:
-        raise FeatureNotSupported("temporary tables are not supported yet")
     if statement.locality is not None and statement.locality.kind != "table":
         raise FeatureNotSupported(f"LOCALITY {statement.locality.kind} is not supported on a single node")
     if statement.interleave is not None:
@@ -75,19 +76,7 @@ def _defs_with_likes(session: Session, statement: ast.CreateTable) -> list[ast.C
     """Column definitions in order, LIKE clauses replaced by the columns they stand for."""
     result: list[ast.ColumnDef | ColumnDesc] = list(statement.columns)
     for offset, like in reversed(statement.likes):
-        source = session.view().relation(like.table)
-        assert source is not None
-        keep_defaults = "defaults" in like.including or "all" in like.including
-        keep_generated = "generated" in like.including or "all" in like.including
-        copied = [
-            msgspec.structs.replace(
-                column, default=column.default if keep_defaults and not column.identity else "", identity="", sequence_id=0,
-                generated=column.generated if keep_generated else "",
-            )
-            for column in source.columns
-            if not column.hidden
-        ]  # fmt: skip
-        result[offset:offset] = copied
+        result[offset:offset] = copied_columns(session, like)
     return result
 
 
@@ -102,6 +91,8 @@ async def _build(session: Session, schema: SchemaDesc, table_id: int, statement:
             column = msgspec.structs.replace(
                 definition, id=id, nullable=definition.nullable and definition.name not in key_names
             )
+            if column.identity:
+                column = await own_sequence(session, schema, table_id, statement.name.name, column)
         else:
             nullable = definition.nullable is not False and definition.name not in key_names
             if definition.nullable is True and definition.name in key_names:
@@ -148,7 +139,8 @@ async def _with_primary(
         )
     table = TableDesc(
         id=table_id, version=1, database_id=session.database_id, schema_id=schema.id, name=name, columns=columns, indexes=(primary,),
-        next_column_id=len(columns) + 1, owner=session.user, options=dict(statement.options),
+        next_column_id=len(columns) + 1, owner=session.user,
+        options={**statement.options, **set_on_commit(session, statement.on_commit, schema.name.startswith(PREFIX))},
     )  # fmt: skip
     types = column_types(session, columns)
     for key_column in primary.columns:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from base.errors import FeatureNotSupported, SqlError
-from planner.schema import ColumnDesc, TableDesc
+from planner.schema import ColumnDesc, SchemaDesc, TableDesc
 from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.ddl.privileges import require_create
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
+from sql.temporary import PREFIX, creation_schema, is_temporary
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 
 @handles(ast.CreateView)
 async def create_view(session: Session, statement: ast.CreateView, portal: QueryPortal) -> None:
-    if statement.is_temporary:
-        raise FeatureNotSupported("temporary views are not supported yet")
     if statement.check_option:
         raise FeatureNotSupported("WITH CHECK OPTION is not supported yet")
-    schema = session.view().creation_schema(statement.name)
-    require_create(session, schema)
     bound = Analyzer(session).view_query(statement.query)
+    schema = await _schema(session, statement, bound.depends_on)
+    require_create(session, schema)
     names = list(bound.names)
     if len(statement.columns) > len(names):
         raise SqlError("CREATE VIEW specifies more column names than columns", sqlstate="42601")
@@ -52,10 +51,21 @@ async def create_view(session: Session, statement: ast.CreateView, portal: Query
             TableDesc(
                 id=await draft.new_id(), version=1, database_id=session.database_id, schema_id=schema.id, name=statement.name.name, kind="v",
                 columns=columns, view_query=statement.query.text, depends_on=bound.depends_on, owner=session.user,
-                options={**statement.options, "search_path": session.settings["search_path"]},
+                options={**statement.options, "search_path": session.view().path_text()},
             )
         )  # fmt: skip
     session.sink.complete("CREATE VIEW")
+
+
+async def _schema(session: Session, statement: ast.CreateView, depends_on: tuple[int, ...]) -> SchemaDesc:
+    """Where the view goes: what reads something temporary is temporary itself."""
+    name = statement.name
+    read = [session.state().table_by_id(id) for id in depends_on]
+    schema = await creation_schema(session, name, statement.is_temporary)
+    if not schema.name.startswith(PREFIX) and any(t is not None and is_temporary(session, t) for t in read):
+        session.notice("NOTICE", SqlError(f'view "{name.name}" will be a temporary view', sqlstate="00000"))
+        schema = await creation_schema(session, name, True)
+    return schema
 
 
 def _check_replacement(old: TableDesc, columns: tuple[ColumnDesc, ...]) -> None:

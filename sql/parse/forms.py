@@ -97,6 +97,8 @@ def split_column(text: str) -> tuple[str, int | None]:
     return name, int(number) if mark else None
 
 
+USING_ALIAS: Final = "\0using"
+"""USING (a, b) AS j: the alias comes as one more name, behind this mark."""
 SET_TARGET: Final = "\0target"
 SET_ONE: Final = "\0set"
 SET_ROW: Final = "\0setrow"

@@ -121,7 +121,9 @@ def _query(cursor: Cursor) -> AnyStatement:
     if query.into is None:
         return query
     target, query.into = query.into, None
-    text = cursor.text_between(first, cursor.stop)
+    text, start = cursor.text_between(first, cursor.stop), cursor.lexemes[first].start
+    cut, end = target.span[0] - start, target.span[1] - start
+    text = text[:cut] + " " * (end - cut) + text[end:]
     return CreateTableAs(
         target.name,
         (),

@@ -45,7 +45,9 @@ def parse_query_prefix(sql: str, lexemes: list[Lexeme], first: int, last: int) -
     query.cursor = shaper.cursor_name
     if shaper.into is not None:
         assert isinstance(shaper.into_name, Name), f"{shaper.into_name=}"
-        query.into = SelectInto(shaper.into_name, shaper.into[1], shaper.into[2])
+        query.into = SelectInto(
+            shaper.into_name, shaper.into[1], shaper.into[2], (shaper.into[0].start, shaper.into[3])
+        )
     if shaper.as_of is not None:
         start, stop = shaper.as_of
         query.as_of = parse_expression(sql, lexemes, start, stop)

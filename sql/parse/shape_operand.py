@@ -253,7 +253,11 @@ class OperandShaper(CallShaper):
         elif not self._multiword_literal():
             return False
         self.open_form(forms.CAST, lexeme)
+        is_plain = self.peek(1).kind == STRING
         found = parse_type(self)
+        if is_plain and found.names in (("bit",), ("bpchar",)):
+            # A length of 1 goes without saying everywhere but here (ConstTypename in gram.y).
+            found = found._replace(typmods=())
         string = self.peek()
         self.emit_string(self.string(), string)
         if found.names == ("interval",) and not found.interval_fields:

@@ -15,7 +15,7 @@ from typing import Final
 
 from sqlglot.tokens import TokenType
 
-from base.errors import FeatureNotSupported, error
+from base.errors import error
 from sql.parse import forms
 from sql.parse.keywords import NOT_BARE_LABEL, NOT_COLUMN, NOT_FUNCTION, words
 from sql.parse.lexer import IDENT, WORD, Lexeme
@@ -37,7 +37,8 @@ class QueryShaper(ExprShaper):
 
     def __init__(self, sql: str, lexemes: list[Lexeme], index: int = 0, stop: int | None = None) -> None:
         super().__init__(sql, lexemes, index, stop)
-        self.into: tuple[Lexeme, bool, bool] | None = None
+        self.into: tuple[Lexeme, bool, bool, int] | None = None
+        """INTO itself, whether TEMPORARY, whether UNLOGGED, and where the clause ends in the text."""
         self.into_name: object = None
 
     def keyword(self, kind: TokenType, *words: str) -> None:
@@ -113,8 +114,8 @@ class QueryShaper(ExprShaper):
         """A query or DML; DML comes from the subclass."""
         self.query()
 
-    def _emit_names(self) -> None:
-        """``(a, b)``."""
+    def _emit_names(self, is_using: bool = False) -> None:
+        """``(a, b)``; of USING also with ``AS alias``."""
         self.emit(LPAREN, "(", self.peek())
         self.expect_punct("(")
         while True:
@@ -123,8 +124,12 @@ class QueryShaper(ExprShaper):
             if not self.is_punct(","):
                 break
             self.comma(self.advance())
-        self.emit(RPAREN, ")", self.peek())
+        closing = self.peek()
         self.expect_punct(")")
+        if is_using and self.accept("as"):
+            self.comma(closing)
+            self.emit_name(forms.USING_ALIAS + self.name(), closing)
+        self.emit(RPAREN, ")", closing)
 
     # --- set operations ---------------------------------------------------------------------
 
@@ -281,8 +286,8 @@ class QueryShaper(ExprShaper):
         temporary = self.accept_any("temporary", "temp") is not None
         unlogged = self.accept("unlogged")
         self.accept("table")
-        self.into = (at, temporary, unlogged)
         self.into_name = self.qualified()
+        self.into = (at, temporary, unlogged, self.lexemes[self.index - 1].end)
 
     def where(self) -> None:
         if self.is_word("where"):
@@ -483,9 +488,7 @@ class QueryShaper(ExprShaper):
             self.a_expr()
         elif self.is_word("using"):
             self.keyword(TokenType.USING, "using")
-            self._emit_names()
-            if self.is_word("as"):
-                raise self.unsupported("JOIN USING with an alias")
+            self._emit_names(True)
         else:
             raise self.syntax_error()
 
@@ -545,8 +548,7 @@ class QueryShaper(ExprShaper):
         self.emit(RPAREN, ")", self.peek())
         self.expect_punct(")")
         self.depth -= 1
-        if self.is_word("as") or self._bare_alias_follows():
-            raise FeatureNotSupported("alias of a parenthesised join is not supported", position=self.peek().start + 1)
+        self._table_alias(True)
 
     def _table_name(self) -> None:
         at = self.peek()

@@ -97,6 +97,8 @@ class SelectInto:
     name: Name
     is_temporary: bool = False
     is_unlogged: bool = False
+    span: tuple[int, int] = (0, 0)
+    """Where the clause stands in the string that was parsed."""
 
 
 # --- transactions -----------------------------------------------------------------

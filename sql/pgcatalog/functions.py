@@ -15,6 +15,7 @@ from sql.pgcatalog import builtin, deparse, oids
 from sql.pgcatalog.tables import constraint_oid
 from sql.privilegewords import LETTERS
 from sql.regnames import REGCLASS, REGNAMESPACE, REGPROC, REGROLE, REGTYPE
+from sql.temporary import ALIAS, PREFIX
 
 if TYPE_CHECKING:
     from sql.session import Session
@@ -314,8 +315,22 @@ def has_any(ctx: ExecContext, *args: Any) -> bool:
     return True
 
 
-def pg_has_role(ctx: ExecContext, role: str, privilege: str) -> bool:
-    return role in ctx.catalog().state.roles_of(_session(ctx).user) or ctx.catalog().is_superuser()
+def _role_name(ctx: ExecContext, role: str | int) -> str:
+    """A role given by name or OID; raises 42704."""
+    roles = ctx.catalog().state.roles
+    for name, desc in roles.items():
+        if role in (name, desc.oid):
+            return str(name)
+    raise SqlError(f'role "{role}" does not exist', sqlstate="42704")
+
+
+def pg_has_role(ctx: ExecContext, role: str | int, privilege: str) -> bool:
+    return pg_has_role_of(ctx, _session(ctx).user, role, privilege)
+
+
+def pg_has_role_of(ctx: ExecContext, user: str | int, role: str | int, privilege: str) -> bool:
+    state, name = ctx.catalog().state, _role_name(ctx, user)
+    return state.is_superuser(name) or _role_name(ctx, role) in state.roles_of(name)
 
 
 # --- sizes, sessions ---------------------------------------------------------------
@@ -547,6 +562,18 @@ def _register_privileges(add: Callable[..., None]) -> None:
             lambda ctx, relation, column, privilege: has_table_privilege(ctx, relation, privilege),
         )
     add("pg_has_role(name, text) bool", pg_has_role)
+    add("pg_has_role(oid, text) bool", pg_has_role)
+    for user in ("name", "oid"):
+        for role in ("name", "oid"):
+            add(f"pg_has_role({user}, {role}, text) bool", pg_has_role_of)
+    for target in ("oid", "text"):
+        add(f"has_tablespace_privilege({target}, text) bool", has_any)
+        add(f"has_language_privilege({target}, text) bool", has_any)
+
+
+def pg_is_other_temp_schema(ctx: ExecContext, oid: int) -> bool:
+    name = ctx.catalog().schema_name(oid)
+    return bool(name.startswith(PREFIX)) and oid != ctx.catalog().schema_oid(ALIAS)
 
 
 def _none(*args: Any) -> None:
@@ -569,8 +596,8 @@ def _register_session(add: Callable[..., None]) -> None:
     add("getdatabaseencoding() name", lambda: "UTF8", context=False)
     add("pg_client_encoding() name", lambda: "UTF8", context=False)
     add("pg_is_in_recovery() bool", lambda: False, VOLATILE, context=False)
-    add("pg_is_other_temp_schema(oid) bool", lambda oid: False, context=False)
-    add("pg_my_temp_schema() oid", lambda: 0, context=False)
+    add("pg_is_other_temp_schema(oid) bool", pg_is_other_temp_schema)
+    add("pg_my_temp_schema() oid", lambda ctx: ctx.catalog().schema_oid(ALIAS) or 0)
     add("pg_relation_is_publishable(regclass) bool", lambda oid: True, context=False)
     add("pg_relation_is_updatable(regclass, bool) int4", lambda oid, flag: 28, context=False)
     add("pg_listening_channels() setof text", pg_listening_channels)
@@ -587,6 +614,7 @@ def _register_session(add: Callable[..., None]) -> None:
         context=False,
     )
     add("unique_rowid() int8", unique_rowid, VOLATILE)
+    _register_server(add)
     add("cluster_logical_timestamp() numeric", cluster_timestamp, STABLE)
     add("txid_current() int8", txid_current)
     add("pg_current_xact_id() xid8", txid_current)
@@ -594,6 +622,60 @@ def _register_session(add: Callable[..., None]) -> None:
     add("pg_export_snapshot() text", _no_snapshot, VOLATILE, context=False)
     add("pg_describe_object(oid, oid, int4) text", _none, context=False)
     add("acldefault(char, oid) aclitem[]", _none, context=False)
+
+
+def pg_sequence_state(ctx: ExecContext, oid: int) -> list[tuple[int, int, bool]]:
+    """What SELECT from a sequence gives; nothing is logged ahead of its time here."""
+    session = _session(ctx)
+    desc = session.state().table_by_id(oid)
+    if desc is None or desc.sequence is None:
+        raise SqlError(f"could not open relation with OID {oid}", sqlstate="42P01")
+    state = session.server.sequences.known(oid)
+    if state is None:
+        raise NeedsAwait(session.server.sequences.load(oid, desc.sequence))
+    return [(state[0], 0, state[1])]
+
+
+def _register_server(add: Callable[..., None]) -> None:
+    """What administrators' tools ask: addresses, sizes, what a node does not have."""
+    add("current_query() text", lambda ctx: _session(ctx).current_query, VOLATILE)
+    for side in ("client", "server"):
+        add(f"inet_{side}_addr() inet", lambda ctx: None)
+        add(f"inet_{side}_port() int4", lambda ctx: None)
+    add("pg_relation_filenode(regclass) oid", lambda oid: oid, context=False)
+    add("pg_sleep_for(interval) void", pg_sleep_for, VOLATILE)
+    add("pg_sleep_until(timestamptz) void", pg_sleep_until, VOLATILE)
+    add("pg_trigger_depth() int4", lambda: 0, context=False)
+    add("pg_jit_available() bool", lambda: False, context=False)
+    add("pg_reload_conf() bool", lambda: True, VOLATILE, context=False)
+    add("pg_notification_queue_usage() float8", lambda: 0.0, context=False)
+    add("row_security_active(regclass) bool", lambda oid: False, context=False)
+    add("txid_current_if_assigned() int8", txid_current)
+    add("pg_current_xact_id_if_assigned() xid8", txid_current)
+    add("pg_sequence_last_value(regclass) int8", lambda ctx, oid: _session(ctx).server.sequences.last_known(oid))
+    add("timeofday() text", timeofday, VOLATILE)
+    signature = "pg_sequence_state(oid) setof record(last_value int8, log_cnt int8, is_called bool)"
+    add(signature, pg_sequence_state, VOLATILE)
+
+
+def timeofday(ctx: ExecContext) -> str:
+    """The clock as text, in the session's zone: ``Wed Feb 26 09:29:50.123456 2020 UTC``."""
+    from planner.functions.templates import timestamptz_to_char
+
+    return timestamptz_to_char(ctx, ctx.clock_time(), "Dy Mon DD HH24:MI:SS.US YYYY TZ") or ""
+
+
+def pg_sleep_for(ctx: ExecContext, length: tuple[int, int, int]) -> str:
+    from planner.functions.system import pg_sleep
+
+    months, days, us = length
+    return pg_sleep(ctx, (months * 30 + days) * 86_400 + us / 1e6)
+
+
+def pg_sleep_until(ctx: ExecContext, moment: int) -> str:
+    from planner.functions.system import pg_sleep
+
+    return pg_sleep(ctx, (moment - ctx.clock_time()) / 1e6)
 
 
 def _no_snapshot() -> str:

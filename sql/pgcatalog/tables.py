@@ -9,6 +9,7 @@ from base.types import BY_NAME, OID, TEXT, PgType
 from planner.schema import IndexDesc, TableDesc
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
 from sql.pgcatalog import builtin, deparse, oids
+from sql.temporary import ON_COMMIT, PREFIX
 
 if TYPE_CHECKING:
     from sql.view import SessionView
@@ -130,6 +131,10 @@ def shown_indexes(table: TableDesc) -> list[IndexDesc]:
     return [index for index in table.indexes if index.oid]
 
 
+def persistence(view: SessionView, table: TableDesc) -> str:
+    return "t" if view.schema_name(table.schema_id).startswith(PREFIX) else "p"
+
+
 def pg_class(view: SessionView) -> Iterator[Row]:
     for qualified in builtin.relation_names():
         schema, _, name = qualified.partition(".")
@@ -148,16 +153,16 @@ def pg_class(view: SessionView) -> Iterator[Row]:
             "relam": oids.HEAP_AM if table.kind == "r" else 0, "relfilenode": table.id if table.kind != "v" else 0,
             "reltuples": float(counted.rows) if counted is not None else -1.0,
             "relpages": max(1, int(counted.rows) // 60) if counted is not None else 0,
-            "relhasindex": bool(shown_indexes(table)), "relpersistence": "p", "relkind": table.kind,
+            "relhasindex": bool(shown_indexes(table)), "relpersistence": persistence(view, table), "relkind": table.kind,
             "relnatts": len(visible_columns(table)) if table.kind != "S" else 3, "relchecks": len(table.checks),
             "relhasrules": table.kind == "v", "relhastriggers": bool(table.foreign_keys or table.inbound), "relispopulated": True,
             "relreplident": "d" if table.kind == "r" else "n", "relacl": acl(table.owner, table.privileges, "rwU" if table.kind == "S" else "arwdDxt"),
-            "reloptions": tuple(f"{k}={v}" for k, v in table.options.items() if k != "search_path") or None,
+            "reloptions": tuple(f"{k}={v}" for k, v in table.options.items() if k not in ("search_path", ON_COMMIT)) or None,
         }  # fmt: skip
         for index in shown_indexes(table):
             yield {
                 "oid": index.oid, "relname": index.name, "relnamespace": table.schema_id, "relowner": role_oid(view, table.owner),
-                "relam": oids.BTREE_AM, "relfilenode": index.oid, "relpersistence": "p", "relkind": "i",
+                "relam": oids.BTREE_AM, "relfilenode": index.oid, "relpersistence": persistence(view, table), "relkind": "i",
                 "relnatts": len(index.columns) + len(index.include), "relispopulated": True, "relreplident": "n",
                 "reltuples": float(counted.rows) if counted is not None else -1.0,
             }  # fmt: skip

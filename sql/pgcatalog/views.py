@@ -9,7 +9,7 @@ from base.typeio import type_name
 from base.types import PgType
 from planner.schema import TableDesc
 from sql.pgcatalog import builtin, deparse
-from sql.pgcatalog.tables import check_columns, role_oid, shown_indexes, user_tables, visible_columns
+from sql.pgcatalog.tables import check_columns, persistence, role_oid, shown_indexes, user_tables, visible_columns
 from sql.settings import BY_NAME, PARAMETERS
 
 if TYPE_CHECKING:
@@ -155,8 +155,14 @@ def tables(view: SessionView) -> Iterator[Row]:
         if table.kind in ("r", "v"):
             yield {
                 "table_catalog": view.session.database, "table_schema": view.schema_name(table.schema_id), "table_name": table.name,
-                "table_type": "BASE TABLE" if table.kind == "r" else "VIEW", "is_insertable_into": "YES" if table.kind == "r" else "NO", "is_typed": "NO",
+                "table_type": _table_type(view, table), "is_insertable_into": "YES" if table.kind == "r" else "NO", "is_typed": "NO",
             }  # fmt: skip
+
+
+def _table_type(view: SessionView, table: TableDesc) -> str:
+    if persistence(view, table) == "t":
+        return "LOCAL TEMPORARY"
+    return "BASE TABLE" if table.kind == "r" else "VIEW"
 
 
 def _type_fields(pg_type: PgType, typmod: int) -> Row:

@@ -178,7 +178,7 @@ class Replay:
 
     def file(self, name: str, statements: list[str]) -> Iterator[Difference]:
         """Replays one client's statements."""
-        database = "replay_" + re.sub(r"\W", "_", name)
+        database = "replay_" + re.sub(r"\W", "_", name).lower()
         schema = SCHEMA.read_text()
         for dsn in self.dsns.values():
             with psycopg.connect(dsn, autocommit=True) as admin:

@@ -82,10 +82,13 @@ def test_expressions_of_ddl() -> None:
 def test_current_of() -> None:
     made, _ = fresh()
     query = parse("DELETE FROM t WHERE CURRENT OF c")[0].statement
-    with pytest.raises(MeridianError, match="WHERE CURRENT OF"):
-        made.bind(query)  # type: ignore[arg-type]
-    text = plan_text(made.bind(query, (), (5,)))  # type: ignore[arg-type]
-    assert "Filter (#1 = 5)" in text
+    text = plan_text(made.bind(query))  # type: ignore[arg-type]
+    assert "current_of(" in text
+    query = parse("SELECT c FROM t")[0].statement
+    assert made.bind(query).keys == {}  # type: ignore[arg-type]
+    bound = made.bind(query, (), with_keys=True)  # type: ignore[arg-type]
+    (places,) = bound.keys.values()
+    assert (bound.output_names, places, len(bound.root.columns)) == (("c",), (1,), 2)
 
 
 def test_raw_rows_bind_as_usual() -> None:
