@@ -170,7 +170,11 @@ def own_entries_durable(core: Core) -> None:
 def unreachable(core: Core, id: int) -> None:
     """A message to a follower was surely lost: probe instead of running ahead."""
     progress = core.progress.get(id)
-    if progress is not None and progress.state == REPLICATE:
+    if progress is None:
+        return
+    # It may have restarted, and not know any more how much is committed.
+    progress.match_commit = 0
+    if progress.state == REPLICATE:
         progress.become_probe()
 
 
