@@ -186,6 +186,17 @@ class NotLeaseholder(KvError):
         self.leaseholder = leaseholder
 
 
+class RangeUnavailable(KvError):
+    """No replica of a range answers as its leaseholder: a quorum is lost, or cannot be reached."""
+
+    sqlstate = "57P03"
+    deterministic = False
+
+    def __init__(self, range_id: int) -> None:
+        super().__init__(f"range {range_id} has no leaseholder that can be reached")
+        self.range_id = range_id
+
+
 class BelowGcThreshold(KvError):
     """A read at a timestamp whose versions may have been collected."""
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from base.errors import KvError
 from base.hlc import LOGICAL_BITS
 from base.seams import CF_LOCAL
@@ -121,7 +123,7 @@ class Cleanup:
                 txn_id = next(iter(self._queue))
                 del self._queue[txn_id]
                 record = self._store.state.records.get(txn_id)
-                if record is None or not record.is_final():
+                if record is None or not record.is_final() or not self._store.sees_to(record.anchor):
                     continue
                 try:
                     await self._finish(record)
@@ -145,7 +147,9 @@ class Cleanup:
         change = Change(self._store.engine.batch())
         change.is_transactional = True
         drop_record(change, record)
-        self._store.apply(change)
+        dropped = self._store.submit(record.anchor, change)
+        if dropped is not None:
+            await dropped
         self.resolved += 1
 
     # --- watching ---------------------------------------------------------------------
@@ -163,11 +167,12 @@ class Cleanup:
         try:
             now = store.now()
             for record in list(store.state.records.values()):
-                if not record.is_final() and is_expired(store.state, record.heartbeat, now):
+                is_ours = store.sees_to(record.anchor)
+                if is_ours and not record.is_final() and is_expired(store.state, record.heartbeat, now):
                     await self._finish_abandoned(record)
             for txn in store.state.intents.transactions():
                 last_seen = max(txn.start_ts, txn.write_ts)
-                if txn.id not in store.state.records and is_expired(store.state, last_seen, now):
+                if self._is_orphan(txn) and is_expired(store.state, last_seen, now):
                     await self._finish_orphan(txn)
         except KvError:
             pass  # A store that cannot be asked now is asked next time.
@@ -181,6 +186,14 @@ class Cleanup:
         else:
             await self.recover(record)
 
+    def _is_orphan(self, txn: TxnMeta) -> bool:
+        """True for intents we see to whose transaction has no record here."""
+        store = self._store
+        if txn.id in store.state.records:
+            return False
+        keys = store.state.intents.keys_of(txn.id) or [start for start, _ in store.state.intents.spans_of(txn.id)]
+        return any(store.sees_to(key) for key in keys)
+
     async def _finish_orphan(self, txn: TxnMeta) -> None:
         """Ends intents whose transaction has no record in this store."""
         keys = self._store.state.intents.keys_of(txn.id)
@@ -188,6 +201,7 @@ class Cleanup:
         anchor = txn.anchor or (keys[0] if keys else spans[0][0])
         outcome = await self._send(Push(anchor, txn, 0, False))
         if outcome.status >= TxnStatus.COMMITTED:
+            txn = msgspec.structs.replace(txn, ignored=outcome.ignored or txn.ignored)
             for first in range(0, len(keys), RESOLVE_KEYS_MAX):
                 part = tuple(keys[first : first + RESOLVE_KEYS_MAX])
                 await self._send(ResolveIntents(part, (), txn, int(outcome.status), outcome.commit_ts))
@@ -263,10 +277,14 @@ class Cleanup:
 
     async def _look_at(self, replica: Replica) -> None:
         settings = self._store.settings
+        if not self._store.sees_to(replica.start):
+            return
         if replica.is_estimate:
             await self._count_again(replica)
         if self._has_garbage(replica):
             await self._collect_if_old(replica)
+        if not replica.is_alone:
+            return
         if replica.live_bytes > settings.range_max_bytes:
             await self._split(replica)
         elif settings.merge_automatically:
@@ -317,7 +335,9 @@ class Cleanup:
             change = Change(store.engine.batch())
             change.deltas.append((replica, [*delta, 0]))
             change.counted.append(replica)
-            store.apply(change)
+            counting = store.submit(replica.start, change)
+            if counting is not None:
+                await counting
 
     async def _split(self, replica: Replica) -> None:
         """Divides a range in the middle of its bytes."""

@@ -37,4 +37,4 @@ class Kv(ABC):
 
     @abstractmethod
     def is_local(self, keys: list[bytes]) -> bool:
-        """True if every key's range has its only replica in this store (one-batch commit is possible)."""
+        """True if one batch can commit writes to these keys: their ranges are here alone, or are one range."""

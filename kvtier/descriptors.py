@@ -30,12 +30,18 @@ DATA_START: Final = b"\x03"
 KEY_MAX: Final = b"\xff"
 
 
+VOTER: Final = 0
+LEARNER: Final = 1
+"""Gets the log and does not vote: a replica that is catching up."""
+
+
 class ReplicaPlace(Struct, frozen=True, array_like=True):
     """One replica: ids only grow, never to be used again (reliability 61)."""
 
     node_id: int
     store_id: int
     replica_id: int
+    kind: int = VOTER
 
 
 class RangeDescriptor(Struct, frozen=True, array_like=True):
@@ -46,6 +52,7 @@ class RangeDescriptor(Struct, frozen=True, array_like=True):
     start: bytes
     end: bytes
     replicas: tuple[ReplicaPlace, ...]
+    next_replica_id: int = 2
 
     def contains(self, key: bytes) -> bool:
         """True if the key is in this range."""

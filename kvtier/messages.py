@@ -298,8 +298,12 @@ class ScanResult(Struct, array_like=True):
 
 
 class PushResult(Struct, array_like=True):
+    """What a record says of a transaction, for whoever met an intent of it."""
+
     status: TxnStatus
     commit_ts: int = 0
+    ignored: tuple[tuple[int, int], ...] = ()
+    """Sequence numbers its savepoints rolled back: they do not become versions (reliability 32)."""
 
 
 class Batch(Struct):

@@ -56,13 +56,22 @@ def bootstrap(engine: StoreEngine, rng: Rng, node_id: int, now: int) -> None:
     """Writes a new store: identity and one range over everything; durable on return."""
     batch = OpBatch()
     identity = StoreIdentity(rng.bytes(16), node_id, node_id)
-    descriptor = RangeDescriptor(1, 1, b"", KEY_MAX, (ReplicaPlace(node_id, identity.store_id, 1),))
-    put_range(batch, RangeState(descriptor))
-    put_meta(batch, descriptor, now)
-    batch.put(CF_LOCAL, NEXT_RANGE_ID_KEY, (2).to_bytes(8, "big"))
-    batch.put(CF_LOCAL, IDENTITY_KEY, _encoder.encode(identity))
+    put_identity(batch, identity)
+    put_first_range(batch, RangeDescriptor(1, 1, b"", KEY_MAX, (ReplicaPlace(node_id, identity.store_id, 1),)), now)
     engine.write(batch)
     engine.sync()
+
+
+def put_identity(batch: OpBatch, identity: StoreIdentity) -> None:
+    """Writes who a store is."""
+    batch.put(CF_LOCAL, IDENTITY_KEY, _encoder.encode(identity))
+
+
+def put_first_range(batch: OpBatch, descriptor: RangeDescriptor, now: int) -> None:
+    """Writes the one range a cluster begins with, and its meta entries."""
+    put_range(batch, RangeState(descriptor))
+    put_meta(batch, descriptor, now)
+    batch.put(CF_LOCAL, NEXT_RANGE_ID_KEY, (descriptor.range_id + 1).to_bytes(8, "big"))
 
 
 def put_range(batch: OpBatch, state: RangeState) -> None:
@@ -107,19 +116,20 @@ def load(state: StoreState, scheduler: Scheduler) -> StoreIdentity:
     for txn_id, stored in local_rows(engine, POISON_PREFIX):
         state.poison(txn_id, int.from_bytes(stored, "big"))
     state.tombstones.load(engine)
-    _load_intents(state)
+    load_intents(state)
     identity = engine.get(CF_LOCAL, IDENTITY_KEY)
     assert identity is not None, "a store without identity"
     return _decoder.decode(identity)
 
 
-def _load_intents(state: StoreState) -> None:
+def load_intents(state: StoreState, start: bytes = b"", end: bytes = b"") -> None:
+    """Enters the stored intents of [start, end) into the index; b"" is no end."""
     shared: dict[tuple[bytes, int], TxnMeta] = {}
-    for key, intent in intents_in(state.engine, b"", b""):
+    for key, intent in intents_in(state.engine, start, end):
         txn = shared.setdefault((intent.txn_id, intent.epoch), intent.meta())
         state.intents.add(key, txn, intent.write_ts, intent.history[-1][0])
-    for start, intent in span_intents_in(state.engine, b"", b""):
+    for lower, intent in span_intents_in(state.engine, start, end):
         txn = shared.setdefault((intent.txn_id, intent.epoch), intent.meta())
-        for seq, end in intent.history:
-            if end is not None:
-                state.intents.add_span(SpanIntent(txn, start, end, intent.write_ts, seq))
+        for seq, upper in intent.history:
+            if upper is not None:
+                state.intents.add_span(SpanIntent(txn, lower, upper, intent.write_ts, seq))

@@ -54,19 +54,21 @@ from kvtier.store import Store
 ROUTE_ATTEMPTS_MAX: Final = 20
 """Times a part is cut again because ranges moved under it."""
 
-RemoteSend = Callable[[RangeDescriptor, Batch], Eager[Reply]]
-"""Sends an addressed batch to another node's store."""
+ReplicatedSend = Callable[[RangeDescriptor, Batch], Eager[Reply]]
+"""Sends an addressed batch to whichever replica of the range answers it, here or elsewhere."""
 
 
 class Router(Kv):
     """See the module docstring."""
 
-    def __init__(self, store: Store, remote: RemoteSend | None = None) -> None:
+    def __init__(self, store: Store, replicated: ReplicatedSend | None = None) -> None:
         self._store = store
-        self._remote = remote
+        self._replicated = replicated
         self.cache = RangeCache()
-        self.max_offset_us = 0 if remote is None else store.hlc.max_offset_us
+        self.max_offset_us = 0 if replicated is None else store.hlc.max_offset_us
         self._route_always = store.settings.route_always
+        self.first: RangeDescriptor | None = None
+        """The range that holds META1 as others told of it; for nodes without a replica of it."""
         self.mismatches = 0
         self.lookups = 0
         store.kv = self
@@ -78,7 +80,7 @@ class Router(Kv):
         if store.is_whole and not self._route_always:
             return store.send(batch)
         descriptor = self._cached_range(batch)
-        if descriptor is not None and store.ranges.get(descriptor.range_id) is not None:
+        if descriptor is not None and self._is_served_here(descriptor):
             batch.range_id = descriptor.range_id
             batch.generation = descriptor.generation
             try:
@@ -103,11 +105,20 @@ class Router(Kv):
         store = self._store
         if store.is_whole:
             return True
+        alone = True
         for key in keys:
             replica = store.ranges.find(key)
             if replica is None or not replica.is_alone:
-                return False
-        return True
+                alone = False
+        if alone or not keys:
+            return True
+        home = self.cache.find(keys[0])
+        return home is not None and all(home.contains(key) for key in keys)
+
+    def _is_served_here(self, descriptor: RangeDescriptor) -> bool:
+        """True if this store answers for a range without asking any other."""
+        replica = self._store.ranges.get(descriptor.range_id)
+        return replica is not None and (replica.is_alone or self._replicated is None)
 
     # --- finding ranges ----------------------------------------------------------
 
@@ -122,7 +133,7 @@ class Router(Kv):
         """Reads the meta ranges; the descriptor of the first range is the store's to know."""
         self.lookups += 1
         start, end = lookup_span(key)
-        first = self._store.first_descriptor()
+        first = self._first()
         if first.contains(key):
             self.cache.insert(first)
             return first
@@ -153,6 +164,16 @@ class Router(Kv):
         self.cache.insert(descriptor)
         return descriptor
 
+    def _first(self) -> RangeDescriptor:
+        """Returns the descriptor of the range that holds META1, ours or what is known of it."""
+        here = self._store.ranges.find(b"")
+        if here is not None:
+            return here.descriptor
+        known = self.cache.find(b"") or self.first
+        if known is None:
+            raise RangeMismatch(())
+        return known
+
     async def _find_before(self, end: bytes) -> RangeDescriptor:
         """Returns the descriptor of the range that holds the keys just below ``end``."""
         found = self.cache.find_before(end)
@@ -175,11 +196,10 @@ class Router(Kv):
 
     async def _deliver(self, descriptor: RangeDescriptor, batch: Batch) -> Reply:
         """Sends an addressed batch to a replica."""
-        store = self._store
-        if store.ranges.get(descriptor.range_id) is not None or self._remote is None:
-            reply = store.send(batch)
+        if self._replicated is None or self._is_served_here(descriptor):
+            reply = self._store.send(batch)
         else:
-            reply = self._remote(descriptor, batch)
+            reply = self._replicated(descriptor, batch)
         if reply.__class__ is not Reply:
             reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
         return reply

@@ -25,7 +25,15 @@ from typing import Final
 import msgspec
 
 from base.eager import Eager
-from base.errors import AmbiguousResult, LockNotAvailable, MeridianError, Overloaded, QueryCanceled, StorageFailure
+from base.errors import (
+    AmbiguousResult,
+    LockNotAvailable,
+    MeridianError,
+    NotLeaseholder,
+    Overloaded,
+    QueryCanceled,
+    StorageFailure,
+)
 from base.hlc import LOGICAL_BITS, Hlc
 from base.seams import CF_LOCAL, Clock, Rng, Scheduler
 from kvtier import administration, mvcc
@@ -35,7 +43,7 @@ from kvtier.cleanup import Cleanup
 from kvtier.client import Kv
 from kvtier.commit_group import CommitGroup
 from kvtier.committing import OnePhase
-from kvtier.descriptors import KEY_MAX, RangeDescriptor
+from kvtier.descriptors import KEY_MAX
 from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
 from kvtier.engine.batch import PUT
 from kvtier.engine.contract import StoreEngine
@@ -58,6 +66,7 @@ from kvtier.messages import (
 )
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
 from kvtier.reading import get_locked, read_batch
+from kvtier.replica import Replica
 from kvtier.settings import StoreSettings
 from kvtier.state import StoreState
 from kvtier.transactions import named_outcome, put_outcome
@@ -102,6 +111,12 @@ class Store(Kv):
         """Where questions about other keys go: the router once there is one."""
         self.on_change: Callable[[Change, RangeChange | None], None] | None = None
         """Told of every change before it is applied; what it raises keeps the change from happening."""
+        self.serve_replicated: Callable[[Replica, Batch], Eager[Reply]] = self._refuse_replicated
+        """Serves batches of ranges with several replicas (``kvtier.replication``)."""
+        self.leads: Callable[[Replica], bool] = _leads_nothing
+        """True for a range with several replicas whose lease is here."""
+        self.submit_logged: Callable[[Replica, Change], Eager[None]] = _refuse_change
+        """Puts a change into the log of such a range."""
         self.is_whole = False
         """True if every range of the cluster is here alone: nothing need be routed."""
         self.note_ranges()
@@ -118,7 +133,9 @@ class Store(Kv):
 
     def send(self, batch: Batch) -> Eager[Reply]:
         if batch.range_id:
-            self._check_address(batch)
+            replica = self.state.check_address(batch.range_id, batch.generation)
+            if not replica.is_alone:
+                return self.serve_replicated(replica, batch)
         try:
             ops = batch.ops
             if len(ops) == 1:
@@ -144,15 +161,28 @@ class Store(Kv):
     def is_local(self, keys: list[bytes]) -> bool:
         return self.is_whole or all(self.covers_alone(key, key + b"\0") for key in keys)
 
+    def sees_to(self, key: bytes) -> bool:
+        """True if the background work of a key's range is this store's."""
+        replica = self.ranges.find(key)
+        return replica is not None and (replica.is_alone or self.leads(replica))
+
+    def submit(self, key: bytes, change: Change) -> Eager[None]:
+        """Applies a change to the range of a key, through its log if it has one."""
+        replica = self.state.replica_of(key)
+        if not replica.is_alone:
+            return self.submit_logged(replica, change)
+        self.apply(change)
+        return None
+
+    def _refuse_replicated(self, replica: Replica, batch: Batch) -> Reply:
+        """A store opened without replication holds no lease on what has other replicas."""
+        raise NotLeaseholder(replica.range_id)
+
     # --- ranges -------------------------------------------------------------------
 
     def _check_address(self, batch: Batch) -> None:
         """Raises RangeMismatch if a batch was addressed by an outdated descriptor."""
         self.state.check_address(batch.range_id, batch.generation)
-
-    def first_descriptor(self) -> RangeDescriptor:
-        """Returns the descriptor of the range that holds META1."""
-        return self.state.replica_of(b"").descriptor
 
     def covers_alone(self, start: bytes, end: bytes) -> bool:
         """True if all of [start, end) is in ranges whose only replica is here."""
@@ -265,8 +295,11 @@ class Store(Kv):
         self.note_ranges()
         return seq
 
-    def apply(self, change: Change, ranges: RangeChange | None = None) -> int:
-        """Writes the batch and brings the memory up to date; returns the engine sequence."""
+    def apply(self, change: Change, ranges: RangeChange | None = None, is_logged: bool = False) -> int:
+        """Writes the batch and brings the memory up to date; returns the engine sequence.
+
+        ``is_logged``: the change comes from a range's log, so it is durable wherever the log is.
+        """
         state = self.state
         batch = change.batch
         if change.commit_ts > state.ts_free:
@@ -288,12 +321,13 @@ class Store(Kv):
             replica.count(delta[0], delta[1], delta[2], delta[3])
             if delta[4]:
                 replica.is_estimate = True
-            replica.last_write_seq = seq
+            if not is_logged:
+                replica.last_write_seq = seq
         for replica in change.counted:
             replica.is_estimate = False
-        if change.keys:
+        if change.keys and not is_logged:
             state.note_unsynced(seq, change.keys)
-        if change.spans:
+        if change.spans and not is_logged:
             state.unsynced_span_seq = seq
         if change.commit_ts > self.hlc.latest:
             self.hlc.forward(change.commit_ts)
@@ -340,7 +374,7 @@ class Store(Kv):
             # The read stays where it is, or it would run after every intent it has pushed.
             batch = msgspec.structs.replace(batch, ts=conflict.read_ts)
         while True:
-            await self._wait(batch.txn, conflict, batch.deadline_ns)
+            await self.wait_out(batch.txn, conflict, batch.deadline_ns)
             if batch.range_id:
                 self._check_address(batch)
             try:
@@ -352,7 +386,7 @@ class Store(Kv):
                 reply = await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
             return reply
 
-    async def _wait(self, txn: TxnMeta | None, conflict: Conflict, deadline_ns: int) -> None:
+    async def wait_out(self, txn: TxnMeta | None, conflict: Conflict, deadline_ns: int) -> None:
         """Waits until a conflict may be over."""
         key = conflict.key
         if conflict.intent is not None:
@@ -413,26 +447,33 @@ class Store(Kv):
             conflict.strength == NONE and outcome.commit_ts > conflict.read_ts
         ):
             return False
-        self._resolve_here(conflict, intent, outcome)
+        resolution = self._resolution(conflict, intent, outcome)
+        if resolution is None:
+            return True
+        if self.state.replica_of(conflict.key).is_alone:
+            general = General(self.state, Batch([resolution]))
+            general.evaluate()
+            self.apply(general.change)
+            return True
+        reply = self.kv.send(Batch([resolution]))
+        if reply.__class__ is not Reply:
+            await reply  # type: ignore[misc]  # not a Reply, so it is awaitable
         return True
 
-    def _resolve_here(self, conflict: Conflict, intent: Intent | SpanIntent, outcome: PushResult) -> None:
-        """Resolves, or moves, the one intent that is in the way; the rest is for the background."""
-        record = self.state.records.get(intent.txn.id)
-        txn = record.meta() if record is not None else intent.txn
-        if isinstance(intent, SpanIntent):
-            if outcome.status == TxnStatus.PENDING:
-                intent.write_ts = max(intent.write_ts, outcome.commit_ts)
-                return
-            op = ResolveIntents((), ((intent.start, intent.end),), txn, int(outcome.status), outcome.commit_ts)
-        elif outcome.status == TxnStatus.PENDING:
+    def _resolution(
+        self, conflict: Conflict, intent: Intent | SpanIntent, outcome: PushResult
+    ) -> ResolveIntents | None:
+        """Returns what resolves the one intent that is in the way; one that was pushed is moved here and now.
+
+        The rest of the transaction's intents is for the background.
+        """
+        txn = msgspec.structs.replace(intent.txn, ignored=outcome.ignored or intent.txn.ignored)
+        if outcome.status == TxnStatus.PENDING:
             intent.write_ts = max(intent.write_ts, outcome.commit_ts)
-            return
-        else:
-            op = ResolveIntents((conflict.key,), (), txn, int(outcome.status), outcome.commit_ts)
-        general = General(self.state, Batch([op]))
-        general.evaluate()
-        self.apply(general.change)
+            return None
+        keys = () if isinstance(intent, SpanIntent) else (conflict.key,)
+        spans = ((intent.start, intent.end),) if isinstance(intent, SpanIntent) else ()
+        return ResolveIntents(keys, spans, txn, int(outcome.status), outcome.commit_ts)
 
     # --- life -----------------------------------------------------------------------------
 
@@ -505,6 +546,14 @@ class Store(Kv):
             "commits": self.group.commits,
             **self.engine.stats(),
         }
+
+
+def _leads_nothing(replica: Replica) -> bool:
+    return False
+
+
+def _refuse_change(replica: Replica, change: Change) -> Eager[None]:
+    raise NotLeaseholder(replica.range_id)
 
 
 class IntentWatch:

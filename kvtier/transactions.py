@@ -133,7 +133,8 @@ def push(state: StoreState, op: Push, change: Change) -> PushResult:
             return _abort(new_record(_anchored(pushee, op.key), TxnStatus.ABORTED, now), change)
         record = new_record(_anchored(pushee, op.key), TxnStatus.PENDING, last_seen)
     if record.status != TxnStatus.PENDING:
-        return PushResult(record.status, record.write_ts if record.status == TxnStatus.COMMITTED else 0)
+        commit_ts = record.write_ts if record.status == TxnStatus.COMMITTED else 0
+        return PushResult(record.status, commit_ts, record.ignored)
     if op.abort or is_expired(state, record.heartbeat, now):
         return _abort(msgspec.structs.replace(record, status=TxnStatus.ABORTED), change)
     if op.push_to > record.write_ts and record.isolation != Isolation.SERIALIZABLE:

@@ -148,7 +148,7 @@ class SpanDigest:
         self._hash = hashlib.blake2b(digest_size=16)
         self._parts: list[tuple[int, EngineIterator]] = []
         # All in one tick: the iterators show one moment (reliability 2.H2).
-        for cf, lower, upper in _spans(start, end):
+        for cf, lower, upper in engine_spans(start, end):
             iterator = engine.iterator(cf, lower, upper)
             iterator.seek(lower)
             self._parts.append((cf, iterator))
@@ -189,8 +189,8 @@ class SpanDigest:
         self._parts.clear()
 
 
-def _spans(start: bytes, end: bytes) -> list[tuple[int, bytes, bytes | None]]:
-    """Returns (family, lower, upper) of all that belongs to [start, end)."""
+def engine_spans(start: bytes, end: bytes) -> list[tuple[int, bytes, bytes | None]]:
+    """Returns (family, lower, upper) of all that is replicated of [start, end); ``end`` b"" is unbounded."""
     local_lower, local_upper = tombstone_span(start, end)
     return [
         (CF_DATA, start, end or None),

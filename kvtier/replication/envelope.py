@@ -1,0 +1,60 @@
+"""What two stores tell each other outside of requests: one envelope a tick and pair.
+
+    | HLC now | raft messages of many ranges | store liveness | closed timestamps |
+
+It travels on the transport's channel ``CHANNEL``; it may be lost, and so nothing here needs
+an answer but what the protocols inside repeat by themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from kvtier.replication.liveness import Heartbeat, Supported
+
+CHANNEL: Final = "raft.envelope"
+ITEMS_MAX: Final = 65_536
+"""Messages of one envelope; the transport bounds its bytes."""
+
+
+class RaftItem(Struct, array_like=True):
+    """A raft message of one range, encoded (``kvtier.raft.messages``)."""
+
+    range_id: int
+    message: bytes
+
+
+class Closed(Struct, array_like=True):
+    """The leaseholder of ``term`` promises: nothing is written at or below ``ts`` by any entry after ``index``."""
+
+    range_id: int
+    term: int
+    index: int
+    ts: int
+
+
+class Envelope(Struct, array_like=True, omit_defaults=True):
+    """See the module docstring."""
+
+    now: int
+    items: Annotated[list[RaftItem], Meta(max_length=ITEMS_MAX)] = []
+    heartbeat: Heartbeat | None = None
+    supported: Supported | None = None
+    closed: Annotated[list[Closed], Meta(max_length=ITEMS_MAX)] = []
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Envelope)
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Returns the message between stores."""
+    return _encoder.encode(envelope)
+
+
+def decode_envelope(message: bytes) -> Envelope:
+    """Raises msgspec.DecodeError on anything that is not a bounded envelope."""
+    return _decoder.decode(message)

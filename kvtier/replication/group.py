@@ -1,0 +1,136 @@
+"""One range's Raft group as this store has it: the machine, the replica it serves, what waits for it.
+
+    proposals     index -> Proposal: evaluated here, in the log, not yet applied
+    queue         committed entries to apply, in order
+    closed        what this leaseholder has promised; what a follower was promised
+
+A proposal is in the log at (index, term) from the moment it is made, and is never made twice.  So:
+
+    the entry applied at its index has its term    it was applied
+    any entry of a later term is applied           it never will be: everything of the earlier
+                                                   term that was committed stands before it
+
+Lease = leadership, from the application of the leader's first own entry (reliability 39) until
+the time a quorum of stores supports this one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from base.errors import NotLeaseholder
+from base.seams import Waiter
+from kvtier.administration import RangeChange
+from kvtier.change import Change
+from kvtier.latches import Latch, LatchTable
+from kvtier.raft.core import LEADER
+from kvtier.raft.machine import Raft
+from kvtier.raft.messages import Entry
+from kvtier.raft.storage import EngineLog
+from kvtier.replica import Replica
+
+PROPOSALS_MAX: Final = 4_096
+"""Commands of one range under way; latches bound them, too."""
+
+
+class Proposal:
+    """A command on its way through the log."""
+
+    __slots__ = ("_latch", "_latches", "change", "index", "ranges", "term", "waiter")
+
+    def __init__(self, change: Change, ranges: RangeChange | None, latches: LatchTable, latch: Latch, waiter: Waiter) -> None:  # fmt: skip
+        self.change = change
+        self.ranges = ranges
+        self._latches = latches
+        self._latch = latch
+        self.waiter = waiter
+        self.index = 0
+        self.term = 0
+
+    def unlatch(self) -> None:
+        """The command is over: others may touch what it touched."""
+        self._latches.release(self._latch)
+
+
+class Group:
+    """See the module docstring.
+
+    Invariant: proposals ascend by index and are all above ``applied_index``.
+    """
+
+    def __init__(self, range_id: int, replica_id: int, raft: Raft, log: EngineLog, applied_index: int) -> None:
+        self.range_id = range_id
+        self.replica_id = replica_id
+        self.raft = raft
+        self.log = log
+        self.replica: Replica | None = None
+        """None until a snapshot has brought the range."""
+        self.proposals: dict[int, Proposal] = {}
+        self.queue: deque[Entry] = deque()
+        self.applied_index = applied_index
+        self.leased_term = 0
+        """The term whose first entry this store, leading, has applied: its lease."""
+        self.closed_ts = 0
+        """As leaseholder: nothing is evaluated at or below this any more."""
+        self.promised: deque[tuple[int, int]] = deque()
+        """As follower: (index, closed timestamp), good once the index is applied."""
+        self.closed_here = 0
+        """Reads at or below this are served here whoever leads."""
+        self.nodes: dict[int, int] = {}
+        """Replica id -> node."""
+
+    def place(self, replica: Replica) -> None:
+        """The group's range is this replica's, with these members."""
+        self.replica = replica
+        self.nodes = {place.replica_id: place.node_id for place in replica.descriptor.replicas}
+
+    def leader_node(self) -> int | None:
+        """Returns the node that is believed to lead; None if nobody is."""
+        return self.nodes.get(self.raft.lead)
+
+    # --- the lease ----------------------------------------------------------------------
+
+    def is_leading(self) -> bool:
+        """True if this store leads and has applied an entry of its own term."""
+        return self.leased_term == self.raft.term and self.raft.role == LEADER
+
+    def lease_end(self) -> int:
+        """Returns the HLC time until which a quorum of stores supports this leader."""
+        return self.raft.lease_until()
+
+    # --- proposals -------------------------------------------------------------------------
+
+    def lose_proposals(self, before_term: int) -> None:
+        """Fails what was proposed in earlier terms: it is certain now that it will not be applied."""
+        for index in [index for index, proposal in self.proposals.items() if proposal.term < before_term]:
+            proposal = self.proposals.pop(index)
+            proposal.unlatch()
+            proposal.waiter.fail(NotLeaseholder(self.range_id, self.leader_node()))
+
+    # --- closed timestamps -------------------------------------------------------------------
+
+    def promise(self, index: int, ts: int) -> None:
+        """A leaseholder's promise arrives; it counts once its index is applied (reliability 42)."""
+        if self.promised and (self.promised[-1][1] >= ts or self.promised[-1][0] > index):
+            return
+        self.promised.append((index, ts))
+        self.keep_promises()
+
+    def keep_promises(self) -> None:
+        """Takes up the promises whose entries have been applied."""
+        promised = self.promised
+        while promised and promised[0][0] <= self.applied_index:
+            self.closed_here = max(self.closed_here, promised.popleft()[1])
+        while len(promised) > PROMISES_MAX:
+            promised.pop()
+
+    def check(self) -> None:
+        """Asserts the invariants; for tests."""
+        indexes = list(self.proposals)
+        assert indexes == sorted(indexes), indexes
+        assert not indexes or indexes[0] > self.applied_index, (indexes, self.applied_index)
+
+
+PROMISES_MAX: Final = 64
+"""Closed timestamps a lagging follower keeps; it takes the oldest first."""

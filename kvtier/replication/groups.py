@@ -1,0 +1,459 @@
+"""All Raft groups of a store, in one loop.
+
+    inbox, ticks, proposals --> step every group concerned
+    pump:    Ready of every active group -> one engine batch ------> messages that need no sync
+                                                 |                   committed entries: apply
+                                                 v
+                                             one sync (shared with all commits of the store)
+                                                 |
+                                                 v
+                             messages that did need it, synced(mark)
+
+Persist before send is ``kvtier.raft.ready``'s order; everything of one pump is in one batch and
+under one sync.  Applying a committed entry is one engine batch with the applied index in it
+(``kvtier.replication.applying``), so a crash repeats from where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from base.eager import Eager
+from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, ProposalDropped
+from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
+from base.seams import Rng, Transport
+from kvtier.administration import RangeChange
+from kvtier.change import Change
+from kvtier.command import encode_command
+from kvtier.engine.batch import OpBatch
+from kvtier.latches import Latch
+from kvtier.raft.config import Config
+from kvtier.raft.machine import Raft
+from kvtier.raft.messages import ConfState, InstallSnapshot, Message, decode_message, encode
+from kvtier.raft.ready import Ready
+from kvtier.raft.storage import EngineLog, create, may_create, replica_id_of
+from kvtier.replica import Replica
+from kvtier.replication.applied import get_applied
+from kvtier.replication.applying import Applier
+from kvtier.replication.closing import close_timestamps
+from kvtier.replication.envelope import CHANNEL, Closed, Envelope, RaftItem, decode_envelope, encode_envelope
+from kvtier.replication.group import Group, Proposal
+from kvtier.replication.serving import Serving
+from kvtier.replication.settings import ReplicationSettings
+from kvtier.replication.snapshots import Snapshots, conf_of
+from kvtier.replication.stores import GroupLiveness, open_liveness, put_epochs
+from kvtier.store import Store
+
+STALL_RETRY_SECONDS: Final = 0.005
+"""Pause before writing is tried again on an engine that takes no writes."""
+TRUNCATE_TICKS: Final = 10
+PUMPS_MAX: Final = 100
+"""Rounds of one pump before others may run: a group that is never done is a bug, not a hang."""
+
+
+class Replication:
+    """See the module docstring."""
+
+    def __init__(self, store: Store, transport: Transport, rng: Rng, settings: ReplicationSettings | None = None) -> None:  # fmt: skip
+        self.store = store
+        self.transport = transport
+        self.rng = rng
+        self.settings = settings if settings is not None else ReplicationSettings()
+        self.node_id = store.identity.node_id
+        self.groups: dict[int, Group] = {}
+        self.stores = open_liveness(store, self.settings)
+        self.serving = Serving(store, self)
+        self.applier = Applier(store, self)
+        self.snapshots = Snapshots(store, transport, self)
+        self._active: dict[int, None] = {}
+        self._outbox: dict[int, Envelope] = {}
+        self._is_pump_due = False
+        self.is_open = False
+        """False just after a start: nothing is taken and nothing is said."""
+        self._is_stopped = False
+        self._is_stalled = False
+        """The engine took no writes: nothing is asked of the machines until it has what they asked for."""
+        self._cancel: list[Callable[[], None]] = []
+        self._ticks = 0
+        store.serve_replicated = self.serving.send
+        store.leads = self.leads
+        store.submit_logged = self.submit
+        transport.on_message(CHANNEL, self._receive)
+        transport.on_disconnect(self._on_disconnect)
+
+    # --- life ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begins as soon as this node's wall clock has passed every timestamp it gave out before it stopped.
+
+        Its clock was put above them (reliability 28), and others refuse timestamps from the future.
+        """
+        store = self.store
+        self.snapshots.resume()
+        ahead_us = (store.hlc.latest >> LOGICAL_BITS) + EPOCH_UNIX_US - store.clock.wall_ns() // 1000
+        if ahead_us > 0:
+            self._cancel.append(store.scheduler.call_later(ahead_us / 1e6, self._begin))
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Opens the groups of the replicas that are here, and begins to tick."""
+        if self._is_stopped:
+            return
+        self.is_open = True
+        for replica in self.store.ranges.all():
+            if not replica.is_alone:
+                self.open_group(replica)
+        self._every(self.settings.tick_seconds, self._tick)
+        self._every(self.settings.support_heartbeat_seconds, self._ask_for_support)
+        self._every(self.settings.closed_interval_seconds, self._close_timestamps)
+        self._ask_for_support()
+
+    def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        """Calls again and again until stopped."""
+        place = len(self._cancel)
+        self._cancel.append(lambda: None)
+
+        def fire() -> None:
+            if not self._is_stopped:
+                self._cancel[place] = self.store.scheduler.call_later(seconds, fire)
+                action()
+
+        self._cancel[place] = self.store.scheduler.call_later(seconds, fire)
+
+    def stop(self) -> None:
+        """Ticks no more; the groups stay as they are."""
+        self._is_stopped = True
+        for cancel in self._cancel:
+            cancel()
+
+    def open_group(self, replica: Replica) -> Group:
+        """Begins the group of a replica whose range is here."""
+        place = next(place for place in replica.descriptor.replicas if place.node_id == self.node_id)
+        group = self._make_group(replica.range_id, place.replica_id, conf_of(replica.descriptor))
+        group.place(replica)
+        return group
+
+    def _make_group(self, range_id: int, replica_id: int, conf: ConfState) -> Group:
+        assert range_id not in self.groups, range_id
+        engine = self.store.engine
+        log = EngineLog(engine, range_id, lambda: self.snapshots.describe(group))
+        applied_index, _ = get_applied(engine, range_id)
+        liveness = GroupLiveness(self.stores, self.store)
+        config = Config(
+            replica_id,
+            election_ticks=self.settings.election_ticks,
+            heartbeat_ticks=self.settings.heartbeat_ticks,
+            quiesce_ticks=1 << 30,
+        )
+        raft = Raft(config, log, log.hard_state(), conf, applied_index, self.rng, liveness)
+        group = Group(range_id, replica_id, raft, log, applied_index)
+        liveness.group = group
+        self.groups[range_id] = group
+        self.activate(group)
+        return group
+
+    def group_of(self, replica: Replica) -> Group:
+        """Returns the group of a replica that is here; NotLeaseholder while it is still being opened."""
+        group = self.groups.get(replica.range_id)
+        if group is None or group.replica is None:
+            raise NotLeaseholder(replica.range_id)
+        return group
+
+    def holds_lease(self, group: Group) -> bool:
+        """True if this store may answer for the range now."""
+        return group.is_leading() and self.store.now() < group.lease_end()
+
+    def leads(self, replica: Replica) -> bool:
+        """True if this store sees to the range: its background work is done once."""
+        group = self.groups.get(replica.range_id)
+        return group is not None and self.holds_lease(group)
+
+    # --- time ------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        for group in list(self.groups.values()):
+            group.raft.tick()
+            if group.raft.has_ready():
+                self.activate(group)
+        self._withdraw_support()
+        self._ticks += 1
+        if self._ticks % TRUNCATE_TICKS == 0:
+            self._truncate_logs()
+        self.pump_soon()
+
+    def _truncate_logs(self) -> None:
+        """Drops applied entries that no follower who answers still needs (reliability 68)."""
+        batch = OpBatch()
+        for group in self.groups.values():
+            last = min(group.raft.truncatable_to(), group.applied_index) - self.settings.log_entries_max
+            if last > group.log.first_index() + self.settings.log_entries_max // 4:
+                group.log.truncate(batch, last)
+        if batch.ops:
+            self.store.engine.write(batch)
+
+    def peers(self) -> list[int]:
+        """Returns the other nodes that have replicas of ranges that are here."""
+        found: dict[int, None] = {}
+        for group in self.groups.values():
+            for node_id in group.nodes.values():
+                if node_id != self.node_id:
+                    found[node_id] = None
+        return sorted(found)
+
+    def _ask_for_support(self) -> None:
+        asked = self.stores.heartbeat(self.store.now())
+        for node_id in self.peers():
+            self._envelope(node_id).heartbeat = asked
+        self._flush()
+
+    def _withdraw_support(self) -> None:
+        """Ends support that ran out, once that is durable."""
+        ended = self.stores.withdraw(self.store.now())
+        if ended:
+            self._keep_epochs(lambda: self.stores.ended(ended))
+
+    def _keep_epochs(self, then: Callable[[], None]) -> None:
+        """Makes the epochs that changed durable before anybody acts on them."""
+        dirty = self.stores.take_dirty()
+        if not dirty:
+            then()
+            return
+        batch = OpBatch()
+        put_epochs(batch, dirty)
+        self.store.engine.write(batch)
+        self._after_sync(then)
+
+    def _after_sync(self, then: Callable[[], None]) -> None:
+        """Calls back when everything written so far is durable."""
+        waiter = self.store.group.join(self.store.engine.write_seq())
+
+        async def wait() -> None:
+            try:
+                await waiter.wait()
+            except AmbiguousResult:
+                return  # The sync failed: the store ends.
+            then()
+
+        self.store.scheduler.spawn(wait(), "raft sync")
+
+    def _close_timestamps(self) -> None:
+        """Promises followers where nothing is written any more."""
+        for group, closed in close_timestamps(self):
+            for replica_id, node_id in group.nodes.items():
+                if replica_id != group.replica_id:
+                    self._envelope(node_id).closed.append(closed)
+        self._flush()
+
+    # --- messages ----------------------------------------------------------------------------
+
+    def _envelope(self, node_id: int) -> Envelope:
+        found = self._outbox.get(node_id)
+        if found is None:
+            found = self._outbox[node_id] = Envelope(0, [], None, None, [])
+        return found
+
+    def _flush(self) -> None:
+        """Sends what has gathered, one envelope a node."""
+        outbox, self._outbox = self._outbox, {}
+        for node_id, envelope in outbox.items():
+            envelope.now = self.store.now()
+            self.transport.send(node_id, CHANNEL, encode_envelope(envelope))
+
+    def post(self, group: Group, messages: list[Message]) -> None:
+        """Puts a group's messages into the envelopes of their nodes."""
+        for message in messages:
+            node_id = group.nodes.get(message.to)
+            if node_id is None or node_id == self.node_id:
+                continue
+            if isinstance(message, InstallSnapshot):
+                self.snapshots.send(group, node_id, message)
+                continue
+            self._envelope(node_id).items.append(RaftItem(group.range_id, encode(message)))
+
+    def _receive(self, node_id: int, encoded: bytes) -> None:
+        """Takes another store's envelope; raises what says that it is nonsense."""
+        envelope = decode_envelope(encoded)
+        store = self.store
+        if not self.is_open:
+            return
+        store.hlc.observe(envelope.now, store.clock.wall_ns())
+        if envelope.heartbeat is not None:
+            answer = self.stores.on_heartbeat(node_id, envelope.heartbeat)
+
+            def reply() -> None:
+                self._envelope(node_id).supported = answer
+                self._flush()
+
+            self._keep_epochs(reply)
+        if envelope.supported is not None:
+            self.stores.on_supported(node_id, envelope.supported)
+            self._keep_epochs(lambda: None)
+        for item in envelope.items:
+            self._step(node_id, item.range_id, decode_message(item.message))
+        for closed in envelope.closed:
+            self._take_closed(closed)
+        self.pump_soon()
+
+    def _step(self, node_id: int, range_id: int, message: Message) -> None:
+        group = self.groups.get(range_id)
+        if group is None:
+            group = self._create(range_id, message)
+        if group is None or message.to != group.replica_id:
+            return
+        group.nodes.setdefault(message.sender, node_id)
+        group.raft.step(message)
+        self.activate(group)
+
+    def _create(self, range_id: int, message: Message) -> Group | None:
+        """Begins a replica that has nothing yet; None if it was removed for good (reliability 62)."""
+        if self.store.ranges.get(range_id) is not None:
+            return None
+        engine = self.store.engine
+        if not may_create(engine, range_id, message.to):
+            return None
+        if replica_id_of(engine, range_id) != message.to:
+            batch = OpBatch()
+            create(engine, batch, range_id, message.to)
+            engine.write(batch)
+        return self._make_group(range_id, message.to, ConfState())
+
+    def take_snapshot(self, node_id: int, range_id: int, message: InstallSnapshot) -> None:
+        """Steps a snapshot whose image has arrived."""
+        if not self.is_open:
+            raise Overloaded("the store is being opened")
+        self._step(node_id, range_id, message)
+        self.pump_soon()
+
+    def _take_closed(self, closed: Closed) -> None:
+        group = self.groups.get(closed.range_id)
+        if group is not None and group.replica is not None:
+            group.promise(closed.index, closed.ts)
+
+    def _on_disconnect(self, node_id: int) -> None:
+        """What was on its way to a node may be lost."""
+        for group in self.groups.values():
+            for replica_id, home in group.nodes.items():
+                if home == node_id and replica_id != group.replica_id:
+                    group.raft.report_unreachable(replica_id)
+
+    # --- proposals ------------------------------------------------------------------------------
+
+    async def propose(self, group: Group, change: Change, ranges: RangeChange | None, latch: Latch) -> None:
+        """Puts a command into the log and waits until it is applied.
+
+        The latch is the proposal's from here on.  Raises NotLeaseholder if the command certainly
+        was not, and will not be, applied.
+        """
+        replica = group.replica
+        assert replica is not None, group.range_id
+        proposal = Proposal(change, ranges, replica.latches, latch, self.store.scheduler.waiter())
+        try:
+            index = group.raft.propose(encode_command(change, ranges))
+        except ProposalDropped as dropped:
+            proposal.unlatch()
+            raise NotLeaseholder(group.range_id, group.leader_node()) from dropped
+        proposal.index = index
+        proposal.term = group.raft.term
+        group.proposals[index] = proposal
+        self.activate(group)
+        self.pump_soon()
+        await proposal.waiter.wait()
+
+    def submit(self, replica: Replica, change: Change) -> Eager[None]:
+        """Puts a change of the store's own into a range's log, if the lease is here."""
+        group = self.group_of(replica)
+        if not self.holds_lease(group):
+            raise NotLeaseholder(replica.range_id, group.leader_node())
+        return self._submit(group, replica, change)
+
+    async def _submit(self, group: Group, replica: Replica, change: Change) -> None:
+        latch = replica.latches.acquire([])
+        await self.propose(group, change, None, latch)
+
+    def members_changed(self, group: Group) -> None:
+        """The range has other members now."""
+
+    # --- the pump -------------------------------------------------------------------------------
+
+    def activate(self, group: Group) -> None:
+        """The group may have something to do."""
+        self._active[group.range_id] = None
+
+    def pump_soon(self) -> None:
+        """Pumps in the next tick of the loop, once for all that asks in this one."""
+        if not self._is_pump_due and not self._is_stopped:
+            self._is_pump_due = True
+            self.store.scheduler.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._is_pump_due = False
+        if self.store.failure is not None or self._is_stopped:
+            return
+        for _ in range(PUMPS_MAX):
+            if not self._active or self._is_stalled:
+                break
+            self._pump_once()
+        self._flush()
+        if self._active and not self._is_stalled:
+            self.pump_soon()
+
+    def _pump_once(self) -> None:
+        """One Ready of every active group; see the module docstring."""
+        active, self._active = self._active, {}
+        batch = OpBatch()
+        work: list[tuple[Group, Ready]] = []
+        unsynced: list[tuple[Group, Ready]] = []
+        for range_id in active:
+            group = self.groups.get(range_id)
+            if group is None or not group.raft.has_ready():
+                continue
+            ready = group.raft.ready()
+            work.append((group, ready))
+            if ready.snapshot is not None:
+                self.snapshots.mark(group, ready.snapshot, batch)
+            group.log.write(batch, ready)
+            if ready.must_sync:
+                unsynced.append((group, ready))
+        self._written(batch, work, unsynced)
+
+    def _written(self, batch: OpBatch, work: list[tuple[Group, Ready]], unsynced: list[tuple[Group, Ready]]) -> None:
+        """Writes what the Readys asked for, then does what comes after; again later if the engine is stalled."""
+        if batch.ops:
+            try:
+                self.store.engine.write(batch)
+            except Overloaded:
+                self._is_stalled = True
+                self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self._unstall(batch, work, unsynced))
+                return
+        for group, ready in work:
+            if ready.snapshot is not None:
+                self.snapshots.install(group)
+            self.post(group, ready.messages)
+            group.queue.extend(ready.committed)
+            if not ready.must_sync:
+                self.post(group, ready.after_sync)
+                group.raft.synced(ready.mark)
+        if unsynced:
+            self._after_sync(lambda: self._on_synced(unsynced))
+        for group, _ in work:
+            self.applier.run(group)
+            if group.raft.has_ready():
+                self.activate(group)
+
+    def _unstall(self, batch: OpBatch, work: list[tuple[Group, Ready]], unsynced: list[tuple[Group, Ready]]) -> None:
+        self._is_stalled = False
+        if self.store.failure is None:
+            self._written(batch, work, unsynced)
+            self.pump_soon()
+
+    def _on_synced(self, done: list[tuple[Group, Ready]]) -> None:
+        """What had to be durable is: tell others, and the machines."""
+        for group, ready in done:
+            if self.groups.get(group.range_id) is not group:
+                continue
+            self.post(group, ready.after_sync)
+            group.raft.synced(ready.mark)
+            self.activate(group)
+        self._pump()

@@ -1,0 +1,242 @@
+"""Serving a batch on a replica of a range with several.
+
+    leaseholder   latch -> evaluate -> propose -> (log) -> applied -> unlatch, reply
+    follower      reads at or below its closed timestamp; everything else: NotLeaseholder
+
+The evaluators are those of a range with one replica; only what comes after differs.  From
+evaluation until the command is applied its spans stay latched, so that nothing is evaluated
+on a state about to change (reliability 31).  The latch belongs to the proposal, not to the
+request: a client that leaves, or a deadline, takes nothing away from it.
+
+Locks and the timestamp cache are the leaseholder's and change at evaluation.  A batch whose
+proposal is lost (another leader's entry took its place) had no effect but on these, and may be
+sent again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from base.eager import Done, Eager, Suspended, run_eagerly
+from base.errors import FeatureNotSupported, NotLeaseholder
+from kvtier import administration
+from kvtier.administration import RangeChange
+from kvtier.change import Change, Conflict
+from kvtier.committing import OnePhase
+from kvtier.descriptors import KEY_MAX
+from kvtier.dispatch import END, KINDS, OTHER, READ, WRITE, General, is_one_phase
+from kvtier.latches import LatchSpan
+from kvtier.messages import (
+    Batch,
+    Checksum,
+    CollectGarbage,
+    EndTxn,
+    Get,
+    Merge,
+    Reply,
+    Routing,
+    Scan,
+    Split,
+)
+from kvtier.reading import read_batch
+from kvtier.replica import Replica
+from kvtier.replication.holders import LockHolders, LockWatch
+from kvtier.router import spans_of
+from kvtier.transactions import named_outcome, put_outcome
+
+if TYPE_CHECKING:
+    from kvtier.replication.group import Group
+    from kvtier.replication.groups import Replication
+    from kvtier.store import Store
+
+ADMINISTRATION: Final = (Split, Merge, CollectGarbage, Checksum)
+
+
+class Evaluated:
+    """What a batch will answer, and what must happen first (None: nothing)."""
+
+    __slots__ = ("change", "ranges", "reply")
+
+    def __init__(self, reply: Reply, change: Change | None = None, ranges: RangeChange | None = None) -> None:
+        self.reply = reply
+        self.change = change
+        self.ranges = ranges
+
+
+class Serving:
+    """See the module docstring."""
+
+    def __init__(self, store: Store, replication: Replication) -> None:
+        self._store = store
+        self._replication = replication
+        self._holders = LockHolders(store)
+
+    def send(self, replica: Replica, batch: Batch) -> Eager[Reply]:
+        """Answers a batch whose address has been checked."""
+        coroutine = self._serve(replica, batch)
+        outcome = run_eagerly(coroutine)
+        if outcome.__class__ is Done:
+            reply: Reply = outcome.value
+            return reply
+        return Suspended(coroutine, outcome)
+
+    async def _serve(self, replica: Replica, batch: Batch) -> Reply:
+        store = self._store
+        while True:
+            group = self._replication.group_of(replica)
+            if not self._replication.holds_lease(group):
+                return self._follow(group, replica, batch)
+            latch = replica.latches.acquire(latch_spans(batch, replica))
+            try:
+                if latch.waiter is not None:
+                    await latch.waiter.wait()
+                    store.state.check_address(batch.range_id, batch.generation)
+                    if not self._replication.holds_lease(group):
+                        raise NotLeaseholder(replica.range_id, group.leader_node())
+                done = self._evaluate(group, replica, batch)
+                if batch.txn is not None:
+                    self._holders.note(batch.txn)
+            except Conflict as conflict:
+                replica.latches.release(latch)
+                if batch.txn is None and not batch.ts and not conflict.strength:
+                    batch = msgspec.structs.replace(batch, ts=conflict.read_ts)
+                await self._wait(batch, conflict)
+                replica = store.state.check_address(batch.range_id, batch.generation)
+                continue
+            except BaseException:
+                replica.latches.release(latch)
+                raise
+            if done.change is None:
+                replica.latches.release(latch)
+                return done.reply
+            await self._replication.propose(group, done.change, done.ranges, latch)
+            return done.reply
+
+    async def _wait(self, batch: Batch, conflict: Conflict) -> None:
+        watch = LockWatch(self._store, self._holders, conflict)
+        watch.start()
+        try:
+            await self._store.wait_out(batch.txn, conflict, batch.deadline_ns)
+        finally:
+            watch.stop()
+
+    # --- evaluation -----------------------------------------------------------------
+
+    def _evaluate(self, group: Group, replica: Replica, batch: Batch) -> Evaluated:
+        """Evaluates on the leaseholder, with the latch held."""
+        store = self._store
+        state = store.state
+        if store.failure is not None:
+            raise store.failure
+        kinds = 0
+        for op in batch.ops:
+            kinds |= KINDS[op.__class__]
+        ts = read_timestamp(batch)
+        if ts > group.lease_end():
+            # Nothing is served above the lease (reliability 2): a timestamp so far ahead waits for its extension.
+            raise NotLeaseholder(replica.range_id, group.leader_node())
+        if kinds == READ:
+            return Evaluated(read_batch(state, batch))
+        batch = self._above_closed(group, batch)
+        last = batch.ops[-1]
+        if not kinds & OTHER:
+            if batch.txn is None:
+                return self._commit(batch, None)
+            if kinds & END and isinstance(last, EndTxn) and is_one_phase(state, batch.txn, last):
+                return self._commit(batch, last)
+        if len(batch.ops) == 1 and isinstance(last, ADMINISTRATION):
+            return self._administer(last)
+        general = General(state, batch)
+        reply = general.evaluate()
+        change = general.change
+        if not change.batch.ops:
+            for txn_id in change.release:
+                state.locks.release_txn(txn_id)
+            return Evaluated(reply)
+        return Evaluated(reply, change)
+
+    def _above_closed(self, group: Group, batch: Batch) -> Batch:
+        """Moves a transaction's writes above what was closed: a follower may have read there (reliability 43)."""
+        closed = group.closed_ts
+        txn = batch.txn
+        if txn is None:
+            return msgspec.structs.replace(batch, ts=closed + 1) if batch.ts and batch.ts <= closed else batch
+        if txn.write_ts > closed:
+            return batch
+        return msgspec.structs.replace(batch, txn=msgspec.structs.replace(txn, write_ts=closed + 1))
+
+    def _commit(self, batch: Batch, end: EndTxn | None) -> Evaluated:
+        state = self._store.state
+        txn = batch.txn
+        if end is not None and end.commit_key:
+            assert txn is not None, batch
+            done = named_outcome(state, end.commit_key, txn.id)
+            if done:
+                state.locks.release_txn(txn.id)
+                return Evaluated(Reply([None] * len(batch.ops), txn.read_ts, done))
+        results, change = OnePhase(state, batch, end).evaluate()
+        if end is not None and end.commit_key:
+            put_outcome(change, end.commit_key, change.commit_ts)
+        read_ts = change.commit_ts if txn is None else txn.read_ts
+        reply = Reply(results, read_ts, change.commit_ts)
+        if change.batch.ops:
+            return Evaluated(reply, change)
+        for txn_id in change.release:
+            state.locks.release_txn(txn_id)
+        return Evaluated(reply)
+
+    def _administer(self, op: Any) -> Evaluated:
+        now = self._store.now()
+        if isinstance(op, Split | Merge):
+            raise FeatureNotSupported(f"{type(op).__name__.lower()} of a replicated range is not supported yet")
+        ranges, result = administration.evaluate(self._store.state, op, now)
+        reply = Reply([result], now)
+        if ranges is None or not ranges.change.batch.ops:
+            return Evaluated(reply)
+        return Evaluated(reply, ranges.change, ranges)
+
+    # --- followers ------------------------------------------------------------------------
+
+    def _follow(self, group: Group, replica: Replica, batch: Batch) -> Reply:
+        """Answers reads at or below the closed timestamp; an intent in the way is for the leaseholder."""
+        refused = NotLeaseholder(replica.range_id, group.leader_node())
+        if batch.routing == Routing.LEASEHOLDER or not is_plain_read(batch):
+            raise refused
+        ts = read_timestamp(batch)
+        if not ts or ts > group.closed_here:
+            raise refused
+        try:
+            return read_batch(self._store.state, batch)
+        except Conflict:
+            raise refused from None
+
+
+def read_timestamp(batch: Batch) -> int:
+    """Returns where a batch reads; 0: wherever its range's clock stands."""
+    txn = batch.txn
+    if txn is None:
+        return batch.ts
+    return txn.read_ts
+
+
+def is_plain_read(batch: Batch) -> bool:
+    """True if a batch only reads and locks nothing."""
+    return all((isinstance(op, Get | Scan) and not op.lock) for op in batch.ops)
+
+
+def latch_spans(batch: Batch, replica: Replica) -> list[LatchSpan]:
+    """Returns what a batch touches; commands about the whole range exclude everybody."""
+    spans: list[LatchSpan] = []
+    for op in batch.ops:
+        if isinstance(op, ADMINISTRATION):
+            spans.append(LatchSpan(replica.start, replica.end, not isinstance(op, Checksum)))
+            continue
+        is_write = not (KINDS[op.__class__] == READ and not (isinstance(op, Get | Scan) and op.lock))
+        for start, end in spans_of(op, batch.txn):
+            spans.append(LatchSpan(start, end or KEY_MAX, is_write))
+    return spans
+
+
+__all__ = ["WRITE", "Evaluated", "Serving", "is_plain_read", "latch_spans", "read_timestamp"]
