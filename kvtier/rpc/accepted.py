@@ -9,7 +9,7 @@ looked at any more (reliability 130, and a replayed stream, 4.2 (57), never open
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -50,11 +50,20 @@ PROTOCOL_VIOLATION: Final = "08P01"
 class Running:
     """A call whose handler waits."""
 
-    __slots__ = ("stop_timer", "task")
+    __slots__ = ("pending", "stop_timer", "task")
 
-    def __init__(self, task: Any, stop_timer: Callable[[], None]) -> None:
+    def __init__(self, pending: Any, task: Any, stop_timer: Callable[[], None]) -> None:
+        self.pending = pending
+        """What the handler returned, until the task awaits it."""
         self.task = task
         self.stop_timer = stop_timer
+
+    def cancel(self) -> None:
+        """Stops the handler; one that has not begun never does."""
+        self.stop_timer()
+        self.task.cancel()
+        if isinstance(self.pending, Coroutine):
+            self.pending.close()
 
 
 class Accepted(Stream):
@@ -90,7 +99,7 @@ class Accepted(Stream):
         elif isinstance(frame, Cancel):
             running = self.running.pop(frame.id, None)
             if running is not None:
-                self._cancel(running)
+                running.cancel()
         else:
             raise BadPeer(f"{type(frame).__name__} is not for the end that was dialed")
 
@@ -178,9 +187,11 @@ class Accepted(Stream):
             return
         task = home.scheduler.spawn(self._serve(call.id, answer), f"call {call.channel}")
         seconds = min(max(call.timeout_ms, 1), CALL_MS_MAX) / 1000
-        self.running[call.id] = Running(task, home.scheduler.call_later(seconds, lambda: self._expire(call.id)))
+        stop_timer = home.scheduler.call_later(seconds, lambda: self._expire(call.id))
+        self.running[call.id] = Running(answer, task, stop_timer)
 
     async def _serve(self, call_id: int, pending: Any) -> None:
+        self.running[call_id].pending = None
         try:
             answer: bytes | None = await pending
             frame = None
@@ -231,16 +242,12 @@ class Accepted(Stream):
     def _expire(self, call_id: int) -> None:
         running = self.running.pop(call_id, None)
         if running is not None:
-            running.task.cancel()
-
-    def _cancel(self, running: Running) -> None:
-        running.stop_timer()
-        running.task.cancel()
+            running.cancel()
 
     def on_closed(self, why: str) -> None:
         running, self.running = self.running, {}
         for call in running.values():
-            self._cancel(call)
+            call.cancel()
         self.outbox.clear()
         if self.is_open:
             self.home.note("stream from a node ended", node=self.peer, stream=self.channel_class, why=why)

@@ -45,6 +45,8 @@ STREAMS_MAX: Final = 16
 """RPCs at a time on one connection; a node uses one."""
 METADATA_BYTES_MAX: Final = 4096
 HANDSHAKE_MS_MAX: Final = 10_000
+KEEPALIVE_MS: Final = 10_000
+"""Pings of the server on a connection: frees what a peer without power left behind.  Beats found it dead long before."""
 STOP_SECONDS_MAX: Final = 2.0
 """What the server's streams get to end after they were told to."""
 
@@ -65,6 +67,8 @@ SERVER_OPTIONS: Final = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
     ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS_MAX),
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
 ]
 
 Resolve = Callable[[int], str | None]
@@ -252,14 +256,14 @@ class GrpcTransport(StreamTransport):
             return
         wire = AcceptedWire(stream)
         stream.wire = wire
-        writer = self._spawn(wire.write_all(rpc), "writer of a stream").observe()
-        reader = self._spawn(self._read(wire, rpc), "reader of a stream").observe()
+        # Both end by themselves with the stream or the RPC: cancelled amid an operation of gRPC they may keep
+        # the other end from hearing of the end (reliability 127).
+        self._spawn(wire.write_all(rpc), "writer of a stream")
+        self._spawn(self._read(wire, rpc), "reader of a stream")
         try:
             await wire.closed
         finally:
             stream.close("the other end closed the stream")
-            writer.cancel()
-            reader.cancel()
 
     async def _read(self, wire: AcceptedWire, rpc: Any) -> None:
         try:
