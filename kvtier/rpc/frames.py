@@ -145,6 +145,8 @@ class Bundle(Struct, array_like=True):
 _encoder: Final = msgspec.msgpack.Encoder()
 _bundle_decoder: Final = msgspec.msgpack.Decoder(Bundle)
 _frame_decoder: Final[msgspec.msgpack.Decoder[Frame]] = msgspec.msgpack.Decoder(Frame)
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises about bytes that are no message; text that is not UTF-8 is no error of its own."""
 
 
 def encode_bundle(number: int, frames: list[Frame]) -> bytes:
@@ -160,7 +162,7 @@ def decode_bundle(encoded: bytes, number: int) -> list[Frame]:
         raise BadPeer(f"bundle of {len(encoded)} bytes, at most {BUNDLE_ENCODED_MAX} are allowed")
     try:
         bundle = _bundle_decoder.decode(encoded)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNDECODABLE as error:
         raise BadPeer(f"undecodable bundle: {error}") from None
     if bundle.number != number:
         raise BadPeer(f"bundle {bundle.number} where {number} was due")
@@ -198,7 +200,7 @@ class Joiner:
         self._size = 0
         try:
             frame: Frame = _frame_decoder.decode(encoded)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNDECODABLE as error:
             raise BadPeer(f"undecodable frame: {error}") from None
         if isinstance(frame, Part):
             raise BadPeer("part of a part")

@@ -86,7 +86,7 @@ class StreamTransport(Transport):
         self.note = callbacks.note
         self.on_bug = callbacks.on_bug
         self.admit = callbacks.admit
-        self._on_stray = callbacks.on_stray
+        self.on_stray = callbacks.on_stray
         self.clocks = ClockMonitor(round(self.settings.max_offset_seconds * 1e9))
         self.message_handlers: dict[str, dict[str, Callable[[int, bytes], None]]] = {
             name: {} for name in CHANNEL_CLASSES
@@ -256,7 +256,7 @@ class StreamTransport(Transport):
         self.check_drained()
         verdict = self.clocks.verdict(now_ns)
         if verdict is not None:
-            self._on_stray(verdict)
+            self.on_stray(verdict)
         if not self.is_closed:
             self.start()
 
