@@ -118,7 +118,7 @@ def evaluate(
 ) -> tuple[RangeChange | None, Any]:
     """Returns what is to be done (None: nothing) and the result."""
     if isinstance(op, Split):
-        return split(state, op.key, now)
+        return split(state, op, now, True)
     if isinstance(op, Merge):
         return merge(state, op.key, now)
     if isinstance(op, CollectGarbage):
@@ -126,8 +126,12 @@ def evaluate(
     return None, checksum(state, op)
 
 
-def split(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, RangeDescriptor]:
-    """Divides a range; the right half is new.  Result: the descriptor that begins at the key."""
+def split(state: StoreState, op: Split, now: int, with_meta: bool) -> tuple[RangeChange | None, RangeDescriptor]:
+    """Divides a range; the right half is new.  Result: the descriptor that begins at the key.
+
+    ``with_meta`` changes the meta entries in the same batch; they must be in this store.
+    """
+    key = op.key
     if not split_allowed(key):
         raise SqlError(f"no range may begin at {key!r}", sqlstate="22023")
     replica = state.replica_of(key)
@@ -136,17 +140,17 @@ def split(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
     old = replica.descriptor
     change = RangeChange(Change(state.engine.batch()))
     batch = change.change.batch
-    range_id = _next_range_id(state, batch)
-    generation = old.generation + 1
-    places = tuple([msgspec.structs.replace(place, replica_id=1) for place in old.replicas])
-    left = RangeDescriptor(old.range_id, generation, old.start, key, old.replicas)
-    right = RangeDescriptor(range_id, generation, key, old.end, places)
+    range_id = op.range_id or _next_range_id(state, batch)
+    left = msgspec.structs.replace(old, generation=old.generation + 1, end=key)
+    right = msgspec.structs.replace(old, generation=old.generation + 1, range_id=range_id, start=key)
     mvcc.split_range_tombstones(batch, state.tombstones, key)
-    meta = MetaEdit(state, now)
-    meta.put(left)
-    meta.put(right)
-    meta.drop(old)
-    left_counts, right_counts = meta.write(change.change, [left, right], _divide(state, replica, key))
+    left_counts, right_counts = _divide(state, replica, key)
+    if with_meta:
+        meta = MetaEdit(state, now)
+        meta.put(left)
+        meta.put(right)
+        meta.drop(old)
+        left_counts, right_counts = meta.write(change.change, [left, right], [left_counts, right_counts])
     change.removed = [replica]
     change.put(RangeState(left, replica.gc_threshold, replica.lease_start), left_counts, replica.is_estimate)
     change.put(RangeState(right, replica.gc_threshold, replica.lease_start), right_counts, replica.is_estimate)
@@ -181,7 +185,7 @@ def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
     change = RangeChange(Change(state.engine.batch()))
     batch = change.change.batch
     generation = max(left.generation, right.generation) + 1
-    joined = RangeDescriptor(left.range_id, generation, left.start, right.end, left.descriptor.replicas)
+    joined = msgspec.structs.replace(left.descriptor, generation=generation, end=right.end)
     both = [one + other for one, other in zip(left.counts(), right.counts())]
     meta = MetaEdit(state, now)
     meta.put(joined)

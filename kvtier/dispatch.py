@@ -4,7 +4,7 @@ reads only                                 ``reading.read_batch``
 writes outside a transaction               ``committing.OnePhase``
 ... EndTxn, nothing written before         ``committing.OnePhase``
 everything else                            ``General``: intents, records, in order
-Split, Merge, CollectGarbage, Checksum     ``administration``, each alone in its batch
+Split, Merge, CollectGarbage, ...          ``administration``, each alone in its batch
 
 Compiled with mypyc; see docs/STYLE.md#compiled.
 """
@@ -19,6 +19,7 @@ from base.errors import FeatureNotSupported, TxnRetry
 from kvtier.change import Change
 from kvtier.messages import (
     Batch,
+    ChangeReplicas,
     Checksum,
     CollectGarbage,
     ConditionalPut,
@@ -37,6 +38,7 @@ from kvtier.messages import (
     ResolveIntents,
     Scan,
     Split,
+    TransferLease,
     TxnMeta,
     TxnStatus,
 )
@@ -76,6 +78,8 @@ KINDS: Final[dict[type, int]] = {
     ResolveIntents: OTHER,
     Split: OTHER,
     Merge: OTHER,
+    ChangeReplicas: OTHER,
+    TransferLease: OTHER,
     CollectGarbage: OTHER,
     Checksum: OTHER,
 }

@@ -253,12 +253,38 @@ class Split(Struct, tag="split", array_like=True):
     """Divides the range at ``key``."""
 
     key: bytes
+    range_id: int = 0
+    """Of the right half; the router draws it where the store alone cannot."""
 
 
 class Merge(Struct, tag="merge", array_like=True):
     """Joins the range starting at ``key`` with its right neighbour."""
 
     key: bytes
+
+
+class Members(IntEnum):
+    """What ChangeReplicas does with a node."""
+
+    ADD = 0
+    """A learner: it gets the data and does not vote."""
+    PROMOTE = 1
+    REMOVE = 2
+
+
+class ChangeReplicas(Struct, tag="replicas", array_like=True):
+    """Gives the range of ``key`` a replica more or less, one step at a time.  Result: its descriptor."""
+
+    key: bytes
+    node_id: int
+    members: Members
+
+
+class TransferLease(Struct, tag="lease", array_like=True):
+    """Hands the lease of the range of ``key`` to the replica on another node.  Result: None, when it was told to."""
+
+    key: bytes
+    node_id: int
 
 
 class CollectGarbage(Struct, tag="gc", array_like=True):
@@ -278,7 +304,7 @@ class Checksum(Struct, tag="checksum", array_like=True):
 
 Op = Union[
     Get, Scan, Put, ConditionalPut, Delete, DeleteSpan, Refresh, EndTxn, Heartbeat, Push, QueryIntent,
-    Recover, ResolveIntents, Split, Merge, CollectGarbage, Checksum,
+    Recover, ResolveIntents, Split, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum,
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -44,6 +44,7 @@ from kvtier.messages import (
     ResolveIntents,
     Scan,
     ScanResult,
+    Split,
     TxnMeta,
     prefix_end,
 )
@@ -69,6 +70,8 @@ class Router(Kv):
         self._route_always = store.settings.route_always
         self.first: RangeDescriptor | None = None
         """The range that holds META1 as others told of it; for nodes without a replica of it."""
+        self.draw_range_id: Callable[[], Awaitable[int]] | None = None
+        """Gives ids to new ranges where several stores make them; one store numbers its own."""
         self.mismatches = 0
         self.lookups = 0
         store.kv = self
@@ -77,6 +80,8 @@ class Router(Kv):
 
     def send(self, batch: Batch) -> Eager[Reply]:
         store = self._store
+        if self.draw_range_id is not None and batch.ops[0].__class__ is Split:
+            return self._split(batch, self.draw_range_id)
         if store.is_whole and not self._route_always:
             return store.send(batch)
         descriptor = self._cached_range(batch)
@@ -119,6 +124,12 @@ class Router(Kv):
         """True if this store answers for a range without asking any other."""
         replica = self._store.ranges.get(descriptor.range_id)
         return replica is not None and (replica.is_alone or self._replicated is None)
+
+    async def _split(self, batch: Batch, draw: Callable[[], Awaitable[int]]) -> Reply:
+        """A split with the new range's id."""
+        op = batch.ops[0]
+        assert isinstance(op, Split), op
+        return await self._route(Batch([Split(op.key, op.range_id or await draw())], admission=batch.admission))
 
     # --- finding ranges ----------------------------------------------------------
 

@@ -27,6 +27,7 @@ import msgspec
 from base.eager import Eager
 from base.errors import (
     AmbiguousResult,
+    FeatureNotSupported,
     LockNotAvailable,
     MeridianError,
     NotLeaseholder,
@@ -43,7 +44,7 @@ from kvtier.cleanup import Cleanup
 from kvtier.client import Kv
 from kvtier.commit_group import CommitGroup
 from kvtier.committing import OnePhase
-from kvtier.descriptors import KEY_MAX
+from kvtier.descriptors import KEY_MAX, RangeDescriptor
 from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
 from kvtier.engine.batch import PUT
 from kvtier.engine.contract import StoreEngine
@@ -51,6 +52,7 @@ from kvtier.intents import Intent, SpanIntent
 from kvtier.locks import NONE, LockRequest
 from kvtier.messages import (
     Batch,
+    ChangeReplicas,
     Checksum,
     CollectGarbage,
     EndTxn,
@@ -117,6 +119,8 @@ class Store(Kv):
         """True for a range with several replicas whose lease is here."""
         self.submit_logged: Callable[[Replica, Change], Eager[None]] = _refuse_change
         """Puts a change into the log of such a range."""
+        self.change_replicas: Callable[[Replica, ChangeReplicas], RangeDescriptor] = _refuse_replicas
+        """Gives a range that is here alone its second replica."""
         self.is_whole = False
         """True if every range of the cluster is here alone: nothing need be routed."""
         self.note_ranges()
@@ -237,6 +241,8 @@ class Store(Kv):
                     return self._commit(batch, last)
         if len(batch.ops) == 1 and isinstance(last, Split | Merge | CollectGarbage | Checksum):
             return self._administer(last)
+        if isinstance(last, ChangeReplicas):
+            return Reply([self.change_replicas(self.state.replica_of(last.key), last)])
         return self._evaluate_general(batch)
 
     def _commit(self, batch: Batch, end: EndTxn | None) -> Eager[Reply]:
@@ -550,6 +556,10 @@ class Store(Kv):
 
 def _leads_nothing(replica: Replica) -> bool:
     return False
+
+
+def _refuse_replicas(replica: Replica, op: ChangeReplicas) -> RangeDescriptor:
+    raise FeatureNotSupported("replicas on other nodes need a node that was started for a cluster")
 
 
 def _refuse_change(replica: Replica, change: Change) -> Eager[None]:

@@ -92,6 +92,10 @@ class Applier:
             change = change_of(command, store.state)
             ranges = range_change_of(command, change, store.state)
         written = len(change.batch.ops)
+        if ranges is not None:
+            for state, _, _ in ranges.states:
+                if state.descriptor.range_id != group.range_id:
+                    self._replication.put_right_half(change.batch, state)
         put_applied(change.batch, group.range_id, entry.index, entry.term)
         try:
             store.apply(change, ranges, True)
@@ -116,6 +120,12 @@ class Applier:
         replica = store.ranges.get(group.range_id)
         assert replica is not None, group.range_id
         group.place(replica)
+        is_leading = self._replication.holds_lease(group)
+        for state, _, _ in ranges.states:
+            if state.descriptor.range_id != group.range_id:
+                self._replication.open_right_half(state.descriptor.range_id, is_leading)
+            if is_leading:
+                self._replication.publisher.enter(state.descriptor)
 
     # --- members ------------------------------------------------------------------------
 
@@ -146,7 +156,7 @@ class Applier:
         if proposal is not None:
             proposal.unlatch()
             proposal.waiter.wake()
-        self._replication.members_changed(group)
+        self._replication.members_changed(group, self._replication.holds_lease(group))
 
     # --- the lease -----------------------------------------------------------------------
 
@@ -167,6 +177,7 @@ class Applier:
         store.state.tscache.add_span(replica.start, replica.end, start, b"")
         group.closed_ts = max(group.closed_ts, group.closed_here)
         store.cleanup.resume()
+        self._replication.publisher.enter(replica.descriptor)
 
     def _follow_role(self, group: Group) -> None:
         """A leader that is none any more: its locks are gone, who waits for them must ask elsewhere."""

@@ -32,3 +32,11 @@ def found(engine: StoreEngine, cluster_id: bytes, node_id: int, node_ids: list[i
         put_applied(batch, descriptor.range_id, FIRST_INDEX, FIRST_TERM)
     engine.write(batch)
     engine.sync()
+
+
+def join(engine: StoreEngine, cluster_id: bytes, node_id: int) -> None:
+    """Writes a new store without ranges, for a node that joins a cluster; durable on return."""
+    batch = OpBatch()
+    put_identity(batch, StoreIdentity(cluster_id, node_id, node_id))
+    engine.write(batch)
+    engine.sync()

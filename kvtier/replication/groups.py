@@ -20,25 +20,31 @@ from collections.abc import Callable
 from typing import Final
 
 from base.eager import Eager
-from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, ProposalDropped
+from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, ProposalDropped, SqlError
 from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
 from base.seams import Rng, Transport
 from kvtier.administration import RangeChange
 from kvtier.change import Change
 from kvtier.command import encode_command
+from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.batch import OpBatch
 from kvtier.latches import Latch
+from kvtier.messages import ChangeReplicas, Members
 from kvtier.raft.config import Config
 from kvtier.raft.machine import Raft
-from kvtier.raft.messages import ConfState, InstallSnapshot, Message, decode_message, encode
+from kvtier.raft.messages import ConfChange, ConfState, InstallSnapshot, Message, decode_message, encode
 from kvtier.raft.ready import Ready
-from kvtier.raft.storage import EngineLog, create, may_create, replica_id_of
-from kvtier.replica import Replica
+from kvtier.raft.storage import EngineLog, create, destroy, may_create, replica_id_of
+from kvtier.replica import RangeState, Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
 from kvtier.replication.closing import close_timestamps
 from kvtier.replication.envelope import CHANNEL, Closed, Envelope, RaftItem, decode_envelope, encode_envelope
 from kvtier.replication.group import Group, Proposal
+from kvtier.replication.image import erase, erase_rows_of, forget
+from kvtier.replication.members import changed, place_on, put_first_log, put_fresh_log
+from kvtier.replication.publishing import Publisher, RangeIds
+from kvtier.replication.remote import RemoteStores
 from kvtier.replication.serving import Serving
 from kvtier.replication.settings import ReplicationSettings
 from kvtier.replication.snapshots import Snapshots, conf_of
@@ -48,6 +54,8 @@ from kvtier.store import Store
 STALL_RETRY_SECONDS: Final = 0.005
 """Pause before writing is tried again on an engine that takes no writes."""
 TRUNCATE_TICKS: Final = 10
+NEVER: Final = 1 << 63
+"""A term that no leader reaches."""
 PUMPS_MAX: Final = 100
 """Rounds of one pump before others may run: a group that is never done is a bug, not a hang."""
 
@@ -65,7 +73,10 @@ class Replication:
         self.stores = open_liveness(store, self.settings)
         self.serving = Serving(store, self)
         self.applier = Applier(store, self)
+        self.remote = RemoteStores(store, transport, lambda: self.is_open)
         self.snapshots = Snapshots(store, transport, self)
+        self.publisher = Publisher(store)
+        self.range_ids = RangeIds(store)
         self._active: dict[int, None] = {}
         self._outbox: dict[int, Envelope] = {}
         self._is_pump_due = False
@@ -79,6 +90,7 @@ class Replication:
         store.serve_replicated = self.serving.send
         store.leads = self.leads
         store.submit_logged = self.submit
+        store.change_replicas = self.add_first_member
         transport.on_message(CHANNEL, self._receive)
         transport.on_disconnect(self._on_disconnect)
 
@@ -340,17 +352,26 @@ class Replication:
 
     # --- proposals ------------------------------------------------------------------------------
 
+    async def propose_members(self, group: Group, change: ConfChange, latch: Latch) -> None:
+        """Puts a change of the members into the log and waits until it is applied."""
+        await self._propose(group, Change(OpBatch()), None, latch, lambda: group.raft.propose_conf_change(change))
+
     async def propose(self, group: Group, change: Change, ranges: RangeChange | None, latch: Latch) -> None:
         """Puts a command into the log and waits until it is applied.
 
         The latch is the proposal's from here on.  Raises NotLeaseholder if the command certainly
         was not, and will not be, applied.
         """
+        await self._propose(group, change, ranges, latch, lambda: group.raft.propose(encode_command(change, ranges)))
+
+    async def _propose(
+        self, group: Group, change: Change, ranges: RangeChange | None, latch: Latch, append: Callable[[], int]
+    ) -> None:
         replica = group.replica
         assert replica is not None, group.range_id
         proposal = Proposal(change, ranges, replica.latches, latch, self.store.scheduler.waiter())
         try:
-            index = group.raft.propose(encode_command(change, ranges))
+            index = append()
         except ProposalDropped as dropped:
             proposal.unlatch()
             raise NotLeaseholder(group.range_id, group.leader_node()) from dropped
@@ -372,8 +393,88 @@ class Replication:
         latch = replica.latches.acquire([])
         await self.propose(group, change, None, latch)
 
-    def members_changed(self, group: Group) -> None:
-        """The range has other members now."""
+    # --- ranges come, change and go -------------------------------------------------------------
+
+    def transfer_lease(self, group: Group, node_id: int) -> None:
+        """Tells the replica on another node to take over; raises SqlError if there is none that votes."""
+        for replica_id, home in group.nodes.items():
+            if home == node_id:
+                try:
+                    group.raft.transfer_leader(replica_id)
+                except ProposalDropped as dropped:
+                    raise SqlError(
+                        f"the lease cannot go to node {node_id}: {dropped.reason}", sqlstate="55000"
+                    ) from None
+                self.activate(group)
+                self.pump_soon()
+                return
+        raise SqlError(f"range {group.range_id} has no replica on node {node_id}", sqlstate="55000")
+
+    def put_right_half(self, batch: OpBatch, state: RangeState) -> None:
+        """Adds the log of a split's right half to the batch that makes it."""
+        place = place_on(state.descriptor, self.node_id)
+        assert place is not None, state
+        put_fresh_log(batch, self.store.engine, state.descriptor.range_id, place.replica_id)
+
+    def open_right_half(self, range_id: int, is_leading: bool) -> None:
+        """Begins the group of a split's right half; what was created for early messages goes (reliability 65)."""
+        self.groups.pop(range_id, None)
+        replica = self.store.ranges.get(range_id)
+        assert replica is not None, range_id
+        group = self.open_group(replica)
+        if is_leading:
+            # Whoever led the whole range leads its half, so that nobody waits for an election timeout.
+            group.raft.campaign()
+        self.pump_soon()
+
+    def add_first_member(self, replica: Replica, op: ChangeReplicas) -> RangeDescriptor:
+        """Gives a range whose only replica is here a log and a second member."""
+        if op.members != Members.ADD:
+            raise SqlError(f"range {replica.range_id} has one replica", sqlstate="55000")
+        after, _ = changed(replica.descriptor, op.node_id, op.members)
+        own = place_on(after, self.node_id)
+        assert own is not None, after
+        change = Change(OpBatch())
+        put_first_log(change.batch, self.store.engine, replica, after, own.replica_id)
+        self.store.apply(change)
+        replica.set_descriptor(after)
+        self.store.note_ranges()
+        group = self.open_group(replica)
+        group.raft.campaign()
+        self.pump_soon()
+        return after
+
+    def members_changed(self, group: Group, is_leading: bool) -> None:
+        """A change of the members has been applied: a removed replica goes, the others are told of."""
+        replica = group.replica
+        assert replica is not None, group.range_id
+        if place_on(replica.descriptor, self.node_id) is None:
+            self.store.scheduler.call_soon(lambda: self.remove(group))
+        elif is_leading:
+            self.publisher.enter(replica.descriptor)
+
+    def remove(self, group: Group) -> None:
+        """Takes a replica out of this store, for good (reliability 61)."""
+        if self.groups.get(group.range_id) is not group:
+            return
+        store = self.store
+        del self.groups[group.range_id]
+        self._active.pop(group.range_id, None)
+        replica = group.replica
+        batch = OpBatch()
+        least = group.replica_id + 1
+        if replica is not None:
+            least = max(least, replica.descriptor.next_replica_id)
+            erase(batch, store.state, replica.start, replica.end)
+            erase_rows_of(batch, group.range_id)
+        destroy(batch, group.range_id, least)
+        store.engine.write(batch)
+        group.lose_proposals(NEVER)
+        if replica is not None:
+            store.ranges.remove(replica)
+            forget(store.state, replica.start, replica.end)
+            store.state.locks.drop_span(replica.start, replica.end)
+            store.note_ranges()
 
     # --- the pump -------------------------------------------------------------------------------
 

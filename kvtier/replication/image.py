@@ -30,6 +30,7 @@ from kvtier.mvcc.survey import engine_spans
 from kvtier.opening import load_intents, local_rows
 from kvtier.records import TxnRecord, decode_record
 from kvtier.replica import state_key, stats_key
+from kvtier.replication.applied import applied_key
 from kvtier.state import StoreState
 from kvtier.transactions import COMMIT_KEY_PREFIX, POISON_PREFIX, RECORD_PREFIX, record_key
 
@@ -109,7 +110,8 @@ def erase(batch: OpBatch, state: StoreState, start: bytes, end: bytes) -> None:
 
 
 def erase_rows_of(batch: OpBatch, range_id: int) -> None:
-    """Removes a range's state and statistics."""
+    """Removes a range's state, its applied place and its statistics."""
+    batch.delete(CF_LOCAL, applied_key(range_id))
     batch.delete(CF_LOCAL, state_key(range_id))
     batch.delete(CF_LOCAL, stats_key(range_id))
 

@@ -6,12 +6,13 @@ it is applied; of ranges with one replica the answer waits for its sync.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
 from base.eager import Eager
-from base.errors import AnswerLost, MeridianError
+from base.errors import AnswerLost, MeridianError, PeerUnavailable
 from base.seams import Transport
 from kvtier.messages import Batch, Reply
 from kvtier.replication.rpc import (
@@ -32,7 +33,9 @@ CALL_SECONDS_MAX: Final = 3600.0
 class RemoteStores:
     """The stores of all nodes behind one call; this node's own is asked directly."""
 
-    def __init__(self, store: Store, transport: Transport) -> None:
+    def __init__(self, store: Store, transport: Transport, is_open: Callable[[], bool]) -> None:
+        """``is_open``: false while this node's clock is ahead of what others would take."""
+        self._is_open = is_open
         self._store = store
         self._transport = transport
         self._node_id = store.identity.node_id
@@ -44,6 +47,8 @@ class RemoteStores:
         if node_id == self._node_id:
             reply = store.send(batch)
             return reply if isinstance(reply, Reply) else await reply
+        if not self._is_open():
+            raise PeerUnavailable(node_id, "this node is being opened")
         seconds = CALL_SECONDS_MAX
         if batch.deadline_ns:
             seconds = max((batch.deadline_ns - store.clock.wall_ns()) / 1e9, 0.001)

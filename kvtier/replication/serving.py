@@ -30,6 +30,7 @@ from kvtier.dispatch import END, KINDS, OTHER, READ, WRITE, General, is_one_phas
 from kvtier.latches import LatchSpan
 from kvtier.messages import (
     Batch,
+    ChangeReplicas,
     Checksum,
     CollectGarbage,
     EndTxn,
@@ -39,10 +40,13 @@ from kvtier.messages import (
     Routing,
     Scan,
     Split,
+    TransferLease,
 )
+from kvtier.raft.messages import ConfChange
 from kvtier.reading import read_batch
 from kvtier.replica import Replica
 from kvtier.replication.holders import LockHolders, LockWatch
+from kvtier.replication.members import changed, conf_change
 from kvtier.router import spans_of
 from kvtier.transactions import named_outcome, put_outcome
 
@@ -51,18 +55,25 @@ if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
     from kvtier.store import Store
 
-ADMINISTRATION: Final = (Split, Merge, CollectGarbage, Checksum)
+ADMINISTRATION: Final = (Split, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum)
 
 
 class Evaluated:
     """What a batch will answer, and what must happen first (None: nothing)."""
 
-    __slots__ = ("change", "ranges", "reply")
+    __slots__ = ("change", "members", "ranges", "reply")
 
-    def __init__(self, reply: Reply, change: Change | None = None, ranges: RangeChange | None = None) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        change: Change | None = None,
+        ranges: RangeChange | None = None,
+        members: ConfChange | None = None,
+    ) -> None:
         self.reply = reply
         self.change = change
         self.ranges = ranges
+        self.members = members
 
 
 class Serving:
@@ -108,6 +119,9 @@ class Serving:
             except BaseException:
                 replica.latches.release(latch)
                 raise
+            if done.members is not None:
+                await self._replication.propose_members(group, done.members, latch)
+                return done.reply
             if done.change is None:
                 replica.latches.release(latch)
                 return done.reply
@@ -147,7 +161,7 @@ class Serving:
             if kinds & END and isinstance(last, EndTxn) and is_one_phase(state, batch.txn, last):
                 return self._commit(batch, last)
         if len(batch.ops) == 1 and isinstance(last, ADMINISTRATION):
-            return self._administer(last)
+            return self._administer(group, replica, last)
         general = General(state, batch)
         reply = general.evaluate()
         change = general.change
@@ -187,11 +201,21 @@ class Serving:
             state.locks.release_txn(txn_id)
         return Evaluated(reply)
 
-    def _administer(self, op: Any) -> Evaluated:
+    def _administer(self, group: Group, replica: Replica, op: Any) -> Evaluated:
         now = self._store.now()
-        if isinstance(op, Split | Merge):
-            raise FeatureNotSupported(f"{type(op).__name__.lower()} of a replicated range is not supported yet")
-        ranges, result = administration.evaluate(self._store.state, op, now)
+        ranges: RangeChange | None
+        if isinstance(op, Merge):
+            raise FeatureNotSupported("merging replicated ranges is not supported yet")
+        if isinstance(op, ChangeReplicas):
+            after, replica_id = changed(replica.descriptor, op.node_id, op.members)
+            return Evaluated(Reply([after], now), members=conf_change(after, replica_id, op.members))
+        if isinstance(op, TransferLease):
+            self._replication.transfer_lease(group, op.node_id)
+            return Evaluated(Reply([None], now))
+        if isinstance(op, Split):
+            ranges, result = administration.split(self._store.state, op, now, False)
+        else:
+            ranges, result = administration.evaluate(self._store.state, op, now)
         reply = Reply([result], now)
         if ranges is None or not ranges.change.batch.ops:
             return Evaluated(reply)

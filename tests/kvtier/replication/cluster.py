@@ -11,9 +11,8 @@ from base.hlc import Hlc
 from base.seams import Transport
 from kvtier.engine import MemoryEngine
 from kvtier.messages import Batch, Op, Reply
-from kvtier.replication.founding import found
+from kvtier.replication.founding import found, join
 from kvtier.replication.groups import Replication
-from kvtier.replication.remote import RemoteStores
 from kvtier.replication.sender import RangeSender
 from kvtier.replication.settings import ReplicationSettings
 from kvtier.router import Router
@@ -174,9 +173,12 @@ class Node:
             on_fatal=self.fatal.append,
         )  # fmt: skip
         self.replication = Replication(self.store, self.wire, rng, cluster.settings)
-        remote = RemoteStores(self.store, self.wire)
-        self.sender = RangeSender(self.node_id, remote.ask, self.scope.clock, rng)
+        self.sender = RangeSender(self.node_id, self.replication.remote.ask, self.scope.clock, rng)
         self.router = Router(self.store, self.sender.send)
+        self.router.draw_range_id = self.replication.range_ids.draw
+        if self.node_id != 1:
+            first = self.cluster.nodes[1].store.ranges.find(b"")
+            self.router.first = first.descriptor if first is not None else None
         self.coordinator = Coordinator(self.router, self.scope.clock, self.scope, rng)
         self.replication.start()
 
@@ -198,14 +200,20 @@ class Node:
 class Cluster:
     """Nodes 1..n; the first range has a replica on each."""
 
-    def __init__(self, count: int = 3, seed: int = 1, settings: ReplicationSettings | None = None) -> None:
+    def __init__(
+        self, count: int = 3, seed: int = 1, settings: ReplicationSettings | None = None, founders: int = 0
+    ) -> None:
+        """``founders``: how many of the nodes the first range begins on; 0 is all."""
         self.seed = seed
         self.loop = Loop(seed)
         self.wires = Wires(self.loop)
         self.settings = settings or ReplicationSettings()
         self.nodes = {node_id: Node(self, node_id) for node_id in range(1, count + 1)}
         for node in self.nodes.values():
-            found(node.engine, CLUSTER_ID, node.node_id, list(self.nodes), 1 << 12)
+            if not founders or node.node_id <= founders:
+                found(node.engine, CLUSTER_ID, node.node_id, list(self.nodes)[: founders or count], 1 << 12)
+            else:
+                join(node.engine, CLUSTER_ID, node.node_id)
         for node in self.nodes.values():
             node.start()
 

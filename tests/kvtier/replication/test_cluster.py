@@ -6,7 +6,6 @@ import pytest
 
 from base.errors import RangeUnavailable
 from kvtier import mvcc
-from kvtier.descriptors import KEY_MAX
 from kvtier.messages import Batch, Get, Put, Reply, Routing
 from kvtier.replication.applied import get_applied
 from tests.kvtier.replication.cluster import Cluster
@@ -14,27 +13,39 @@ from tests.kvtier.replication.cluster import Cluster
 A, B, C = b"\x03a", b"\x03b", b"\x03c"
 
 
+def applied(cluster: Cluster) -> dict[int, dict[int, int]]:
+    """Range -> node -> index applied."""
+    found: dict[int, dict[int, int]] = {}
+    for node in cluster.nodes.values():
+        if node.is_up:
+            for replica in node.store.ranges.all():
+                found.setdefault(replica.range_id, {})[node.node_id] = get_applied(node.engine, replica.range_id)[0]
+    return found
+
+
 def check_equal(cluster: Cluster) -> None:
     """Replicas that have applied the same are the same, byte for byte (reliability I5)."""
-    by_index: dict[int, bytes] = {}
-    for node in cluster.nodes.values():
-        if not node.is_up or node.store.ranges.get(1) is None:
-            continue
-        index, _ = get_applied(node.engine, 1)
-        digest = mvcc.checksum(node.engine, b"", KEY_MAX)
-        assert by_index.setdefault(index, digest) == digest, (node.node_id, index)
+    for range_id, by_node in applied(cluster).items():
+        by_index: dict[int, tuple[bytes, dict[str, int]]] = {}
+        for node_id, index in by_node.items():
+            node = cluster.nodes[node_id]
+            replica = node.store.ranges.get(range_id)
+            assert replica is not None
+            digest = mvcc.checksum(node.engine, replica.start, replica.end), replica.stats()
+            assert by_index.setdefault(index, digest) == digest, (range_id, node_id, index)
 
 
 def settle(cluster: Cluster) -> None:
     """Waits until everybody has applied everything, then compares."""
-    cluster.wait_for_leader()
-    for _ in range(200):
+    for _ in range(300):
         cluster.run_for(0.1)
-        applied = {get_applied(node.engine, 1)[0] for node in cluster.nodes.values() if node.is_up}
-        if len(applied) == 1:
+        ranges = applied(cluster)
+        if all(cluster.leader(range_id) for range_id in ranges) and all(
+            len(set(by_node.values())) == 1 for by_node in ranges.values()
+        ):
             break
     else:
-        raise AssertionError("replicas do not catch up")
+        raise AssertionError(f"replicas do not catch up: {applied(cluster)}")
     check_equal(cluster)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from base.errors import AmbiguousResult, KvError, Retryable
-from kvtier.messages import Isolation, Lock
+from base.errors import AmbiguousResult, KvError, MeridianError, Retryable
+from kvtier.messages import Batch, Isolation, Lock, Op, Split, TransferLease
 from sim.checkers import list_append
-from sim.histories import Op
+from sim.histories import Op as Event
 from tests.kvtier.replication.cluster import MAX_OFFSET_US, Cluster, Node
 from tests.kvtier.replication.test_cluster import settle
 from txn.coordinator import Transaction
@@ -87,14 +87,17 @@ async def attempt(node: Node, body: Callable[[Transaction], Any]) -> tuple[str, 
 class Breaker:
     """Draws faults and mends them."""
 
-    def __init__(self, cluster: Cluster, rng: Random) -> None:
+    def __init__(self, cluster: Cluster, rng: Random, split_keys: list[bytes]) -> None:
         self.cluster = cluster
         self.rng = rng
+        self.split_keys = split_keys
 
     def strike(self) -> None:
         cluster, rng = self.cluster, self.rng
         node = rng.choice(list(cluster.nodes.values()))
-        fault = rng.choice(["crash", "crash", "partition", "one-way", "pause", "loss", "skew", "heal"])
+        fault = rng.choice(
+            ["crash", "crash", "partition", "one-way", "pause", "loss", "skew", "heal", "heal", "split", "transfer"]
+        )
         if fault == "crash" and node.is_up:
             node.crash()
             cluster.loop.main.call_later(rng.uniform(0.1, 6.0), lambda: None if node.is_up else node.boot())
@@ -114,17 +117,33 @@ class Breaker:
             node.scope.clock.offset_ns = node.offset_ns
         elif fault == "heal":
             self.mend()
+        elif fault == "split" and node.is_up:
+            self.command(node, Split(rng.choice(self.split_keys)))
+        elif fault == "transfer" and node.is_up:
+            other = rng.choice(list(cluster.nodes))
+            self.command(node, TransferLease(rng.choice(self.split_keys), other))
+
+    def command(self, node: Node, op: Op) -> None:
+        """Sends an administrative command; nobody waits for it."""
+
+        async def run() -> None:
+            try:
+                await value_of(node.router.send(Batch([op])))
+            except MeridianError:
+                pass  # No leaseholder, or it makes no sense any more.
+
+        node.scope.spawn(run(), "command")
 
     def mend(self) -> None:
         self.cluster.wires.heal()
         self.cluster.wires.loss = 0.0
 
 
-def run(cluster: Cluster, operate: Callable[[Client], Any]) -> None:
+def run(cluster: Cluster, operate: Callable[[Client], Any], split_keys: list[bytes]) -> None:
     """Clients operate in a storm, then in a calm, until they are done."""
     rng = Random(cluster.seed)
     cluster.wait_for_leader()
-    breaker = Breaker(cluster, rng)
+    breaker = Breaker(cluster, rng, split_keys)
     over = False
 
     async def live(client: Client) -> None:
@@ -164,7 +183,7 @@ def list_key(number: int) -> bytes:
 @pytest.mark.parametrize("seed", range(1, 7))
 def test_list_append(seed: int) -> None:
     cluster = Cluster(seed=seed)
-    history: list[Op] = []
+    history: list[Event] = []
     appended = 0
 
     async def operate(client: Client) -> None:
@@ -193,11 +212,11 @@ def test_list_append(seed: int) -> None:
                     done.append(["append", key, element])
             return done
 
-        history.append(Op(len(history), "invoke", client.number, "txn", micros))
+        history.append(Event(len(history), "invoke", client.number, "txn", micros))
         status, result = await client.transact(body)
-        history.append(Op(len(history), status, client.number, "txn", result if result is not None else micros))
+        history.append(Event(len(history), status, client.number, "txn", result if result is not None else micros))
 
-    run(cluster, operate)
+    run(cluster, operate, [list_key(number) for number in range(30)])
     verdict = list_append.check(history, "serializable")
     assert verdict.valid is True, str(verdict)
     committed = sum(1 for op in history if op.type == "ok")
@@ -247,6 +266,6 @@ def test_bank(seed: int) -> None:
 
         await client.transact(move)
 
-    run(cluster, operate)
+    run(cluster, operate, keys)
     assert totals
     assert set(totals) == {ACCOUNTS * START}, sorted(set(totals))

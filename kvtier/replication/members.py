@@ -1,0 +1,82 @@
+"""Who has a replica of a range: adding, promoting and removing one, a step at a time.
+
+    ADD       a learner, that gets a snapshot and the log, and does not vote
+    PROMOTE   the learner becomes a voter
+    REMOVE    and its id never comes back (reliability 61)
+
+Each step is a new descriptor, carried by the configuration change that makes it true: both are
+applied by the same entry, so they cannot disagree (reliability 60).  Only one is
+under way, because it latches the whole range; made from a descriptor that is not the range's any more
+when it is applied it changes nothing, on every replica alike.
+
+A range whose only replica is here has no log.  Its first other replica is given to it in one batch
+with the beginning of a log, at a place that no new replica has, so that the learner needs a snapshot.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from base.errors import SqlError
+from kvtier.descriptors import LEARNER, VOTER, RangeDescriptor, ReplicaPlace, encode_descriptor
+from kvtier.engine.batch import OpBatch
+from kvtier.engine.contract import StoreEngine
+from kvtier.messages import Members
+from kvtier.opening import put_range
+from kvtier.raft import storage
+from kvtier.raft.messages import ADD_LEARNER, ADD_VOTER, REMOVE, ConfChange, Step
+from kvtier.replica import Replica
+from kvtier.replication.applied import FIRST_INDEX, FIRST_TERM, put_applied
+
+STEPS = {Members.ADD: ADD_LEARNER, Members.PROMOTE: ADD_VOTER, Members.REMOVE: REMOVE}
+
+
+def place_on(descriptor: RangeDescriptor, node_id: int) -> ReplicaPlace | None:
+    """Returns the replica on a node."""
+    for place in descriptor.replicas:
+        if place.node_id == node_id:
+            return place
+    return None
+
+
+def changed(descriptor: RangeDescriptor, node_id: int, members: Members) -> tuple[RangeDescriptor, int]:
+    """Returns the next descriptor and the replica id concerned; raises SqlError for what makes no sense."""
+    place = place_on(descriptor, node_id)
+    replicas = list(descriptor.replicas)
+    next_id = descriptor.next_replica_id
+    if members == Members.ADD:
+        if place is not None:
+            raise SqlError(f"range {descriptor.range_id} has a replica on node {node_id} already", sqlstate="55000")
+        place = ReplicaPlace(node_id, node_id, next_id, LEARNER)
+        replicas.append(place)
+        next_id += 1
+    elif place is None:
+        raise SqlError(f"range {descriptor.range_id} has no replica on node {node_id}", sqlstate="55000")
+    elif members == Members.PROMOTE:
+        replicas[replicas.index(place)] = msgspec.structs.replace(place, kind=VOTER)
+    else:
+        replicas.remove(place)
+        if not any(other.kind == VOTER for other in replicas):
+            raise SqlError(f"range {descriptor.range_id} would have no voter left", sqlstate="55000")
+    after = msgspec.structs.replace(
+        descriptor, generation=descriptor.generation + 1, replicas=tuple(replicas), next_replica_id=next_id
+    )
+    return after, place.replica_id
+
+
+def conf_change(after: RangeDescriptor, replica_id: int, members: Members) -> ConfChange:
+    """Returns the entry that makes a descriptor true."""
+    return ConfChange([Step(STEPS[members], replica_id)], context=encode_descriptor(after))
+
+
+def put_first_log(batch: OpBatch, engine: StoreEngine, replica: Replica, after: RangeDescriptor, own: int) -> None:
+    """Gives a range that had one replica a log, and its new descriptor."""
+    put_range(batch, msgspec.structs.replace(replica.state(), descriptor=after))
+    put_fresh_log(batch, engine, after.range_id, own)
+
+
+def put_fresh_log(batch: OpBatch, engine: StoreEngine, range_id: int, replica_id: int) -> None:
+    """Begins the log of a replica whose data are here: a split's right half, a range that was alone."""
+    storage.create(engine, batch, range_id, replica_id)
+    storage.begin(engine, batch, range_id, FIRST_INDEX, FIRST_TERM)
+    put_applied(batch, range_id, FIRST_INDEX, FIRST_TERM)

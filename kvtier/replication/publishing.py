@@ -1,0 +1,107 @@
+"""Telling the meta ranges where a range is now, and drawing ids for new ones.
+
+The meta entries are a directory, not the truth: the truth is every range's own descriptor, and a
+replica answers a wrong address with it (RangeMismatch).  So the leaseholder writes them after the
+fact, never over a newer generation, and whoever takes a lease writes its own once more, in case the
+one before died in between.  A replica is removed only once the entries say where the others are.
+
+    03 'c' 'r'   next range id, 8 B
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from base.errors import ConditionFailed, KvError
+from kvtier.client import Kv
+from kvtier.descriptors import RangeDescriptor, decode_descriptor, encode_descriptor
+from kvtier.messages import Batch, ConditionalPut, Get, Reply
+from kvtier.meta import entry_keys
+
+if TYPE_CHECKING:
+    from kvtier.store import Store
+
+NEXT_ID_KEY: Final = b"\x03cr"
+FIRST_SHARED_ID: Final = 1 << 32
+"""Ids below are drawn by the first store for itself, while it is alone."""
+IDS_PER_DRAW: Final = 16
+PUBLISH_PAUSE_SECONDS: Final = 0.5
+
+
+async def send(kv: Kv, batch: Batch) -> Reply:
+    """Sends a batch and waits for its reply."""
+    reply = kv.send(batch)
+    return reply if isinstance(reply, Reply) else await reply
+
+
+async def publish(kv: Kv, descriptor: RangeDescriptor) -> None:
+    """Enters a descriptor, unless the meta ranges know a newer one."""
+    for key in entry_keys(descriptor):
+        while True:
+            reply = await send(kv, Batch([Get(key)]))
+            known: bytes | None = reply.results[0]
+            if known is not None:
+                found = decode_descriptor(known)
+                if found.range_id == descriptor.range_id and found.generation >= descriptor.generation:
+                    break
+                if found.generation > descriptor.generation:
+                    break
+            try:
+                await send(kv, Batch([ConditionalPut(key, encode_descriptor(descriptor), known)]))
+            except ConditionFailed:
+                continue
+            break
+
+
+class RangeIds:
+    """Ids of new ranges, drawn some at a time from a counter that all nodes share."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next = 0
+        self._end = 0
+
+    async def draw(self) -> int:
+        """Returns an id that no range has or had."""
+        while self._next >= self._end:
+            stored: bytes | None = (await send(self._store.kv, Batch([Get(NEXT_ID_KEY)]))).results[0]
+            first = FIRST_SHARED_ID if stored is None else int.from_bytes(stored, "big")
+            try:
+                after = (first + IDS_PER_DRAW).to_bytes(8, "big")
+                await send(self._store.kv, Batch([ConditionalPut(NEXT_ID_KEY, after, stored)]))
+            except ConditionFailed:
+                continue
+            self._next, self._end = first, first + IDS_PER_DRAW
+        self._next += 1
+        return self._next - 1
+
+
+class Publisher:
+    """Publishes descriptors in the background, until it has succeeded or they are out of date."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: dict[int, RangeDescriptor] = {}
+
+    def enter(self, descriptor: RangeDescriptor) -> None:
+        """Sees to it that the meta ranges learn of this."""
+        is_running = descriptor.range_id in self._pending
+        self._pending[descriptor.range_id] = descriptor
+        if not is_running:
+            self._store.scheduler.spawn(self._run(descriptor.range_id), "publish range")
+
+    async def _run(self, range_id: int) -> None:
+        while self._store.failure is None:
+            descriptor = self._pending[range_id]
+            try:
+                await publish(self._store.kv, descriptor)
+            except KvError:
+                await self._store.clock.sleep(PUBLISH_PAUSE_SECONDS)
+                continue
+            if self._pending[range_id] is descriptor:
+                break
+        self._pending.pop(range_id, None)
+
+    def is_settled(self, range_id: int) -> bool:
+        """True if nothing of a range waits to be published here."""
+        return range_id not in self._pending

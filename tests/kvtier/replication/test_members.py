@@ -1,0 +1,137 @@
+"""Ranges get replicas, lose them, are split and change hands, while they are written to."""
+
+from __future__ import annotations
+
+import pytest
+
+from base.errors import SqlError
+from kvtier.messages import ChangeReplicas, Get, Members, Put, Scan, Split, TransferLease
+from kvtier.replication.members import place_on
+from tests.kvtier.replication.cluster import Cluster
+
+A, M, Z = b"\x03da", b"\x03dm", b"\x03dz"
+
+
+def add(cluster: Cluster, key: bytes, node: int) -> None:
+    """Gives a range a voting replica on a node."""
+    cluster.do(1, ChangeReplicas(key, node, Members.ADD))
+    for _ in range(100):
+        cluster.run_for(0.2)
+        replica = cluster.nodes[node].store.ranges.find(key)
+        if replica is not None:
+            break
+    cluster.do(1, ChangeReplicas(key, node, Members.PROMOTE))
+
+
+def grown(seed: int = 1) -> Cluster:
+    """One store's range, then three."""
+    cluster = Cluster(3, seed, founders=1)
+    cluster.do(1, Put(A, b"before"))
+    add(cluster, A, 2)
+    add(cluster, A, 3)
+    return cluster
+
+
+def test_one_store_becomes_three() -> None:
+    cluster = grown()
+    cluster.do(1, Put(Z, b"after"))
+    for node in cluster.nodes:
+        assert cluster.do(node, Get(A), Get(Z)).results == [b"before", b"after"]
+    cluster.nodes[1].crash()
+    assert cluster.do(2, Get(A)).results == [b"before"]
+    cluster.do(3, Put(M, b"without the first"))
+    cluster.nodes[1].start()
+    assert cluster.do(1, Get(M)).results == [b"without the first"]
+
+
+def test_what_is_written_while_a_learner_catches_up_reaches_it() -> None:
+    cluster = Cluster(2, 5, founders=1)
+    for i in range(50):
+        cluster.do(1, Put(b"\x03%03d" % i, b"x" * 5_000))
+    cluster.do(1, ChangeReplicas(A, 2, Members.ADD))
+    for i in range(50, 80):
+        cluster.do(1, Put(b"\x03%03d" % i, b"y"))
+    cluster.run_for(5.0)
+    cluster.do(1, ChangeReplicas(A, 2, Members.PROMOTE))
+    cluster.do(1, TransferLease(A, 2))
+    assert cluster.wait_for_leader() == 2
+    assert len(cluster.do(2, Scan(b"\x030", b"\x031")).results[0].keys) == 80
+
+
+def test_a_split_range_is_two_groups_with_leaders() -> None:
+    cluster = grown()
+    cluster.do(1, Put(A, b"1"), Put(Z, b"2"))
+    right = cluster.do(2, Split(M)).results[0]
+    assert (right.start, len(right.replicas)) == (M, 3)
+    assert cluster.do(3, Get(A)).results == [b"1"]
+    assert cluster.do(3, Get(Z)).results == [b"2"]
+    cluster.do(1, Put(A, b"3"))
+    cluster.do(2, Put(Z, b"4"))
+    assert cluster.do(3, Scan(A, b"\x04")).results[0].values == [b"3", b"4"]
+    cluster.run_for(3.0)
+    for node in cluster.nodes.values():
+        assert [replica.start for replica in node.store.ranges.all()] == [b"", M], node.node_id
+    cluster.nodes[cluster.wait_for_leader()].crash()
+    survivor = next(node.node_id for node in cluster.nodes.values() if node.is_up)
+    assert cluster.do(survivor, Scan(A, b"\x04")).results[0].values == [b"3", b"4"]
+
+
+def test_splits_survive_a_crash_of_everybody() -> None:
+    """Reliability 52: the right half's log is written with the split."""
+    cluster = grown(7)
+    for name in (b"\x03dc", b"\x03df", b"\x03dk"):
+        cluster.do(1, Put(name, name))
+        cluster.do(1, Split(name))
+    for node in cluster.nodes.values():
+        node.crash()
+    for node in cluster.nodes.values():
+        node.start()
+    for name in (b"\x03dc", b"\x03df", b"\x03dk"):
+        assert cluster.do(3, Get(name)).results == [name]
+    cluster.do(2, Put(b"\x03dd", b"new"))
+    assert cluster.do(1, Get(b"\x03dd")).results == [b"new"]
+
+
+def test_a_lease_goes_where_it_is_sent() -> None:
+    cluster = grown()
+    for target in (2, 3, 1, 2):
+        cluster.do(1, TransferLease(A, target))
+        assert cluster.wait_for_leader() == target
+        cluster.do(3, Put(A, b"led by %d" % target))
+    assert cluster.do(1, Get(A)).results == [b"led by 2"]
+
+
+def test_a_removed_replica_is_gone_for_good() -> None:
+    """Reliability 61, 62: its id never comes back, and nothing of the range is left there."""
+    cluster = grown()
+    cluster.do(1, TransferLease(A, 1))
+    assert cluster.wait_for_leader() == 1
+    cluster.do(1, ChangeReplicas(A, 3, Members.REMOVE))
+    for _ in range(100):
+        cluster.run_for(0.5)
+        if cluster.nodes[3].store.ranges.find(A) is None:
+            break
+    assert cluster.nodes[3].store.ranges.find(A) is None
+    assert 1 not in cluster.nodes[3].replication.groups
+    cluster.do(3, Put(A, b"from outside"))
+    assert cluster.do(3, Get(A)).results == [b"from outside"]
+    add(cluster, A, 3)
+    replica = cluster.nodes[3].store.ranges.find(A)
+    assert replica is not None
+    place = place_on(replica.descriptor, 3)
+    assert place is not None
+    assert place.replica_id == 4
+
+
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        (ChangeReplicas(A, 2, Members.ADD), "range 1 has a replica on node 2 already"),
+        (ChangeReplicas(A, 9, Members.REMOVE), "range 1 has no replica on node 9"),
+        (TransferLease(A, 9), "range 1 has no replica on node 9"),
+    ],
+)
+def test_changes_that_make_no_sense_are_refused(op: ChangeReplicas, message: str) -> None:
+    cluster = grown()
+    with pytest.raises(SqlError, match=message):
+        cluster.do(1, op)
