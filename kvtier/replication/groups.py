@@ -75,6 +75,8 @@ class Replication:
         self.applier = Applier(store, self)
         self.remote = RemoteStores(store, transport, lambda: self.is_open)
         self.snapshots = Snapshots(store, transport, self)
+        self.members: Callable[[], list[int]] = list
+        """The nodes of the cluster; those that share a range with this one are known anyway."""
         self.publisher = Publisher(store)
         self.range_ids = RangeIds(store)
         self._active: dict[int, None] = {}
@@ -206,8 +208,8 @@ class Replication:
             self.store.engine.write(batch)
 
     def peers(self) -> list[int]:
-        """Returns the other nodes that have replicas of ranges that are here."""
-        found: dict[int, None] = {}
+        """Returns the other nodes of the cluster that are known, whether they share a range or not."""
+        found: dict[int, None] = dict.fromkeys([node_id for node_id in self.members() if node_id != self.node_id])
         for group in self.groups.values():
             for node_id in group.nodes.values():
                 if node_id != self.node_id:

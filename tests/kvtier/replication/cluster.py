@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from base.eager import Eager
-from base.errors import AnswerLost, CallFailed, MeridianError, PeerUnavailable
+from base.errors import AnswerLost, CallFailed, KvError, MeridianError, PeerUnavailable
 from base.hlc import Hlc
 from base.seams import Transport
 from kvtier.engine import MemoryEngine
 from kvtier.messages import Batch, Op, Reply
+from kvtier.replication.directory import Directory, NodeRecord
 from kvtier.replication.founding import found, join
 from kvtier.replication.groups import Replication
+from kvtier.replication.placement import Placement
 from kvtier.replication.sender import RangeSender
 from kvtier.replication.settings import ReplicationSettings
 from kvtier.router import Router
@@ -23,6 +25,7 @@ from txn.coordinator import Coordinator
 
 CLUSTER_ID = b"c" * 16
 MAX_OFFSET_US = 500_000
+DEAD_SECONDS = 10.0
 
 
 class Wires:
@@ -181,6 +184,27 @@ class Node:
             self.router.first = first.descriptor if first is not None else None
         self.coordinator = Coordinator(self.router, self.scope.clock, self.scope, rng)
         self.replication.start()
+        if self.cluster.regions is not None:
+            self.place(self.cluster.regions)
+
+    def place(self, regions: list[str]) -> None:
+        """Keeps a directory and sees to replicas."""
+        self.directory = Directory(self.store, self.router)
+        self.replication.members = lambda: list(self.directory.nodes)
+        self.placement = Placement(self.replication, self.directory, DEAD_SECONDS)
+        record = NodeRecord(self.node_id, f"node{self.node_id}", "", (("region", regions[self.node_id - 1]),))
+
+        async def run() -> None:
+            while True:
+                try:
+                    await self.directory.register(record)
+                    break
+                except KvError:
+                    await self.scope.clock.sleep(0.5)
+            self.scope.spawn(self.directory.run(), "directory")
+            self.scope.spawn(self.placement.run(), "placement")
+
+        self.scope.spawn(run(), "register")
 
     def boot(self) -> None:
         """Starts with the clock as wrong as before."""
@@ -201,9 +225,15 @@ class Cluster:
     """Nodes 1..n; the first range has a replica on each."""
 
     def __init__(
-        self, count: int = 3, seed: int = 1, settings: ReplicationSettings | None = None, founders: int = 0
+        self,
+        count: int = 3,
+        seed: int = 1,
+        settings: ReplicationSettings | None = None,
+        founders: int = 0,
+        regions: list[str] | None = None,
     ) -> None:
-        """``founders``: how many of the nodes the first range begins on; 0 is all."""
+        """``founders``: how many of the nodes the first range begins on; 0 is all.  ``regions``: place by them."""
+        self.regions = regions
         self.seed = seed
         self.loop = Loop(seed)
         self.wires = Wires(self.loop)

@@ -1,0 +1,159 @@
+"""Who belongs to the cluster: one row a node, and what is remembered of them here.
+
+    03 'c' 'n' node id 4 B   ->  NodeRecord      written by the node itself, at every start
+    03 'c' 'i'               ->  next node id, 8 B
+    03 'c' 'r'               ->  next range id, 8 B      (``kvtier.replication.publishing``)
+
+    local family  b"j"       ->  Known: the records and the first range, as last seen
+
+A node that restarts must find the others before it can read a row, so it keeps what it knew.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from base.errors import ConditionFailed, KvError
+from base.seams import CF_LOCAL
+from kvtier.client import Kv
+from kvtier.descriptors import RangeDescriptor
+from kvtier.engine.batch import OpBatch
+from kvtier.messages import Batch, ConditionalPut, Get, Put, Scan, ScanResult
+from kvtier.replication.publishing import send
+from kvtier.router import Router
+from kvtier.store import Store
+
+NODES_PREFIX: Final = b"\x03cn"
+NODES_END: Final = b"\x03co"
+NEXT_NODE_KEY: Final = b"\x03ci"
+FIRST_NODE_ID: Final = 2
+"""Node 1 founds the cluster."""
+KNOWN_KEY: Final = b"j"
+REFRESH_SECONDS: Final = 2.0
+
+
+class NodeRecord(Struct, array_like=True, frozen=True):
+    """What others must know of a node."""
+
+    node_id: int
+    address: str
+    """host:port for other nodes."""
+    sql_address: str = ""
+    """host:port for clients."""
+    locality: tuple[tuple[str, str], ...] = ()
+    """From the widest tier: (("region", "eu-west"), ("zone", "a"))."""
+
+    def region(self) -> str:
+        """Returns the region, "" if none was named."""
+        return dict(self.locality).get("region", "")
+
+
+class Known(Struct, array_like=True):
+    """What a store remembers of its cluster."""
+
+    nodes: list[NodeRecord]
+    first: RangeDescriptor | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_record_decoder = msgspec.msgpack.Decoder(NodeRecord)
+_known_decoder = msgspec.msgpack.Decoder(Known)
+
+
+def node_key(node_id: int) -> bytes:
+    """Returns the key of a node's record."""
+    return NODES_PREFIX + node_id.to_bytes(4, "big")
+
+
+async def draw_node_id(kv: Kv) -> int:
+    """Returns an id that no node has or had (reliability 61 holds for nodes, too)."""
+    while True:
+        stored: bytes | None = (await send(kv, Batch([Get(NEXT_NODE_KEY)]))).results[0]
+        node_id = FIRST_NODE_ID if stored is None else int.from_bytes(stored, "big")
+        try:
+            await send(kv, Batch([ConditionalPut(NEXT_NODE_KEY, (node_id + 1).to_bytes(8, "big"), stored)]))
+        except ConditionFailed:
+            continue
+        return node_id
+
+
+class Directory:
+    """The nodes as this one knows them; refreshed from the rows in the background."""
+
+    def __init__(self, store: Store, router: Router) -> None:
+        self._store = store
+        self._router = router
+        self.nodes: dict[int, NodeRecord] = {}
+        stored = store.engine.get(CF_LOCAL, KNOWN_KEY)
+        if stored is not None:
+            self.learn(_known_decoder.decode(stored))
+        self._is_stopped = False
+
+    def learn(self, known: Known) -> None:
+        """Takes what somebody else knew."""
+        for record in known.nodes:
+            self.nodes.setdefault(record.node_id, record)
+        if self._router.first is None:
+            self._router.first = known.first
+
+    def known(self) -> Known:
+        """Returns what another node needs to find everybody."""
+        here = self._store.ranges.find(b"")
+        first = here.descriptor if here is not None else self._router.cache.find(b"") or self._router.first
+        return Known([self.nodes[node_id] for node_id in sorted(self.nodes)], first)
+
+    def address(self, node_id: int) -> str | None:
+        """Returns where a node listens for others."""
+        record = self.nodes.get(node_id)
+        return None if record is None else record.address
+
+    def region(self, node_id: int) -> str:
+        """Returns a node's region, "" if it is not known."""
+        record = self.nodes.get(node_id)
+        return "" if record is None else record.region()
+
+    async def register(self, record: NodeRecord) -> None:
+        """Writes a node's record."""
+        self.nodes[record.node_id] = record
+        await send(self._router, Batch([Put(node_key(record.node_id), _encoder.encode(record))]))
+
+    async def refresh(self) -> None:
+        """Reads the records of all nodes."""
+        reply = await send(self._router, Batch([Scan(NODES_PREFIX, NODES_END)], admission=2))
+        rows: ScanResult = reply.results[0]
+        found = {record.node_id: record for record in map(_record_decoder.decode, rows.values)}
+        if found != self.nodes:
+            self.nodes = found
+            self.remember()
+
+    def remember(self) -> None:
+        """Keeps what is known for the next start."""
+        batch = OpBatch()
+        batch.put(CF_LOCAL, KNOWN_KEY, _encoder.encode(self.known()))
+        self._store.engine.write(batch)
+
+    async def run(self) -> None:
+        """Refreshes from time to time, until stopped."""
+        while not self._is_stopped and self._store.failure is None:
+            try:
+                await self.refresh()
+            except KvError:
+                pass  # Nobody can be asked now: what is known stands.
+            await self._store.clock.sleep(REFRESH_SECONDS)
+
+    def stop(self) -> None:
+        """Refreshes no more."""
+        self._is_stopped = True
+
+
+def encode_known(known: Known) -> bytes:
+    """Returns the stored form."""
+    return _encoder.encode(known)
+
+
+def decode_known(stored: bytes) -> Known:
+    """Raises msgspec.ValidationError on anything else."""
+    return _known_decoder.decode(stored)

@@ -1,0 +1,62 @@
+"""Ranges get their replicas by themselves, in different regions, and others when a node dies."""
+
+from __future__ import annotations
+
+from kvtier.messages import Get, Put, Split
+from tests.kvtier.replication.cluster import Cluster
+from tests.kvtier.replication.test_cluster import settle
+
+A, M = b"\x03da", b"\x03dm"
+
+
+def voters(cluster: Cluster, key: bytes) -> list[int]:
+    """The nodes that have a range, as its leaseholder says."""
+    for node in cluster.nodes.values():
+        replica = node.store.ranges.find(key) if node.is_up else None
+        if replica is not None and node.store.sees_to(key):
+            return sorted([place.node_id for place in replica.descriptor.replicas if not place.kind])
+    return []
+
+
+def wait_for(cluster: Cluster, key: bytes, wanted: list[int], seconds: float = 60.0) -> None:
+    """Runs until a range is where it should be."""
+    for _ in range(int(seconds)):
+        if voters(cluster, key) == wanted:
+            return
+        cluster.run_for(1.0)
+    raise AssertionError(f"{voters(cluster, key)} instead of {wanted}")
+
+
+def test_a_range_spreads_over_three_regions() -> None:
+    cluster = Cluster(5, founders=1, regions=["east", "east", "west", "west", "north"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 3, 5])
+    cluster.do(4, Put(A, b"2"))
+    cluster.do(4, Split(M))
+    cluster.do(2, Put(M, b"3"))
+    wait_for(cluster, M, [1, 3, 5])
+    assert cluster.do(2, Get(A), Get(M)).results == [b"2", b"3"]
+    settle(cluster)
+
+
+def test_a_dead_node_is_replaced() -> None:
+    cluster = Cluster(4, seed=2, founders=1, regions=["a", "b", "c", "c"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 2, 3])
+    cluster.nodes[3].crash()
+    wait_for(cluster, A, [1, 2, 4], 90.0)
+    assert cluster.do(4, Get(A)).results == [b"1"]
+    cluster.nodes[3].start()
+    cluster.run_for(10.0)
+    assert cluster.do(3, Get(A)).results == [b"1"]
+
+
+def test_a_short_absence_moves_nothing() -> None:
+    cluster = Cluster(4, seed=3, founders=1, regions=["a", "b", "c", "d"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 2, 3])
+    cluster.nodes[2].crash()
+    cluster.run_for(5.0)
+    cluster.nodes[2].start()
+    cluster.run_for(20.0)
+    assert voters(cluster, A) == [1, 2, 3]
