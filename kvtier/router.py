@@ -25,7 +25,7 @@ from typing import Any, Final
 import msgspec
 
 from base.eager import Done, Eager, Suspended, run_eagerly
-from base.errors import InternalError, RangeMismatch
+from base.errors import InternalError, RangeMismatch, RangeUnavailable
 from kvtier.client import Kv
 from kvtier.descriptors import KEY_MAX, RangeDescriptor, decode_descriptor
 from kvtier.messages import (
@@ -52,8 +52,12 @@ from kvtier.meta import lookup_span
 from kvtier.rangecache import RangeCache
 from kvtier.store import Store
 
-ROUTE_ATTEMPTS_MAX: Final = 20
-"""Times a part is cut again because ranges moved under it."""
+ROUTE_ATTEMPTS_MAX: Final = 40
+"""Times a part is cut again because ranges moved under it: some 15 seconds."""
+ROUTE_ATTEMPTS_AT_ONCE: Final = 4
+"""Of those without a pause: where a range has just been split or merged."""
+ROUTE_PAUSE_SECONDS: Final = 0.01
+ROUTE_PAUSE_SECONDS_MAX: Final = 0.5
 
 ReplicatedSend = Callable[[RangeDescriptor, Batch], Eager[Reply]]
 """Sends an addressed batch to whichever replica of the range answers it, here or elsewhere."""
@@ -153,12 +157,13 @@ class Router(Kv):
         else:
             home = await self.find(start)
         scan_end = min(end, home.end)
+        attempts = Attempts(self)
         while True:
             addressed = Batch([Scan(start, scan_end, limit=1)], range_id=home.range_id, generation=home.generation)
             try:
                 reply = await self._deliver(home, addressed)
             except RangeMismatch as mismatch:
-                self._learn(home, mismatch)
+                await attempts.failed(home, mismatch)
                 home = await self.find(start)
                 scan_end = min(end, home.end)
                 continue
@@ -216,7 +221,8 @@ class Router(Kv):
         return reply
 
     async def _route(self, batch: Batch) -> Reply:
-        for _ in range(ROUTE_ATTEMPTS_MAX):
+        attempts = Attempts(self)
+        while True:
             descriptor = await self._single_range(batch)
             if descriptor is None:
                 if _must_be_atomic(batch) and self._is_here(batch):
@@ -229,8 +235,7 @@ class Router(Kv):
             try:
                 return await self._deliver(descriptor, addressed)
             except RangeMismatch as mismatch:
-                self._learn(descriptor, mismatch)
-        raise InternalError(f"no stable range found in {ROUTE_ATTEMPTS_MAX} attempts")
+                await attempts.failed(descriptor, mismatch)
 
     def _cached_range(self, batch: Batch) -> RangeDescriptor | None:
         """Returns the one range that holds all of a batch, if the cache knows it: the fast path of routing."""
@@ -331,9 +336,8 @@ class _Assembly:
     async def _send_run(self, run: list[tuple[int, Op]]) -> None:
         """Sends operations without scans: per range one part, cut spans apart."""
         pending = run
-        for _ in range(ROUTE_ATTEMPTS_MAX):
-            if not pending:
-                return
+        attempts = Attempts(self._router)
+        while pending:
             parts: dict[int, tuple[RangeDescriptor, list[tuple[int, Op]]]] = {}
             for index, op in pending:
                 for descriptor, piece in await self._cut(op):
@@ -343,12 +347,11 @@ class _Assembly:
                 try:
                     reply = await self._send(descriptor, [op for _, op in ops])
                 except RangeMismatch as mismatch:
-                    self._router._learn(descriptor, mismatch)
+                    await attempts.failed(descriptor, mismatch)
                     pending.extend(ops)
                     continue
                 for (index, op), result in zip(ops, reply.results):
                     self._note(index, op, result)
-        raise InternalError(f"no stable ranges found in {ROUTE_ATTEMPTS_MAX} attempts")
 
     def _note(self, index: int, op: Op, result: Any) -> None:
         """Takes one result in; pieces of one operation answer together."""
@@ -405,7 +408,7 @@ class _Assembly:
         total = ScanResult([], [])
         start, end = op.start, op.end or KEY_MAX
         rows_left = op.limit
-        attempts = 0
+        attempts = Attempts(self._router)
         while start < end:
             if self._is_exhausted or (op.limit and rows_left == 0):
                 total.resume = end if op.reverse else start
@@ -416,10 +419,7 @@ class _Assembly:
             try:
                 reply = await self._send(descriptor, [piece])
             except RangeMismatch as mismatch:
-                attempts += 1
-                if attempts > ROUTE_ATTEMPTS_MAX:
-                    raise
-                self._router._learn(descriptor, mismatch)
+                await attempts.failed(descriptor, mismatch)
                 continue
             part: ScanResult = reply.results[0]
             total.keys.extend(part.keys)
@@ -460,18 +460,18 @@ class _Assembly:
             intent_spans=end.intent_spans + tuple(self._written_spans),
             can_forward=end.can_forward and not any(isinstance(op, Refresh) for op in self._batch.ops),
         )
-        for _ in range(ROUTE_ATTEMPTS_MAX):
+        attempts = Attempts(self._router)
+        while True:
             descriptor = await self._router.find(txn.anchor or (self._written or [KEY_MAX[:-1] + b"\xfe"])[0])
             if not txn.anchor and self._written:
                 self._txn = txn = msgspec.structs.replace(txn, anchor=self._written[0])
             try:
                 reply = await self._send(descriptor, [done])
             except RangeMismatch as mismatch:
-                self._router._learn(descriptor, mismatch)
+                await attempts.failed(descriptor, mismatch)
                 continue
             self._reply.results[index] = reply.results[0]
             return
-        raise InternalError(f"no stable range found in {ROUTE_ATTEMPTS_MAX} attempts")
 
     async def _refresh(self, txn: TxnMeta) -> None:
         """Checks the batch's own refreshes at the timestamp the writes ended up at."""
@@ -479,6 +479,26 @@ class _Assembly:
             if isinstance(op, Refresh) and op.to_ts == 0:
                 check = msgspec.structs.replace(op, to_ts=txn.write_ts)
                 await self._router._route(Batch([check], txn=txn))
+
+
+class Attempts:
+    """How often one batch was sent to where a range is no more; the directory may lag behind for a while."""
+
+    __slots__ = ("_count", "_router")
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._count = 0
+
+    async def failed(self, used: RangeDescriptor, mismatch: RangeMismatch) -> None:
+        """Learns from a wrong address, pauses if it is not the first; RangeUnavailable once it were too many."""
+        self._router._learn(used, mismatch)
+        self._count += 1
+        if self._count > ROUTE_ATTEMPTS_MAX:
+            raise RangeUnavailable(used.range_id) from mismatch
+        if self._count > ROUTE_ATTEMPTS_AT_ONCE:
+            pause = ROUTE_PAUSE_SECONDS * 2 ** min(self._count - ROUTE_ATTEMPTS_AT_ONCE, 10)
+            await self._router._store.clock.sleep(min(pause, ROUTE_PAUSE_SECONDS_MAX))
 
 
 def spans_of(op: Op, txn: TxnMeta | None) -> list[tuple[bytes, bytes]]:
