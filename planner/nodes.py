@@ -499,6 +499,40 @@ class Delete(_Unary):
         self.columns = returning[0] if returning else ()
 
 
+class MergeAction:
+    """One WHEN clause of MERGE: ``kind`` update, delete, insert or nothing; ``values`` (attnum, Expr) of update and insert."""
+
+    __slots__ = ("condition", "is_matched", "kind", "values")
+
+    def __init__(
+        self, is_matched: bool, condition: Expr | None, kind: str, values: tuple[tuple[int, Expr], ...] = ()
+    ) -> None:
+        self.is_matched = is_matched
+        self.condition = condition
+        self.kind = kind
+        self.values = values
+
+
+class Merge(_Unary):
+    """MERGE: the input is the source with, outer joined, the target's row as ``old`` ids.
+
+    Each input row does what the first of ``actions`` says that fits it: matched if the old row is there.  Expressions
+    are over the input's columns; an insert gives every column but generated ones.
+    """
+
+    __slots__ = ("actions", "exprs", "old", "table")
+
+    def __init__(
+        self, table: TableDesc, input: Node, old: tuple[int, ...], actions: tuple[MergeAction, ...], exprs: TableExprs
+    ) -> None:
+        self.table = table
+        self.input = input
+        self.old = old
+        self.actions = actions
+        self.exprs = exprs
+        self.columns = ()
+
+
 class Statement:
     """A bound statement: what the planner is given.
 
@@ -529,7 +563,7 @@ class Statement:
         tables: dict[int, TableDesc],
     ) -> None:
         self.command = command
-        """SELECT, INSERT, UPDATE, DELETE: the tag of CommandComplete."""
+        """SELECT, INSERT, UPDATE, DELETE, MERGE: the tag of CommandComplete."""
         self.root = root
         self.metadata = metadata
         self.output_names = output_names

@@ -341,12 +341,11 @@ class Analyzer:
 
 def written_tables(statement: Statement) -> tuple[int, ...]:
     """Ids of the tables a statement may write, cascades included."""
-    from planner.nodes import Delete, Insert, Update
-    from planner.optimize.tree import walk_nodes
+    from planner.optimize.tree import WRITERS, walk_nodes
 
     found: dict[int, None] = {}
     for node in walk_nodes(statement.root):
-        if isinstance(node, (Insert, Update, Delete)):
+        if isinstance(node, WRITERS):
             found[node.table.id] = None
     if found:
         for id in statement.foreign:

@@ -6,15 +6,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from base.errors import FeatureNotSupported
+from base.types import UNKNOWN
 from kvtier.messages import Lock, Wait
 from planner.exec.foreign import InboundKey, OutboundKey, unsupported_default
+from planner.exec.merge import MergeOp, MergePart
 from planner.exec.modify import DeleteOp, InsertOp, UpdateOp
 from planner.exec.runtime import Operator, RowsFunction
 from planner.exec.scalar import pick_rows
 from planner.exec.upsert import Upsert
 from planner.exec.write import IndexWriter, TableWriter
-from planner.expr import Expr
-from planner.nodes import Delete, Filter, Insert, Node, OnConflict, Project, Scan, TableExprs, Update, Values
+from planner.expr import Const, Expr
+from planner.nodes import (
+    Delete,
+    Filter,
+    Insert,
+    Merge,
+    MergeAction,
+    Node,
+    OnConflict,
+    Project,
+    Scan,
+    TableExprs,
+    Update,
+    Values,
+)
 from planner.optimize.tree import base_scan, conjuncts, made_columns, walk_nodes
 from planner.schema import ForeignKeyDesc, TableDesc
 
@@ -123,9 +138,6 @@ class WriteBuilder:
         for attnum in key.columns:
             if columns[attnum].default and attnum not in defaults:
                 raise unsupported_default(child.name, columns[attnum].name)
-        from base.types import UNKNOWN
-        from planner.expr import Const
-
         return self.builder.rows_function([defaults.get(attnum, Const(None, UNKNOWN)) for attnum in key.columns], ())
 
     # --- statements
@@ -169,7 +181,7 @@ class WriteBuilder:
         column = writer.access.columns[attnum]
         return sets[attnum] if attnum in sets else Col(old, writer.access.types[attnum], column.typmod, column.name)
 
-    def _locked_input(self, node: Update | Delete) -> Operator:
+    def _locked_input(self, node: Update | Delete | Merge) -> Operator:
         """The rows to change, each read under an exclusive lock."""
         builder = self.builder
         scan = base_scan(node.input)
@@ -214,6 +226,33 @@ class WriteBuilder:
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)
         return operator
+
+    def merge(self, node: Merge) -> Operator:
+        builder = self.builder
+        writer = self.writer(node.table, node.exprs)
+        input = self._locked_input(node)
+        actions = [self._merge_part(action, node.old, input.columns, writer) for action in node.actions]
+        operator = MergeOp(input, writer, self._old_rows(node.old, input), actions)
+        operator.counts = builder.cte_depth == 0
+        operator.estimate(0.0, input.cost + WRITE_COST * input.rows)
+        return operator
+
+    def _merge_part(
+        self, action: MergeAction, old: Sequence[int], columns: tuple[int, ...], writer: TableWriter
+    ) -> MergePart:
+        """One WHEN clause with its expressions compiled."""
+        builder, given = self.builder, dict(action.values)
+        condition = None if action.condition is None else builder.rows_function([action.condition], columns)
+        new: RowsFunction | None = None
+        if action.kind == "update":
+            attnums = writer.access.attnums
+            exprs = [self._new_value(attnum, given, old[i], writer) for i, attnum in enumerate(attnums)]
+            new = builder.rows_function(exprs, columns)
+        elif action.kind == "insert":
+            nothing = Const(None, UNKNOWN)
+            exprs = [given.get(attnum, nothing) for attnum in writer.access.attnums]
+            new = builder.rows_function(exprs, columns)
+        return MergePart(action.kind, action.is_matched, condition, new)
 
     def _old_rows(self, old: Sequence[int], input: Operator) -> RowsFunction:
         if tuple(old) == input.columns:

@@ -43,6 +43,7 @@ from planner.nodes import (
     Join,
     Limit,
     LockRows,
+    Merge,
     Node,
     Project,
     ProjectSet,
@@ -471,6 +472,9 @@ class Builder:
     def build_delete(self, node: Delete, order: Order, limit: float | None) -> Operator:
         return self.writes.delete(node)
 
+    def build_merge(self, node: Merge, order: Order, limit: float | None) -> Operator:
+        return self.writes.merge(node)
+
     def aligned(self, operator: Operator, columns: tuple[int, ...]) -> Operator:
         """The operator with exactly these columns, in this order."""
         if operator.columns == columns:
@@ -555,6 +559,7 @@ _BUILDERS: Final[dict[type, Callable[..., Operator]]] = {
     Aggregate: Builder.build_aggregate, Window: Builder.build_window, Sort: Builder.build_sort, Limit: Builder.build_limit,
     Distinct: Builder.build_distinct, SetOp: Builder.build_set, With: Builder.build_with, CteScan: Builder.build_cte_scan,
     LockRows: Builder.build_lock, Insert: Builder.build_insert, Update: Builder.build_update, Delete: Builder.build_delete,
+    Merge: Builder.build_merge,
 }  # fmt: skip
 
 UnaryOperators = UnaryOperator

@@ -10,7 +10,7 @@ from planner.access import TypeResolver, builtin_type
 from planner.exec.datums import parse_stored
 from planner.exec.physical_plan import PhysicalPlan
 from planner.expr import Expr, Subquery, transform
-from planner.nodes import Aggregate, Delete, Insert, LockRows, Node, Project, Scan, SetOp, Statement, Update
+from planner.nodes import Aggregate, Insert, LockRows, Node, Project, Scan, SetOp, Statement
 from planner.optimize.build_scan import hoist_locks
 from planner.optimize.cardinality import Cardinality
 from planner.optimize.ctes import CteInliner
@@ -24,7 +24,7 @@ from planner.optimize.prune import prune_root
 from planner.optimize.pushdown import FilterPusher
 from planner.optimize.registry import builtin_operators
 from planner.optimize.selectivity import Estimator
-from planner.optimize.tree import base_scan, is_writer, map_exprs, map_tree, walk_nodes, with_inputs
+from planner.optimize.tree import WRITERS, base_scan, is_writer, map_exprs, map_tree, walk_nodes, with_inputs
 from planner.schema import TableStats
 
 StatsSource = Callable[[int], TableStats | None]
@@ -114,7 +114,7 @@ class Planner:
 
     def _register(self, node: Node) -> Node:
         """Tells the estimator of a table's columns, and the path finder of a written table's expressions."""
-        if isinstance(node, (Insert, Update, Delete)):
+        if isinstance(node, WRITERS):
             self.statement.table_exprs.setdefault(node.table.id, node.exprs)
         if isinstance(node, Scan):
             unique = frozenset(

@@ -19,6 +19,7 @@ from planner.nodes import (
     Join,
     Limit,
     LockRows,
+    Merge,
     Node,
     Project,
     ProjectSet,
@@ -30,7 +31,7 @@ from planner.nodes import (
     Window,
     With,
 )  # fmt: skip
-from planner.optimize.tree import add_columns, is_volatile, map_exprs, with_inputs
+from planner.optimize.tree import add_columns, is_volatile, map_exprs, node_exprs, with_inputs
 
 
 def prune_root(node: Node) -> Node:
@@ -118,6 +119,9 @@ def _prune_positional(node: Node, wanted: set[int]) -> Node:
         if isinstance(node, Update):
             exprs += [expr for _, expr in node.sets]
         return with_inputs(node, (prune(node.input, _reads(exprs, set(node.old)) & (set(node.input.columns))),))
+    if isinstance(node, Merge):
+        reads = _reads(node_exprs(node), set(node.old))
+        return with_inputs(node, (prune(node.input, reads & set(node.input.columns)),))
     if isinstance(node, ProjectSet):
         return with_inputs(node, (prune(node.input, _reads(node.exprs, set())),))
     inputs = node.inputs()

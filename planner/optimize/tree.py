@@ -21,6 +21,8 @@ from planner.nodes import (
     Join,
     Limit,
     LockRows,
+    Merge,
+    MergeAction,
     Node,
     Project,
     ProjectSet,
@@ -36,7 +38,7 @@ from planner.nodes import (
 )  # fmt: skip
 
 Rewrite = Callable[[Expr], Expr]
-WRITERS = (Insert, Update, Delete)
+WRITERS = (Insert, Update, Delete, Merge)
 
 
 # --- expressions -----------------------------------------------------------------
@@ -244,6 +246,9 @@ def _map_rare(node: Node, rewrite: Rewrite) -> Node:
         return Update(node.table, node.input, node.old, sets, node.exprs, _map_returning(node.returning, rewrite))
     if isinstance(node, Delete):
         return Delete(node.table, node.input, node.old, node.exprs, _map_returning(node.returning, rewrite))
+    if isinstance(node, Merge):
+        actions = tuple([_map_action(action, rewrite) for action in node.actions])
+        return Merge(node.table, node.input, node.old, actions, node.exprs)
     return node
 
 
@@ -252,6 +257,12 @@ Returning = tuple[tuple[int, ...], tuple[Expr, ...]] | None
 
 def _map_returning(returning: Returning, rewrite: Rewrite) -> Returning:
     return None if returning is None else (returning[0], tuple([rewrite(e) for e in returning[1]]))
+
+
+def _map_action(action: MergeAction, rewrite: Rewrite) -> MergeAction:
+    condition = None if action.condition is None else rewrite(action.condition)
+    values = tuple([(attnum, rewrite(e)) for attnum, e in action.values])
+    return MergeAction(action.is_matched, condition, action.kind, values)
 
 
 def _map_window(node: Window, rewrite: Rewrite) -> Window:

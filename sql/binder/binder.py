@@ -27,6 +27,7 @@ from sql.binder.coerce import boolean, coerce, resolve_unknown
 from sql.binder.context import BindContext, Source, Usage
 from sql.binder.dml import bind_dml
 from sql.binder.from_clause import column_type
+from sql.binder.merge import bind_merge
 from sql.binder.queries import BoundQuery, QueryBinder, exact
 from sql.binder.scope import Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, bind_text, default_value, row_ids, row_item
@@ -88,6 +89,9 @@ class Binder:
         tree = query.tree
         if isinstance(tree, (exp.Insert, exp.Update, exp.Delete)):
             found = bind_dml(queries, tree, source, query.raw_rows, query.overriding)
+            root = found.node
+        elif query.command == "MERGE":
+            found = bind_merge(queries, tree, source)
             root = found.node
         else:
             found = queries.resolved(queries.query(tree, None, source))

@@ -124,7 +124,8 @@ def bind_returning(
     return (ids, tuple([target.expr for target in targets])), columns
 
 
-def _old_ids(item: RangeItem) -> tuple[int, ...]:
+def old_ids(item: RangeItem) -> tuple[int, ...]:
+    """Ids of the target's columns as they are before the change."""
     assert item.scan is not None, f"{item.alias=}"
     return item.scan.columns
 
@@ -173,7 +174,7 @@ def bind_update(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     returning, columns = bind_returning(queries, node, seen, source)
     if returning is not None:
         queries.ctx.use_table(table, "r")
-    update = Update(table, plan, _old_ids(old), tuple(sets), exprs, returning)
+    update = Update(table, plan, old_ids(old), tuple(sets), exprs, returning)
     return BoundQuery(update, columns)  # type: ignore[arg-type]  # output columns
 
 
@@ -213,6 +214,7 @@ def bind_sets(
     source: Source,
     plan: Node,
     clause: str = "UPDATE",
+    is_planned: bool = True,
 ) -> tuple[list[tuple[int, Expr]], Node]:
     """SET items: (attnum, value) each; a row assigned from a subquery adds a column to the plan."""
     binder = ExprBinder(queries.ctx, source, scope, queries, clause)
@@ -229,7 +231,7 @@ def bind_sets(
         if form_of(call) == forms.SET_ONE:
             sets.append((columns[0].id, _assigned(queries, binder, columns[0], value)))
         else:
-            found, plan = _row_assigned(queries, binder, columns, value, plan, position, clause == "UPDATE")
+            found, plan = _row_assigned(queries, binder, columns, value, plan, position, is_planned)
             sets.extend(found)
     return sets, plan
 
@@ -321,7 +323,7 @@ def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     returning, columns = bind_returning(queries, node, scope, source)
     if where is not None or returning is not None:
         queries.ctx.use_table(table, "r")
-    delete = Delete(table, plan, _old_ids(old), _delete_exprs(queries, table), returning)
+    delete = Delete(table, plan, old_ids(old), _delete_exprs(queries, table), returning)
     return BoundQuery(delete, columns)  # type: ignore[arg-type]  # output columns
 
 

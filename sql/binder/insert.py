@@ -40,51 +40,42 @@ def bind_insert(
     return InsertBinder(queries, node, source, raw_rows, overriding).bind()
 
 
-class InsertBinder:
+class RowBinder:
+    """Rows for a table: which columns are given values, and what the others get."""
+
     def __init__(
-        self, queries: QueryBinder, node: exp.Expr, source: Source, raw_rows: RawRows | None, overriding: str
+        self,
+        queries: QueryBinder,
+        table: TableDesc,
+        columns: Sequence[exp.Expr] | None,
+        source: Source,
+        overriding: str,
     ) -> None:
         self.queries = queries
         self.ctx = queries.ctx
-        self.node = node
+        self.table = table
+        self.column_nodes = columns
         self.source = source
-        self.raw_rows = raw_rows
         self.overriding = overriding
-        target = node.this
-        self.column_nodes: Sequence[exp.Expr] | None = None
-        if isinstance(target, exp.Schema):
-            self.column_nodes = target.expressions
-            target = target.this
-        self.table: TableDesc = target_table(queries, target, "a")
-        self.alias: str = alias_of(target)[0] or self.table.name
         self.defaults: dict[int, Expr] = {}
 
-    def bind(self) -> BoundQuery:
-        table = self.table
-        exprs, new = bind_table_exprs(self.queries, table, self.alias)
-        plan, written = self._input()
-        conflict = self._conflict(exprs, new)
-        seen = Scope(None, [new], new.columns)
-        returning, columns = bind_returning(self.queries, self.node, seen, self.source)
-        if returning is not None:
-            self.ctx.use_table(table, "r")
-        insert = Insert(table, plan, tuple([column.id for column in written]), exprs, conflict, returning)
-        return BoundQuery(insert, columns)  # type: ignore[arg-type]  # output columns
-
-    # --- source -----------------------------------------------------------------------------
-
-    def _input(self) -> tuple[Node, list[ColumnDesc]]:
-        """The rows to insert, complete; and the columns they hold."""
+    def single_row(self, nodes: Sequence[exp.Expr], scope: Scope) -> tuple[tuple[int, Expr], ...]:
+        """(attnum, value) of every column but generated ones, of one row over the columns of a scope."""
+        binder = ExprBinder(self.ctx, self.source, scope, self.queries, "VALUES")
+        targets = self._targets(len(nodes), nodes) if nodes else []
+        given = self._given(binder, targets, nodes)
         written = [column for column in self.table.columns if not column.generated]
-        if self.raw_rows is not None:
-            return self._raw(written), written
-        expression = self.node.args.get("expression")
-        if expression is None or self.node.args.get("default"):
-            return self._values([[]], [], written), written
-        if isinstance(expression, exp.Values):
-            rows = [_row_nodes(row) for row in expression.expressions]
-            return self._values(rows, self._targets(len(rows[0]), rows[0]), written), written
-        return self._query(expression, written), written
+        return tuple([(c.id, given[c.id] if c.id in given else self._default(c)) for c in written])
+
+    def _given(self, binder: ExprBinder, targets: Sequence[ColumnDesc], nodes: Sequence[exp.Expr]) -> dict[int, Expr]:
+        """Values by column id, DEFAULT left out."""
+        given: dict[int, Expr] = {}
+        for column, node in zip(targets, nodes):
+            if form_of(node) == forms.DEFAULT or self._refuse_generated(column):
+                continue
+            pg_type = column_type(self.queries, column.type_oid)
+            given[column.id] = assigned(self.queries, binder.bind(node), column, pg_type, position_of(node))
+        return given
 
     def _targets(self, count: int, nodes: Sequence[exp.Expr]) -> list[ColumnDesc]:
         """The columns that values are given for."""
@@ -139,9 +130,48 @@ class InsertBinder:
             )  # fmt: skip
         return False
 
+
+class InsertBinder(RowBinder):
+    def __init__(
+        self, queries: QueryBinder, node: exp.Expr, source: Source, raw_rows: RawRows | None, overriding: str
+    ) -> None:
+        self.node = node
+        self.raw_rows = raw_rows
+        target, columns = node.this, None
+        if isinstance(target, exp.Schema):
+            columns, target = target.expressions, target.this
+        super().__init__(queries, target_table(queries, target, "a"), columns, source, overriding)
+        self.alias: str = alias_of(target)[0] or self.table.name
+
+    def bind(self) -> BoundQuery:
+        table = self.table
+        exprs, new = bind_table_exprs(self.queries, table, self.alias)
+        plan, written = self._input()
+        conflict = self._conflict(exprs, new)
+        seen = Scope(None, [new], new.columns)
+        returning, columns = bind_returning(self.queries, self.node, seen, self.source)
+        if returning is not None:
+            self.ctx.use_table(table, "r")
+        insert = Insert(table, plan, tuple([column.id for column in written]), exprs, conflict, returning)
+        return BoundQuery(insert, columns)  # type: ignore[arg-type]  # output columns
+
+    # --- source -----------------------------------------------------------------------------
+
+    def _input(self) -> tuple[Node, list[ColumnDesc]]:
+        """The rows to insert, complete; and the columns they hold."""
+        written = [column for column in self.table.columns if not column.generated]
+        if self.raw_rows is not None:
+            return self._raw(written), written
+        expression = self.node.args.get("expression")
+        if expression is None or self.node.args.get("default"):
+            return self._values([[]], [], written), written
+        if isinstance(expression, exp.Values):
+            rows = [_row_nodes(row) for row in expression.expressions]
+            return self._values(rows, self._targets(len(rows[0]), rows[0]), written), written
+        return self._query(expression, written), written
+
     def _values(self, rows: Sequence[Sequence[exp.Expr]], targets: list[ColumnDesc], written: list[ColumnDesc]) -> Node:
         binder = ExprBinder(self.ctx, self.source, Scope(None), self.queries, "VALUES")
-        types = {column.id: column_type(self.queries, column.type_oid) for column in self.table.columns}
         made: list[tuple[Expr, ...]] = []
         for row in rows:
             if len(row) != len(rows[0]):
@@ -150,15 +180,7 @@ class InsertBinder:
                     "VALUES lists must all be the same length",
                     position=position_of(row[0]) + 1 if row else None,
                 )
-            given: dict[int, Expr] = {}
-            for column, node in zip(targets, row):
-                if form_of(node) == forms.DEFAULT:
-                    continue
-                if self._refuse_generated(column):
-                    continue
-                given[column.id] = assigned(
-                    self.queries, binder.bind(node), column, types[column.id], position_of(node)
-                )
+            given = self._given(binder, targets, row)
             made.append(tuple([given[c.id] if c.id in given else self._default(c) for c in written]))
         return Values(made, self._row_columns(written))
 
@@ -225,7 +247,7 @@ class InsertBinder:
         self.ctx.use_table(self.table, "w")
         scope = Scope(None, [existing, excluded], existing.columns + excluded.columns)
         sets, _ = bind_sets(
-            self.queries, clause.expressions, self.table, scope, self.source, Values([()], ()), "ON CONFLICT"
+            self.queries, clause.expressions, self.table, scope, self.source, Values([()], ()), "ON CONFLICT", False
         )
         where = clause.args.get("where")
         condition = None

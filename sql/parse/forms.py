@@ -26,6 +26,8 @@ Each begins with NUL, which no SQL text can contain.  Arguments (``..`` repeats,
 | ORDINALITY | call;  ROWS: call..;  COLDEFS: call, name.. (see ``column_with_type``) |
 | TIES | count of FETCH FIRST .. WITH TIES |
 | OVERLAPS | row, row |
+| WHEN | "matched" or "not matched", condition or EMPTY, then "nothing", "delete", "update" and SET_ONE or SET_ROW..,
+  or "insert", overriding, number of columns, columns.., values.. (none: DEFAULT VALUES) |
 """
 
 from __future__ import annotations
@@ -82,6 +84,7 @@ NULL: Final = "\0null"
 TRUE: Final = "\0true"
 FALSE: Final = "\0false"
 SCALAR: Final = "\0scalar"
+WHEN: Final = "\0when"
 VALUES_ALIAS: Final = "\0values"
 """Alias of the VALUES behind a bare VALUES query."""
 

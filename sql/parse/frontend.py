@@ -43,9 +43,9 @@ from sql.parse.types import parse_type
 STATEMENT_CHARS_MAX: Final = 64 * 1024 * 1024
 """A longer string is refused before it is read (54000)."""
 
-_QUERY_WORDS: Final = frozenset(("select", "insert", "update", "delete", "with", "values", "table"))
+_QUERY_WORDS: Final = frozenset(("select", "insert", "update", "delete", "merge", "with", "values", "table"))
 _UNSUPPORTED: Final = {
-    "merge": "MERGE", "do": "DO", "call": "CALL", "refresh": "REFRESH MATERIALIZED VIEW", "import": "IMPORT", "export": "EXPORT",
+    "do": "DO", "call": "CALL", "refresh": "REFRESH MATERIALIZED VIEW", "import": "IMPORT", "export": "EXPORT",
     "backup": "BACKUP", "restore": "RESTORE", "upsert": "UPSERT", "security": "SECURITY LABEL", "load": "LOAD",
 }  # fmt: skip
 

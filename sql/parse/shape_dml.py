@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot.tokens import TokenType
 
 from sql.parse import forms
-from sql.parse.lexer import IDENT, WORD
+from sql.parse.lexer import IDENT, WORD, Lexeme
 from sql.parse.shape_base import LPAREN, RPAREN
 from sql.parse.shape_query import QueryShaper
 
@@ -32,7 +32,8 @@ class StatementShaper(QueryShaper):
             command = "DELETE"
             self._delete()
         elif word == "merge":
-            raise self.unsupported("MERGE")
+            command = "MERGE"
+            self._merge()
         else:
             self.query()
         if self.depth == 0:
@@ -164,17 +165,118 @@ class StatementShaper(QueryShaper):
         self._where_or_current()
         self._returning()
 
-    def _target(self) -> None:
+    def _target(self, end: str = "set") -> None:
+        """The table to change, with its alias; the word ``end`` begins the next clause."""
         self.accept("only")
         self._table_name()
         if self.is_op("*"):
             self.advance()
         self._reject_index_hint()
         at = self.peek()
-        if self.accept("as") or (self._bare_alias_follows() and not self.is_word("set")):
+        if self.accept("as") or (self._bare_alias_follows() and not self.is_word(end)):
             at = self.peek()
             self.emit(TokenType.ALIAS, "AS", at)
             self.emit_name(self.name(), at)
+
+    # --- MERGE --------------------------------------------------------------------------------
+
+    def _merge(self) -> None:
+        """Becomes ``SELECT WHEN(..), WHEN(..) FROM target LEFT JOIN source ON ..``, which only the command tells apart."""
+        at = self.peek()
+        if self.depth:
+            raise self.unsupported("MERGE in WITH")
+        self.expect("merge", "into")
+        self.emit(TokenType.SELECT, "SELECT", at)
+        start = len(self.out)
+        self.emit(TokenType.FROM, "FROM", at)
+        self._target("using")
+        self.emit(TokenType.LEFT, "LEFT", at)
+        self.emit(TokenType.JOIN, "JOIN", at)
+        self.expect("using")
+        self.emit(LPAREN, "(", at)
+        opened = len(self.out)
+        self.table_ref()
+        if not self._has_join(opened):
+            del self.out[opened - 1]
+        else:
+            self.emit(RPAREN, ")", at)
+        self.keyword(TokenType.ON, "on")
+        self.a_expr()
+        sources = self.out[start:]
+        del self.out[start:]
+        if not self.is_word("when"):
+            raise self.syntax_error()
+        self._when()
+        while self.is_word("when"):
+            self.comma(self.peek())
+            self._when()
+        self.out.extend(sources)
+
+    def _has_join(self, opened: int) -> bool:
+        """True if what was emitted since is a join, not one table or one parenthesis."""
+        level = 0
+        for token in self.out[opened:]:
+            level += 1 if token.token_type == LPAREN else -1 if token.token_type == RPAREN else 0
+            if token.token_type == TokenType.JOIN and not level:
+                return True
+        return False
+
+    def _when(self) -> None:
+        at = self.peek()
+        self.expect("when")
+        is_matched = not self.accept("not")
+        self.expect("matched")
+        self.open_form(forms.WHEN, at)
+        self.emit_string("matched" if is_matched else "not matched", at)
+        self.comma(at)
+        if self.accept("and"):
+            self.a_expr()
+        else:
+            self._form_without_arguments(forms.EMPTY, at)
+        self.expect("then")
+        self.comma(at)
+        if self.accept("do"):
+            self.expect("nothing")
+            self.emit_string("nothing", at)
+        elif is_matched:
+            self._when_matched(at)
+        else:
+            self._when_not_matched(at)
+        self.close(at)
+
+    def _when_matched(self, at: Lexeme) -> None:
+        if self.accept("delete"):
+            self.emit_string("delete", at)
+            return
+        self.expect("update", "set")
+        self.emit_string("update", at)
+        while True:
+            self.comma(at)
+            self._assignment()
+            if not self.accept_punct(","):
+                return
+
+    def _when_not_matched(self, at: Lexeme) -> None:
+        self.expect("insert")
+        self.emit_string("insert", at)
+        columns = self.wrapped_names() if self.is_punct("(") else ()
+        overriding = ""
+        if self.accept("overriding"):
+            overriding = self.accept_any("system", "user") or ""
+            self.expect("value")
+        for text in (overriding, str(len(columns)), *columns):
+            self.comma(at)
+            self.emit_string(text, at)
+        if self.accept("default"):
+            self.expect("values")
+            return
+        self.expect("values")
+        self.expect_punct("(")
+        self.comma(at)
+        self.expr_list()
+        self.expect_punct(")")
+
+    # --- clauses ------------------------------------------------------------------------------
 
     def _where_or_current(self) -> None:
         if self.is_word("where", "current", "of"):
@@ -195,19 +297,23 @@ class StatementShaper(QueryShaper):
             # sqlglot wants assignments; a dummy equality carries the target names and the value.
             self.emit_name(forms.SET_TARGET, at)
             self.emit(TokenType.EQ, "=", at)
-            if self.is_punct("("):
-                names = self.wrapped_names()
-                self._expect_equals()
-                self._assign(names, True)
-            else:
-                name = self.name()
-                if self.is_punct(".") or self.is_punct("["):
-                    raise self.unsupported("assignment to a part of a column")
-                self._expect_equals()
-                self._assign((name,), False, at)
+            self._assignment()
             if not self.is_punct(","):
                 return
             self.comma(self.advance())
+
+    def _assignment(self) -> None:
+        at = self.peek()
+        if self.is_punct("("):
+            names = self.wrapped_names()
+            self._expect_equals()
+            self._assign(names, True)
+            return
+        name = self.name()
+        if self.is_punct(".") or self.is_punct("["):
+            raise self.unsupported("assignment to a part of a column")
+        self._expect_equals()
+        self._assign((name,), False, at)
 
     def _expect_equals(self) -> None:
         if not self.accept_op("="):

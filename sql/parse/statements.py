@@ -73,7 +73,7 @@ class Query:
 
     tree: exp.Expr
     command: str
-    """SELECT, INSERT, UPDATE, DELETE."""
+    """SELECT, INSERT, UPDATE, DELETE, MERGE (whose tree is a SELECT of its WHEN clauses, see ``sql.parse.shape_dml``)."""
     as_of: SqlExpr | None = None
     """AS OF SYSTEM TIME expression, cut out of the statement."""
     raw_rows: RawRows | None = None

@@ -223,7 +223,6 @@ def test_syntax_errors(sql: str, message: str, position: int) -> None:
 @pytest.mark.parametrize(
     ("sql", "feature"),
     [
-        ("DO $$ BEGIN END $$", "DO"), ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS ''", "CREATE FUNCTION"), ("MERGE INTO t USING u ON true", "MERGE"),
         ("SELECT * FROM t TABLESAMPLE BERNOULLI (10)", "TABLESAMPLE"), ("CREATE TABLE t (a int) INHERITS (u)", "INHERITS"),
         ("ALTER TABLE t ENABLE ROW LEVEL SECURITY", "ALTER TABLE ENABLE ROW"), ("PREPARE TRANSACTION 'x'", "PREPARE TRANSACTION"),
     ],
