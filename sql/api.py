@@ -196,6 +196,10 @@ class SessionApi(ABC):
         """Ends the implicit transaction of the extended protocol: commit, or nothing inside a block.  May raise."""
 
     @abstractmethod
+    def explain(self, error: MeridianError) -> None:
+        """Completes an error, whose client is about to be told, with what only the session knows."""
+
+    @abstractmethod
     def fail(self, error: MeridianError) -> Eager[None]:
         """Told of every error the connection sends (also its own, such as a bad Bind): aborts the transaction."""
 

@@ -29,6 +29,7 @@ from sql.analyze import Analyzer
 from sql.api import Portal, Prepared, ResultColumn, RowEncoder, Sink
 from sql.asof import as_of_timestamp, require_unchanged
 from sql.catalog.state import CatalogState, RoleDesc
+from sql.conflicts import explain as explain_conflict
 from sql.context import SessionContext
 from sql.fastpath import FastPath
 from sql.parse import ParsedStatement, lift_literals, parse
@@ -816,6 +817,10 @@ class Session(FastPath):
             pending, self.pending_notifications = self.pending_notifications, []
             if committed:
                 self.server.notifications.deliver(self, pending)
+
+    def explain(self, error: MeridianError) -> None:
+        if error.retryable:
+            explain_conflict(self, error)
 
     def fail(self, error: MeridianError) -> Eager[None]:
         block = self.block

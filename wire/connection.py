@@ -504,8 +504,10 @@ class Connection(Sink):
 
     def _statement_failed(self, kind: int, error: MeridianError) -> None:
         """Tells the client, lets the session abort what it must, and skips to Sync in the extended protocol."""
-        self._put(encode.error_response(error))
         session = self.session
+        if session is not None:
+            session.explain(error)
+        self._put(encode.error_response(error))
         if session is None:
             return
         is_simple = kind == 81
@@ -731,8 +733,10 @@ async def _finish(connection: Connection, kind: int, pending: Awaitable[Any]) ->
 
 
 async def _fail(connection: Connection, kind: int, error: MeridianError) -> None:
-    connection._put(encode.error_response(error))
     session = connection.session
+    if session is not None:
+        session.explain(error)
+    connection._put(encode.error_response(error))
     if session is None:
         return
     if kind not in (81, 83):
