@@ -34,6 +34,8 @@ from txn.settings import TxnSettings
 from wire.connection import Connection, ConnectionSettings
 from wire.io import ConnectionIo
 
+SERVER_PARAMETERS: Final = ("autovacuum",)
+"""What a node's configuration may set and a session may not."""
 SECRET_BYTES: Final = 32
 SESSIONS_CLOSE_SECONDS_MAX: Final = 2.0
 """How long the sessions of closed connections may take to roll back."""
@@ -58,7 +60,7 @@ def session_defaults(given: dict[str, str]) -> dict[str, str]:
     defaults = builtin_defaults()
     checked = Settings(defaults, lambda name, value: None, canonical_zone)
     for name, value in given.items():
-        checked.set(name, value)
+        checked.set(name, value, force=canonical(name) in SERVER_PARAMETERS)
     return {**defaults, **{canonical(name): checked[canonical(name)] for name in given}}
 
 
@@ -131,6 +133,7 @@ class Node:
     async def drain(self, seconds: float, is_hurried: Callable[[], bool] = lambda: False) -> None:
         """Lets running transactions end, closes every connection, gives sequences back."""
         self.is_draining = True
+        self.sql.autostats.stop()
         if self.listener is not None:
             await self.listener.drain(seconds, is_hurried)
         deadline_ns = self.clock.monotonic_ns() + int(SESSIONS_CLOSE_SECONDS_MAX * 1e9)

@@ -100,6 +100,10 @@ class ExecContext(ABC):
         """Queues a NoticeResponse."""
 
     @abstractmethod
+    def count_changes(self, table_oid: int, rows: int) -> None:
+        """Rows of a table were written: what automatic ANALYZE goes by."""
+
+    @abstractmethod
     def type_by_oid(self, oid: int) -> PgType | None:
         """Built-in or user-defined type."""
 
@@ -198,6 +202,9 @@ class FixedContext(ExecContext):
 
     def notice(self, severity: str, message: str) -> None:
         self.notices.append((severity, message))
+
+    def count_changes(self, table_oid: int, rows: int) -> None:
+        pass
 
     def type_by_oid(self, oid: int) -> PgType | None:
         return BY_OID.get(oid)

@@ -39,6 +39,8 @@ class SessionContext(ExecContext):
         """Constraint checks to run at commit (or SET CONSTRAINTS .. IMMEDIATE)."""
         self.constraint_modes: dict[str, bool] = {}
         """SET CONSTRAINTS of this transaction: name ("" is ALL) to whether it is deferred."""
+        self.changes: dict[int, int] = {}
+        """Rows that this transaction wrote, by table, where not a compiled plan did."""
         self.currvals: dict[int, int] = {}
         self.last_sequence = 0
         self._seeded: float | None = None
@@ -203,6 +205,9 @@ class SessionContext(ExecContext):
                 sqlstate="53200",
                 detail=f"The statement holds {self.memory_used} bytes; its limit is {self.memory_limit}.",
             )
+
+    def count_changes(self, table_oid: int, rows: int) -> None:
+        self.changes[table_oid] = self.changes.get(table_oid, 0) + rows
 
     def notice(self, severity: str, message: str) -> None:
         self.session.notice(severity, SqlError(message, sqlstate="00000" if severity != "WARNING" else "01000"))

@@ -83,5 +83,10 @@ class PlanCache:
                 del entries[old]
         entries[key] = entry
 
+    def forget_table(self, table_id: int) -> None:
+        """Drops the plans that read or write a table: its statistics changed."""
+        for key in [key for key, entry in self._entries.items() if table_id in entry.statement.tables]:
+            del self._entries[key]
+
     def clear(self) -> None:
         self._entries.clear()

@@ -13,6 +13,7 @@ from planner.functions.registry import Registry
 from sql import commands
 from sql.advisory import AdvisoryLocks
 from sql.api import Server, SessionApi, Sink
+from sql.autostats import AutoStats
 from sql.catalog.cache import Catalog
 from sql.notify import Notifications
 from sql.parse import statements as ast
@@ -58,6 +59,7 @@ class SqlServer(Server):
         self.sequences = Sequences(kv)
         self.table_locks = TableLocks(scheduler)
         self.plans = PlanCache()
+        self.autostats = AutoStats(self)
         self.notifications = Notifications()
         self.advisory_locks = AdvisoryLocks(scheduler)
         self.sessions: dict[int, Session] = {}

@@ -61,6 +61,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
         plan=True,
     ),
     Parameter("TimeZone", "UTC", report=True, plan=True),
+    Parameter("autovacuum", "on", "server"),
     Parameter("integer_datetimes", "on", "internal", report=True),
     Parameter("standard_conforming_strings", "on", "bool", report=True),
     Parameter("default_transaction_read_only", "off", "bool", report=True),
@@ -311,7 +312,9 @@ class Settings:
 
     def reset_all(self) -> None:
         for key in list(self._values):
-            if BY_NAME.get(key, Parameter(key, "")).kind != "internal" and not key.startswith("transaction_"):
+            if BY_NAME.get(key, Parameter(key, "")).kind not in ("internal", "server") and not key.startswith(
+                "transaction_"
+            ):
                 self._put(key, self._defaults.get(key, ""))
 
     def default(self, name: str) -> str:
@@ -386,6 +389,8 @@ class Settings:
             if "." not in key:
                 raise SqlError(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
             return value
+        if parameter.kind == "server" and not force:
+            raise SqlError(f'parameter "{parameter.name}" cannot be changed now', sqlstate="55P02")
         if parameter.kind == "internal" and not force:
             raise SqlError(f'parameter "{parameter.name}" cannot be changed', sqlstate="55P02")
         if key == "client_encoding":

@@ -226,6 +226,7 @@ class TransactionBlock:
 
     def _finish(self, committed: bool) -> None:
         session = self.session
+        statements = session.statements_done if self.draft is None else 0
         self.txn = None
         self.draft = None
         self.status = "I"
@@ -243,8 +244,12 @@ class TransactionBlock:
         if self.savepoints:
             self.savepoints.clear()
         if self.locked_tables:
+            if committed:
+                session.server.autostats.note(self.locked_tables, session.context.changes, statements)
             session.server.table_locks.release_all(session, list(self.locked_tables))
             self.locked_tables.clear()
+        if session.context.changes:
+            session.context.changes = {}
         session.after_transaction(committed)
 
     def fail(self) -> None:

@@ -58,6 +58,7 @@ class ModifyStream(Buffered):
         """Counts written rows; ``rows`` are what RETURNING expressions see."""
         if self.operator.counts:
             self.run.affected += count
+        self.run.ctx.count_changes(self.operator.writer.access.desc.id, count)
         if self.operator.returning is not None and rows:
             out = await evaluate(self.operator.returning, rows, self.run)
             account(self.run.ctx, out)

@@ -40,7 +40,7 @@ class PhysicalPlan:
         self.fast = fast
         self.output_names = names
         self.output_types = types
-        self.is_writer = command in ("INSERT", "UPDATE", "DELETE")
+        self.is_writer = command in ("INSERT", "UPDATE", "DELETE", "MERGE")
 
     def open(
         self, txn: Txn, params: tuple[Any, ...], ctx: ExecContext, clock: Callable[[], int] | None = None

@@ -34,7 +34,8 @@ async def collect(session: Session, table: TableDesc) -> TableStats:
     access = table_access(table, session.state().type_by_oid)
     stats: Any = await analyze_table(access, session.block.ensure(), session.context)
     await session.server.catalog.save_stats(table.id, stats)
-    session.server.plans.clear()
+    session.server.plans.forget_table(table.id)
+    session.server.autostats.analyzed(table.id)
     return stats  # type: ignore[no-any-return]  # TableStats
 
 

@@ -29,6 +29,8 @@ async def truncate(session: Session, statement: ast.Truncate, portal: QueryPorta
     for table in tables.values():
         table = await lock_exclusively(session, table, "TRUNCATE")
         await delete_span(session, *table_span(table.key_prefix_table or table.id))
+        stats = session.server.catalog.stats.get(table.id)
+        session.context.count_changes(table.id, int(stats.rows) + 1 if stats is not None else 1)
         if statement.restart_identity:
             await _restart(session, table)
     session.sink.complete("TRUNCATE TABLE")

@@ -101,6 +101,10 @@ def pg_prepared_statements(view: SessionView) -> Iterator[Row]:
             }  # fmt: skip
 
 
+UNIX_TO_PG_US = 946_684_800_000_000
+"""2000-01-01 in microseconds since 1970."""
+
+
 def pg_cursors(view: SessionView) -> Iterator[Row]:
     for name, portal in view.session.portals.items():
         if name:
@@ -114,9 +118,13 @@ def pg_stat_user_tables(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         if table.kind == "r":
             stats = view.session.server.catalog.stats.get(table.id)
+            auto = view.session.server.autostats
+            analyzed_us = auto.analyzed_us.get(table.id)
             yield {
                 "relid": table.id, "schemaname": view.schema_name(table.schema_id), "relname": table.name,
                 "n_live_tup": int(stats.rows) if stats is not None else 0, "n_dead_tup": 0,
+                "n_mod_since_analyze": auto.changes.get(table.id, 0),
+                "last_autoanalyze": analyzed_us - UNIX_TO_PG_US if analyzed_us is not None else None,
             }  # fmt: skip
 
 
