@@ -13,10 +13,11 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from kvtier.engine.batch import OpBatch
-from kvtier.intents import Intent, SpanIntent
+from kvtier.intents import Intent
 from kvtier.messages import TxnMeta
 from kvtier.records import TxnRecord
 from kvtier.replica import Replica
+from kvtier.runindex import Run, SpanIntent
 
 
 class Conflict(Exception):
@@ -52,6 +53,8 @@ class Change:
         "release",
         "resolved",
         "resolved_spans",
+        "runs",
+        "runs_gone",
         "span_intents",
         "spans",
     )
@@ -76,6 +79,10 @@ class Change:
         """(key, transaction) of intents that are gone."""
         self.resolved_spans: list[tuple[bytes, bytes, bytes]] = []
         """(start, end, transaction) of span intents that are gone."""
+        self.runs: list[Run] = []
+        """Runs written, grown or moved."""
+        self.runs_gone: list[tuple[bytes, bytes, bytes]] = []
+        """(start, end, transaction) of runs that are committed or removed."""
         self.records: list[TxnRecord] = []
         """Records as they are now."""
         self.records_dropped: list[bytes] = []

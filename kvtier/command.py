@@ -21,10 +21,10 @@ from msgspec import Struct
 from kvtier.administration import Counts, RangeChange
 from kvtier.change import Change
 from kvtier.engine.batch import OpBatch, Operation
-from kvtier.intents import SpanIntent
 from kvtier.messages import TxnMeta
 from kvtier.records import TxnRecord
 from kvtier.replica import RangeState
+from kvtier.runindex import Run, SpanIntent
 from kvtier.state import StoreState
 
 COMMAND_BYTES_MAX: Final = 64 << 20
@@ -60,6 +60,9 @@ class Command(Struct, array_like=True, omit_defaults=True):
     """(index into txns, start, end, write_ts, seq)."""
     resolved: list[tuple[bytes, bytes]] = []
     resolved_spans: list[tuple[bytes, bytes, bytes]] = []
+    runs: list[tuple[int, bytes, bytes, int, int, int]] = []
+    """(index into txns, start, end, write_ts, top_ts, seq)."""
+    runs_gone: list[tuple[bytes, bytes, bytes]] = []
     records: list[TxnRecord] = []
     records_dropped: list[bytes] = []
     finished: list[tuple[bytes, int]] = []
@@ -101,6 +104,10 @@ def encode_command(change: Change, ranges: RangeChange | None = None) -> bytes:
     command.span_intents = [
         (table.place(span.txn), span.start, span.end, span.write_ts, span.seq) for span in change.span_intents
     ]
+    command.runs = [
+        (table.place(run.txn), run.start, run.end, run.write_ts, run.top_ts, run.seq) for run in change.runs
+    ]
+    command.runs_gone = change.runs_gone
     command.txns = table.txns
     command.resolved = change.resolved
     command.resolved_spans = change.resolved_spans
@@ -147,6 +154,10 @@ def change_of(command: Command, state: StoreState) -> Change:
     change.span_intents = [
         SpanIntent(txns[place], start, end, write_ts, seq) for place, start, end, write_ts, seq in command.span_intents
     ]
+    change.runs = [
+        Run(txns[place], start, end, write_ts, top_ts, seq) for place, start, end, write_ts, top_ts, seq in command.runs
+    ]
+    change.runs_gone = command.runs_gone
     change.resolved = command.resolved
     change.resolved_spans = command.resolved_spans
     change.records = command.records

@@ -31,12 +31,14 @@ from kvtier.messages import (
     Merge,
     Push,
     Put,
+    PutRun,
     QueryIntent,
     Recover,
     Refresh,
     Reply,
     ResolveIntents,
     Scan,
+    SettleRuns,
     Split,
     TransferLease,
     TxnMeta,
@@ -45,6 +47,7 @@ from kvtier.messages import (
 from kvtier.mvcc.intents import Missing
 from kvtier.provisional import Provisional, query_intent, resolve
 from kvtier.reading import Reader, check_refresh
+from kvtier.runs import are_settled, put_run, settle
 from kvtier.state import StoreState
 from kvtier.transactions import (
     check_deadline,
@@ -70,6 +73,8 @@ KINDS: Final[dict[type, int]] = {
     Delete: WRITE,
     ConditionalPut: WRITE,
     DeleteSpan: WRITE,
+    PutRun: OTHER,
+    SettleRuns: OTHER,
     EndTxn: END,
     Heartbeat: OTHER,
     Push: OTHER,
@@ -92,7 +97,7 @@ def is_one_phase(state: StoreState, txn: TxnMeta, end: EndTxn) -> bool:
     if state.records and txn.id in state.records:
         return False
     intents = state.intents
-    if intents.points or intents.spans:
+    if intents.points or intents.spans or intents.runs.starts:
         return not intents.has_any_of(txn.id)
     return True
 
@@ -107,6 +112,7 @@ class General:
         self._provisional: Provisional | None = None
         self._reader: Reader | None = None
         self._late_refreshes: list[Refresh] = []
+        self._run_ts = 0
         self.change = Change(state.engine.batch())
         self.change.is_transactional = True
         self.must_sync = False
@@ -128,6 +134,7 @@ class General:
         if self._provisional is not None and not isinstance(batch.ops[-1], EndTxn):
             self._provisional.write()
             reply.write_ts = self._provisional.write_ts
+        reply.write_ts = max(reply.write_ts, self._run_ts)
         if self._reader is not None:
             reply.unsynced = self._reader.unsynced
         return reply
@@ -149,6 +156,13 @@ class General:
             return None
         if isinstance(op, Push):
             return push(state, op, change)
+        if isinstance(op, PutRun):
+            assert self._txn is not None, "a run of no transaction"
+            self._run_ts = put_run(state, self._txn, op, change)
+            return self._run_ts > 0
+        if isinstance(op, SettleRuns):
+            assert self._txn is not None, "runs of no transaction"
+            return settle(state, self._txn, op, change)
         self.must_sync = True
         if isinstance(op, Recover):
             return recover(state, op, change)
@@ -212,6 +226,7 @@ class General:
                 check_refresh(state, txn.id, op, commit_ts)
             for key in state.locks.held_by(txn.id):
                 state.tscache.add(key, commit_ts, txn.id)
+        assert are_settled(state, txn, commit_ts), f"a run is not at {commit_ts=}"
         end = self._with_own_writes(txn, end)
         reply.staged = end_commit(state, txn, end, commit_ts, self.change)
         reply.write_ts = commit_ts

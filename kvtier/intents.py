@@ -8,6 +8,7 @@ commits, and then it costs one test.
 
     key  -> Intent(transaction, write_ts, seq)
     [start, end) -> SpanIntent(transaction, write_ts, seq)     few, in a list
+    [start, end) -> Run(transaction, write_ts, top_ts, seq)    disjoint, in order (kvtier.runindex)
 
 ``write_ts`` is where the value would appear.  A push raises it here only: the record
 remembers the push (``TxnRecord.write_ts``), and after a restart one is pushed again.
@@ -22,6 +23,7 @@ from typing import Final
 from sortedcontainers import SortedList
 
 from kvtier.messages import TxnMeta
+from kvtier.runindex import RunIndex, SpanIntent
 
 SPAN_INTENTS_MAX: Final = 1_024
 """Deleted spans under way in one store; they are searched one by one."""
@@ -40,30 +42,18 @@ class Intent:
         """Of the latest write."""
 
 
-class SpanIntent:
-    """A span deletion that is not yet committed."""
-
-    __slots__ = ("end", "seq", "start", "txn", "write_ts")
-
-    def __init__(self, txn: TxnMeta, start: bytes, end: bytes, write_ts: int, seq: int) -> None:
-        self.txn = txn
-        self.start = start
-        self.end = end
-        self.write_ts = write_ts
-        self.seq = seq
-
-
 class IntentIndex:
     """See the module docstring."""
 
     def __init__(self) -> None:
         self.points: dict[bytes, Intent] = {}
         self.spans: list[SpanIntent] = []
+        self.runs = RunIndex()
         self._keys: SortedList = SortedList()
         self._by_txn: dict[bytes, dict[bytes, None]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.points) or bool(self.spans)
+        return bool(self.points) or bool(self.spans) or bool(self.runs.starts)
 
     def add(self, key: bytes, txn: TxnMeta, write_ts: int, seq: int) -> None:
         """Notes an intent, new or written again."""
@@ -107,6 +97,10 @@ class IntentIndex:
         for span in self.spans:
             if span.txn.id != txn_id and span.start <= key < span.end:
                 return span
+        if self.runs.starts:
+            run = self.runs.at(key)
+            if run is not None and run.txn.id != txn_id:
+                return run
         return None
 
     def keys_in(self, start: bytes, end: bytes, reverse: bool = False) -> list[bytes]:
@@ -130,6 +124,10 @@ class IntentIndex:
                 if span.txn.id != txn_id and span.write_ts <= upto_ts and span.start < end and start < span.end
             ]
         )
+        if self.runs.starts:
+            for run in self.runs.over(start, end):
+                if run.txn.id != txn_id and run.write_ts <= upto_ts:
+                    found.append((max(run.start, start), run))
         return found
 
     def own_spans(self, txn: TxnMeta) -> list[SpanIntent]:
@@ -145,8 +143,9 @@ class IntentIndex:
         return list(self._by_txn.get(txn_id, ()))
 
     def spans_of(self, txn_id: bytes) -> list[tuple[bytes, bytes]]:
-        """Returns a transaction's span deletions."""
-        return [(span.start, span.end) for span in self.spans if span.txn.id == txn_id]
+        """Returns the spans a transaction has deleted or filled."""
+        spans = [(span.start, span.end) for span in self.spans if span.txn.id == txn_id]
+        return spans + [(run.start, run.end) for run in self.runs.of(txn_id)]
 
     def transactions(self) -> list[TxnMeta]:
         """Returns the transactions that have intents here, one entry each."""
@@ -156,17 +155,22 @@ class IntentIndex:
             found[intent.txn.id] = intent.txn
         for span in self.spans:
             found.setdefault(span.txn.id, span.txn)
+        for run in self.runs.all():
+            found.setdefault(run.txn.id, run.txn)
         return list(found.values())
 
     def has_any_of(self, txn_id: bytes) -> bool:
-        """True if the transaction has an intent of either kind here."""
-        return txn_id in self._by_txn or any(span.txn.id == txn_id for span in self.spans)
+        """True if the transaction has an intent of any kind here."""
+        if txn_id in self._by_txn or any(span.txn.id == txn_id for span in self.spans):
+            return True
+        return bool(self.runs.starts) and self.runs.has_any_of(txn_id)
 
     def check(self) -> None:
         """Asserts that the views agree; for tests."""
         assert list(self._keys) == sorted(self.points), "sorted keys"
         listed = sorted([key for keys in self._by_txn.values() for key in keys])
         assert listed == list(self._keys), "keys by transaction"
+        self.runs.check()
 
 
 def is_ignored(seq: int, ignored: tuple[tuple[int, int], ...]) -> bool:

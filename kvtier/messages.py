@@ -165,6 +165,33 @@ class DeleteSpan(Struct, tag="delspan", array_like=True):
     seq: int = 0
 
 
+class PutRun(Struct, tag="putrun", array_like=True):
+    """Fills a span with rows at once, if nothing is or was in it (``kvtier.runs``); alone in its batch.
+
+    ``keys`` ascend strictly.  Result: True, or False if the rows must be written one by one.
+    """
+
+    keys: list[bytes]
+    values: list[bytes]
+    seq: int
+    floor_seq: int = 0
+    """Runs of the transaction up to this may be rolled back without this one, so it must not grow them."""
+    is_distinct: bool = False
+    """True if the caller knows that no key was written by this transaction before."""
+
+
+class SettleRuns(Struct, tag="settleruns", array_like=True):
+    """Makes the transaction's runs in [start, end) what it still sees of them.
+
+    Rows rolled back are removed; with ``to_ts``, before a commit at that timestamp, also those
+    deleted since, and the others are moved there.  A bounded step; result: where to go on, or None.
+    """
+
+    start: bytes
+    end: bytes
+    to_ts: int = 0
+
+
 class Refresh(Struct, tag="refresh", array_like=True):
     """Checks that [start, end) reads the same at ``to_ts`` as at ``from_ts``; raises ReadConflict if not.
 
@@ -303,7 +330,7 @@ class Checksum(Struct, tag="checksum", array_like=True):
 
 
 Op = Union[
-    Get, Scan, Put, ConditionalPut, Delete, DeleteSpan, Refresh, EndTxn, Heartbeat, Push, QueryIntent,
+    Get, Scan, Put, ConditionalPut, Delete, DeleteSpan, PutRun, SettleRuns, Refresh, EndTxn, Heartbeat, Push, QueryIntent,
     Recover, ResolveIntents, Split, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum,
 ]  # fmt: skip
 

@@ -21,12 +21,12 @@ from kvtier import mvcc
 from kvtier.descriptors import KEY_MAX, RangeDescriptor, ReplicaPlace, encode_descriptor
 from kvtier.engine.batch import OpBatch
 from kvtier.engine.contract import StoreEngine
-from kvtier.intents import SpanIntent
 from kvtier.messages import TxnMeta
 from kvtier.meta import entry_keys
 from kvtier.mvcc.intents import intents_in, span_intents_in
 from kvtier.records import decode_record
 from kvtier.replica import STATE_PREFIX, RangeState, Replica, decode_state, encode_state, state_key
+from kvtier.runindex import Run, SpanIntent
 from kvtier.state import StoreState
 from kvtier.transactions import POISON_PREFIX, RECORD_PREFIX
 
@@ -133,3 +133,6 @@ def load_intents(state: StoreState, start: bytes = b"", end: bytes = b"") -> Non
         for seq, upper in intent.history:
             if upper is not None:
                 state.intents.add_span(SpanIntent(txn, lower, upper, intent.write_ts, seq))
+    for lower, run in mvcc.stored_runs(state.engine, start, end):
+        txn = shared.setdefault((run.txn_id, run.epoch), run.meta())
+        state.intents.runs.add(Run(txn, lower, run.end, run.write_ts, run.top_ts, run.seq))

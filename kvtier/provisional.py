@@ -25,7 +25,6 @@ from kvtier import mvcc
 from kvtier.change import Change
 from kvtier.descriptors import KEY_MAX
 from kvtier.engine.batch import PUT
-from kvtier.intents import SpanIntent
 from kvtier.messages import (
     ConditionalPut,
     Delete,
@@ -39,6 +38,8 @@ from kvtier.messages import (
 )
 from kvtier.mvcc.intents import Missing, span_ends
 from kvtier.reading import own_write
+from kvtier.runindex import SpanIntent
+from kvtier.runs import find_conflict, resolve_runs
 from kvtier.state import StoreState
 from kvtier.transactions import POISON_PREFIX
 from kvtier.writing import Tally, conflict_over_span, newest_for_write, stored_size
@@ -67,6 +68,9 @@ class Provisional:
             return
         key = op.key
         newest_ts, _ = newest_for_write(self._state, key, self._txn.id)
+        runs = self._state.intents.runs
+        if runs.starts and runs.at(key) is not None:
+            newest_ts = 0  # The run is ours, or there had been a conflict; what is in it is, too.
         self._move_above(key, newest_ts)
         if isinstance(op, ConditionalPut):
             self._check_condition(op)
@@ -117,7 +121,7 @@ class Provisional:
             raise FeatureNotSupported("a span deletion after other intents in one batch is not supported")
         conflict_over_span(state, start, end, txn.id)
         if txn.isolation != Isolation.READ_COMMITTED:
-            newer = mvcc.find_conflict(state.engine, start, end, txn.read_ts, TS_MAX, b"", state.tombstones)
+            newer = find_conflict(state, txn.id, start, end, txn.read_ts, TS_MAX, b"")
             if newer is not None:
                 raise WriteTooOld(newer[0], newer[1])
         else:
@@ -180,6 +184,8 @@ def resolve(state: StoreState, op: ResolveIntents, change: Change) -> None:
         removed = True
     for start, end in op.spans:
         removed = _resolve_spans(state, op, start, end, status, change, tally) or removed
+        if state.intents.runs.starts:
+            removed = resolve_runs(state, op, start, end or KEY_MAX, status, change, tally) or removed
     tally.finish(change)
     if status >= TxnStatus.COMMITTED:
         change.release.append(op.txn.id)
@@ -191,12 +197,15 @@ def resolve(state: StoreState, op: ResolveIntents, change: Change) -> None:
 def _resolve_point(
     state: StoreState, op: ResolveIntents, key: bytes, status: TxnStatus, change: Change, tally: Tally
 ) -> None:
-    old_value, _ = mvcc.newest(state.engine, key, state.tombstones)
+    old_value, old_ts = mvcc.newest(state.engine, key, state.tombstones)
     mvcc.resolve_intent(state.engine, change.batch, key, op.txn, status, op.commit_ts)
     change.resolved.append((key, op.txn.id))
     kind, cf, _, stored = change.batch.ops[-1]
     if kind == PUT and cf == CF_DATA:
         tally.add(key, stored_size(old_value), len(stored) if stored else -1)
+        if old_ts == op.commit_ts:
+            # It replaces the version of a run; what that one counted stays.
+            tally.of(state.replica_of(key))[4] = 1
         change.keys.append(key)
 
 

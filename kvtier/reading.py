@@ -44,12 +44,17 @@ from kvtier.messages import (
     prefix_end,
 )
 from kvtier.mvcc.intents import Missing
+from kvtier.runindex import Run
+from kvtier.runs import find_conflict, own_row
 from kvtier.state import StoreState
 from kvtier.writing import stored_size
 
 SKIP_PAGES_MAX: Final = 10_000
 """Pages a SKIP LOCKED scan reads to find enough rows that nobody holds."""
 SKIP_PAGE_ROWS_MIN: Final = 16
+
+Segment = tuple[bytes, bytes, "Run | None"]
+"""[start, end) and the transaction's run there."""
 
 
 def check_readable(state: StoreState, start: bytes, end: bytes, ts: int) -> None:
@@ -141,7 +146,7 @@ class Reader:
         if ts <= state.gc_high:
             check_readable(state, key, prefix_end(key), ts)
         intents = state.intents
-        if intents.points or intents.spans:
+        if intents.points or intents.spans or intents.runs.starts:
             value = self._get_beside_intents(key)
         elif self._uncertain_to > ts:
             value = mvcc.get(state.engine, key, ts, state.tombstones, self._uncertain_to)[0]
@@ -236,7 +241,7 @@ class Reader:
         result = ScanResult(rows[0], rows[1], rows[2])
         lower, upper = scanned_span(op.start, end, op.reverse, result.resume)
         intents = self._state.intents
-        if intents.points or intents.spans:
+        if intents.points or intents.spans or intents.runs.starts:
             horizon = max(self._ts, self._uncertain_to)
             others = intents.others_in(lower, upper, self._owner, horizon)
             if others:
@@ -262,6 +267,9 @@ class Reader:
         txn = self._txn
         budget = max(self._bytes_left, 1) if self._has_bytes_limit else 0
         if txn is not None and state.intents and state.intents.has_any_of(txn.id):
+            runs = state.intents.runs.own_over(start, end, txn.id)
+            if runs:
+                return self._rows_with_runs(txn, _segments(start, end, runs, op.reverse), ts, op, limit, budget, exact)
             own, own_deleted = own_writes(state, start, end, txn)
             return mvcc.scan_own(
                 state.engine,
@@ -278,6 +286,63 @@ class Reader:
                 exact,
             )
         return mvcc.scan(state.engine, start, end, ts, op.reverse, limit, budget, state.tombstones, uncertain_to, exact)
+
+    def _rows_with_runs(
+        self, txn: TxnMeta, segments: list[Segment], ts: int, op: Scan, limit: int, budget: int, exact: bool
+    ) -> mvcc.Rows:
+        """Scans a span piece by piece: the transaction's runs at their timestamps, the rest at ``ts``."""
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        size = 0
+        for place, (start, end, run) in enumerate(segments):
+            if run is None or run.is_visible_to(txn):
+                left = max(budget - size, 1) if budget else 0
+                part = self._segment_rows(txn, start, end, run, ts, op.reverse, limit - len(keys), left, exact)
+                keys += part[0]
+                values += part[1]
+                if part[2] is not None:
+                    return keys, values, part[2]
+                if budget:
+                    size += sum([len(key) for key in part[0]]) + sum([len(value) for value in part[1]])
+            if len(keys) >= limit or (budget and size >= budget):
+                is_last = place == len(segments) - 1
+                return keys, values, None if is_last else start if op.reverse else end
+        return keys, values, None
+
+    def _segment_rows(
+        self,
+        txn: TxnMeta,
+        start: bytes,
+        end: bytes,
+        run: Run | None,
+        ts: int,
+        reverse: bool,
+        limit: int,
+        budget: int,
+        exact: bool,
+    ) -> mvcc.Rows:
+        state = self._state
+        own, own_deleted = own_writes(state, start, end, txn)
+        if run is not None:
+            # What is deleted before the run does not concern it, and nothing in it can be newer.
+            since = [span for span in state.intents.own_spans(txn) if span.seq > run.seq]
+            own_deleted = [(span.start, span.end) for span in since]
+            ts, exact = run.top_ts, False
+        uncertain_to = 0 if exact or run is not None else self._uncertain_to
+        return mvcc.scan_own(
+            state.engine,
+            start,
+            end,
+            ts,
+            own,
+            own_deleted,
+            reverse,
+            limit,
+            budget,
+            state.tombstones,
+            uncertain_to,
+            exact,
+        )
 
     def _scan_locking(self, op: Scan, end: bytes, limit: int) -> ScanResult:
         """Locks the rows a scan returns; rows it may not wait for are left out.
@@ -335,7 +400,7 @@ class Reader:
     def _check_newest(self, txn: TxnMeta, lower: bytes, upper: bytes) -> int:
         """Raises WriteTooOld if the span changed after the read timestamp; returns its last change if that is allowed."""
         state = self._state
-        conflict = mvcc.find_conflict(state.engine, lower, upper, self._ts, TS_MAX, b"", state.tombstones)
+        conflict = find_conflict(state, self._owner, lower, upper, self._ts, TS_MAX, b"")
         if conflict is None:
             return 0
         if txn.isolation != Isolation.READ_COMMITTED:
@@ -352,10 +417,15 @@ def own_write(state: StoreState, key: bytes, txn: TxnMeta) -> bytes | Missing | 
         own = mvcc.own_value(intent, txn)
         if own is not mvcc.MISSING:
             return own
+    deleted_seq = 0
     for span in state.intents.own_spans(txn):
-        if span.start <= key < span.end:
-            return None
-    return mvcc.MISSING
+        if span.start <= key < span.end and span.seq > deleted_seq:
+            deleted_seq = span.seq
+    if state.intents.runs.starts:
+        row = own_row(state, key, txn, deleted_seq)
+        if row is not None:
+            return row[0]
+    return None if deleted_seq else mvcc.MISSING
 
 
 def own_writes(
@@ -368,6 +438,24 @@ def own_writes(
         if not isinstance(value, Missing):
             own[key] = value
     return own, [(span.start, span.end) for span in state.intents.own_spans(txn)]
+
+
+def _segments(start: bytes, end: bytes, runs: list[Run], reverse: bool) -> list[Segment]:
+    """Cuts a span where the transaction's runs begin and end, in the order of the scan."""
+    segments: list[Segment] = []
+    at = start
+    for run in runs:
+        if at < run.start:
+            segments.append((at, run.start, None))
+            at = run.start
+        border = min(run.end, end)
+        segments.append((at, border, run))
+        at = border
+    if at < end:
+        segments.append((at, end, None))
+    if reverse:
+        segments.reverse()
+    return segments
 
 
 def scanned_span(start: bytes, end: bytes, reverse: bool, resume: bytes | None) -> tuple[bytes, bytes]:
@@ -385,11 +473,11 @@ def check_refresh(state: StoreState, owner: bytes, op: Refresh, to_ts: int) -> N
     if op.from_ts <= state.gc_high:
         check_readable(state, op.start, end, op.from_ts)
     intents = state.intents
-    if intents.points or intents.spans:
+    if intents.points or intents.spans or intents.runs.starts:
         others = intents.others_in(op.start, end, owner, to_ts)
         if others:
             raise Conflict(others[0][0], NONE, others[0][1], to_ts)
-    conflict = mvcc.find_conflict(state.engine, op.start, end, op.from_ts, to_ts, op.projection, state.tombstones)
+    conflict = find_conflict(state, owner, op.start, end, op.from_ts, to_ts, op.projection)
     if conflict is not None:
         raise ReadConflict(conflict[0], conflict[1])
     if op.is_point:

@@ -39,11 +39,13 @@ from kvtier.messages import (
     Get,
     Op,
     Put,
+    PutRun,
     Refresh,
     Reply,
     ResolveIntents,
     Scan,
     ScanResult,
+    SettleRuns,
     Split,
     TxnMeta,
     prefix_end,
@@ -503,7 +505,9 @@ class Attempts:
 
 def spans_of(op: Op, txn: TxnMeta | None) -> list[tuple[bytes, bytes]]:
     """Returns the spans an operation touches; [] for an EndTxn without anchor."""
-    if isinstance(op, Scan | DeleteSpan | Refresh | CollectGarbage | Checksum):
+    if isinstance(op, PutRun):
+        return [(op.keys[0], prefix_end(op.keys[-1]))]
+    if isinstance(op, Scan | DeleteSpan | SettleRuns | Refresh | CollectGarbage | Checksum):
         return [(op.start, op.end)] if op.start < (op.end or KEY_MAX) else []
     if isinstance(op, ResolveIntents):
         return [(key, prefix_end(key)) for key in op.keys] + list(op.spans)
@@ -514,9 +518,9 @@ def spans_of(op: Op, txn: TxnMeta | None) -> list[tuple[bytes, bytes]]:
 
 
 def _must_be_atomic(batch: Batch) -> bool:
-    """True if a batch holds writes that have to appear together at its end."""
+    """True if a batch holds writes that have to appear together at its end, or what cannot be cut."""
     for op in batch.ops:
-        if isinstance(op, EndTxn):
+        if isinstance(op, EndTxn | PutRun | SettleRuns):
             return True
         if batch.txn is None and isinstance(op, Put | Delete | ConditionalPut | DeleteSpan):
             return True

@@ -48,7 +48,7 @@ from kvtier.descriptors import KEY_MAX, RangeDescriptor
 from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
 from kvtier.engine.batch import PUT
 from kvtier.engine.contract import StoreEngine
-from kvtier.intents import Intent, SpanIntent
+from kvtier.intents import Intent
 from kvtier.locks import NONE, LockRequest
 from kvtier.messages import (
     Batch,
@@ -69,6 +69,7 @@ from kvtier.messages import (
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
 from kvtier.reading import get_locked, read_batch
 from kvtier.replica import Replica
+from kvtier.runindex import Run, SpanIntent
 from kvtier.settings import StoreSettings
 from kvtier.state import StoreState
 from kvtier.transactions import named_outcome, put_outcome
@@ -216,7 +217,7 @@ class Store(Kv):
             if ts < txn.uncertainty_limit or state.poisoned:
                 return read_batch(state, batch)
         intents = state.intents
-        if ts <= state.gc_high or intents.points or intents.spans:
+        if ts <= state.gc_high or intents.points or intents.spans or intents.runs.starts:
             return read_batch(state, batch)
         value = mvcc.get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, owner)
@@ -350,7 +351,9 @@ class Store(Kv):
             state.intents.add(key, txn, write_ts, seq)
         for span in change.span_intents:
             state.intents.add_span(span)
-        if change.intents or change.span_intents or change.records:
+        for run in change.runs:
+            state.intents.runs.add(run)
+        if change.intents or change.span_intents or change.runs or change.records:
             self.cleanup.watch()
         for record in change.records:
             state.records[record.id] = record
@@ -366,6 +369,10 @@ class Store(Kv):
             state.poisoned.pop(txn_id, None)
         for start, end, txn_id in change.resolved_spans:
             state.intents.remove_spans(start, end, txn_id)
+            for key in state.locks.shown_in(start, end, txn_id):
+                state.locks.release_key(key, txn_id)
+        for start, end, txn_id in change.runs_gone:
+            state.intents.runs.remove(start, txn_id)
             for key in state.locks.shown_in(start, end, txn_id):
                 state.locks.release_key(key, txn_id)
         for key, txn_id in change.resolved:
@@ -439,9 +446,9 @@ class Store(Kv):
         intent = conflict.intent
         assert intent is not None, conflict
         pushee = intent.txn
-        push = Push(
-            pushee.anchor or conflict.key, pushee, conflict.read_ts + 1 if conflict.strength == NONE else 0, False
-        )
+        # Moving a run costs a write of all its rows: a reader waits instead.
+        can_move = conflict.strength == NONE and not isinstance(intent, Run)
+        push = Push(pushee.anchor or conflict.key, pushee, conflict.read_ts + 1 if can_move else 0, False)
         push.now = self.now()
         reply = self.kv.send(Batch([push]))
         if reply.__class__ is not Reply:
@@ -449,9 +456,7 @@ class Store(Kv):
         outcome: PushResult = reply.results[0]
         if outcome.status == TxnStatus.STAGING:
             return False
-        if outcome.status == TxnStatus.PENDING and not (
-            conflict.strength == NONE and outcome.commit_ts > conflict.read_ts
-        ):
+        if outcome.status == TxnStatus.PENDING and not (can_move and outcome.commit_ts > conflict.read_ts):
             return False
         resolution = self._resolution(conflict, intent, outcome)
         if resolution is None:
@@ -546,6 +551,7 @@ class Store(Kv):
             "lock_waiters": state.locks.waiters(),
             "deadlocks": state.locks.deadlocks,
             "intents": len(state.intents.points),
+            "runs": len(state.intents.runs),
             "records": len(state.records),
             "timestamp_cache_entries": len(state.tscache),
             "syncs": self.group.syncs,

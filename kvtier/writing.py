@@ -18,7 +18,7 @@ from kvtier.state import StoreState
 def check_write(state: StoreState, key: bytes, owner: bytes) -> None:
     """Raises Conflict if another transaction's lock or intent is on a key."""
     intents = state.intents
-    if intents.points or intents.spans:
+    if intents.points or intents.spans or intents.runs.starts:
         other = intents.other_at(key, owner)
         if other is not None:
             raise Conflict(key, EXCLUSIVE, other)

@@ -19,6 +19,7 @@ from kvtier.descriptors import DATA_START, KEY_MAX, META1, RangeDescriptor, deco
 from kvtier.messages import Batch, Get, Reply, Scan
 from kvtier.meta import entry_keys
 from kvtier.mvcc.intents import intents_in
+from kvtier.mvcc.runs import stored_runs
 from kvtier.state import StoreState
 
 if TYPE_CHECKING:
@@ -111,6 +112,10 @@ def check_intents(state: StoreState) -> None:
     indexed = {key: intent.txn.id for key, intent in state.intents.points.items()}
     if stored != indexed:
         raise Violation("the index holds the intents", f"stored {stored}, indexed {indexed}")
+    runs = [(start, run.txn_id, run.end, run.write_ts, run.top_ts) for start, run in stored_runs(state.engine)]
+    known = [(run.start, run.txn.id, run.end, run.write_ts, run.top_ts) for run in state.intents.runs.all()]
+    if runs != known:
+        raise Violation("the index holds the runs", f"stored {runs}, indexed {known}")
 
 
 def check_restarted(world: World) -> None:
@@ -127,6 +132,7 @@ def check_rest(process: Process) -> str:
     left = []
     if state.intents:
         left.append(f"intents {list(state.intents.points)[:5]} {[span.start for span in state.intents.spans][:5]}")
+        left.append(f"runs {[run.start for run in state.intents.runs.all()][:5]}")
     if state.records:
         left.append(f"records {list(state.records.values())[:3]}")
     if state.locks.waiters():

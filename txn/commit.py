@@ -6,7 +6,8 @@
     parallel             intents and a STAGING record in one round.  Committed as soon as all
                          of it succeeded at the staged timestamp (implicit commit); the record is
                          made explicit and the intents are resolved in the background
-    two rounds           what a parallel commit falls back to when a timestamp was pushed:
+    two rounds           what a parallel commit falls back to when a timestamp was pushed, and
+                         what runs (kvtier.runs) need, which are settled at the timestamp first:
                          intents, refresh to the highest of their timestamps, explicit EndTxn.
                          A batch with EndTxn is never sent twice as it was (reliability 9)
 
@@ -56,9 +57,11 @@ from kvtier.messages import (
     Lock,
     Op,
     Put,
+    PutRun,
     Refresh,
     Reply,
     ResolveIntents,
+    SettleRuns,
     TxnMeta,
     TxnStatus,
 )
@@ -266,7 +269,8 @@ class Committer(Reader):
     def _commit_meta(self, anchor: bytes) -> TxnMeta:
         """Returns the identity to commit with; READ COMMITTED commits now, whatever it has read at."""
         meta = self._ensure_meta(anchor)
-        if self.isolation == Isolation.READ_COMMITTED:
+        if self.isolation == Isolation.READ_COMMITTED and self._run_span is None:
+            # (A run was put above everything it met, and moving it would cost a write of all its rows.)
             if not self.read_ts:
                 self._start()
             meta.write_ts = max(meta.write_ts, self._coordinator.kv.now())
@@ -343,6 +347,8 @@ class Committer(Reader):
         if not self.read_ts:
             self._start()
         buffer = self._buffer
+        if self._has_stale_runs:
+            await self._settle_runs(0)
         if buffer is not None and buffer.spans:
             await self._flush(buffer)  # A span cannot be in flight.
         row = self._commit_key_row()
@@ -351,7 +357,7 @@ class Committer(Reader):
         meta = self._commit_meta(self._first_key(writes))
         staged_ts = await self._check_pushed(meta)
         in_flight = self._note_intents(writes)
-        if fault("txn.commit.two-rounds"):
+        if fault("txn.commit.two-rounds") or self._run_span is not None:
             return await self._commit_in_two_rounds(meta, writes)
         proven = tuple([key for key in self._intent_keys if key not in in_flight])
         end = self._end_ops(True, tuple(in_flight.items()), proven, not self._has_checks())
@@ -389,7 +395,7 @@ class Committer(Reader):
     def _end_ops(
         self, commit: bool, in_flight: tuple[tuple[bytes, int], ...], proven: tuple[bytes, ...], can_forward: bool
     ) -> list[Op]:
-        spans = tuple(self._intent_spans)
+        spans = tuple(self._spans_written())
         return [EndTxn(commit, self._deadline_ts, in_flight, proven, spans, can_forward, self._commit_key)]
 
     async def _send_end(self, meta: TxnMeta, ops: list[Op]) -> Reply:
@@ -410,7 +416,10 @@ class Committer(Reader):
         """All intents are there: refreshes to their highest timestamp and writes the COMMITTED record."""
         for _ in range(self._coordinator.settings.commit_attempts_max):
             await self._check_at(meta.write_ts)
-            end = self._end_ops(True, (), tuple(self._intent_keys), not self._has_checks())
+            has_runs = self._run_span is not None
+            if has_runs:
+                await self._settle_runs(meta.write_ts)
+            end = self._end_ops(True, (), tuple(self._intent_keys), not self._has_checks() and not has_runs)
             try:
                 reply = await self._send_end(meta, end)
             except TxnRetry:
@@ -454,7 +463,7 @@ class Committer(Reader):
         if meta is None or not (self._is_locked or self._is_flushed):
             return None
         keys = tuple(self._intent_keys)
-        spans = tuple(self._intent_spans)
+        spans = tuple(self._spans_written())
         batch = Batch([EndTxn(status == TxnStatus.COMMITTED, intents=keys, intent_spans=spans)], 0, meta)
         rest = self._remainder() if self._is_flushed or not self.single_store else ()
         try:
@@ -512,7 +521,7 @@ class Committer(Reader):
     def _remainder(self) -> tuple[ResolvePart, ...]:
         """Returns intents to resolve and locks to free, in parts of bounded size (reliability 17)."""
         keys = list({**self._intent_keys, **self._lock_keys})
-        spans = tuple(self._intent_spans + self._lock_spans)
+        spans = tuple(self._spans_written() + self._lock_spans)
         parts: list[ResolvePart] = []
         for first in range(0, max(len(keys), 1), RESOLVE_KEYS_MAX):
             parts.append((tuple(keys[first : first + RESOLVE_KEYS_MAX]), spans))
@@ -581,6 +590,8 @@ class Committer(Reader):
         """Writes every version of the buffer as intents, in order, in bounded batches (reliability 21)."""
         if not self.read_ts:
             self._start()
+        if self._has_stale_runs:
+            await self._settle_runs(0)
         ops = buffer.into_flush_ops()
         meta = self._ensure_meta(self._first_key(ops))
         self._is_flushed = True
@@ -602,6 +613,87 @@ class Committer(Reader):
         buffer.clear()
 
     _flushed_seq: int = 0
+
+    # --- runs -------------------------------------------------------------------
+
+    _run_span: tuple[bytes, bytes] | None = None
+    """Covers every run of the transaction."""
+    _run_seq: int = 0
+    """Of the latest run."""
+    _savepoint_seq: int = 0
+    """Of the latest savepoint: what came after it can only be rolled back together."""
+    _has_stale_runs: bool = False
+    """A savepoint's rollback left rows in the store that must go before anything else is written."""
+
+    def _spans_written(self) -> list[tuple[bytes, bytes]]:
+        """Returns spans that hold whatever is to be resolved beside point intents."""
+        return self._intent_spans if self._run_span is None else [*self._intent_spans, self._run_span]
+
+    async def _put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool) -> int:
+        buffer = self._buffer
+        if buffer is not None and (buffer.spans or buffer.touches(keys[0], point_end(keys[-1]))):
+            # The store decides by what it knows: a deleted span may lie over a run that this one grows.
+            await self._flush(buffer)
+        if self._has_stale_runs:
+            await self._settle_runs(0)
+        if not self.read_ts:
+            self._start()
+        meta = self._ensure_meta(keys[0])
+        done = 0
+        for first, last in _slices(keys, values, self._coordinator.settings.flush_bytes_max):
+            self._seq += 1
+            op = PutRun(keys[first:last], values[first:last], self._seq, self._savepoint_seq, is_distinct)
+            before = self._note_run(op)
+            reply = await self._send_patiently(op, meta)
+            if not reply.results[0]:
+                self._run_span, self._is_flushed = before
+                break
+            self._note_reply(reply)
+            self._run_seq = self._flushed_seq = self._seq
+            self.is_read_only = False
+            self._leave_fast_path()
+            self._start_heartbeat()
+            done = last
+        return done
+
+    def _note_run(self, op: PutRun) -> tuple[tuple[bytes, bytes] | None, bool]:
+        """Remembers, before it is sent, that there is something to resolve; returns what was known before."""
+        before = (self._run_span, self._is_flushed)
+        start, end = op.keys[0], point_end(op.keys[-1])
+        if self._run_span is not None:
+            start, end = min(start, self._run_span[0]), max(end, self._run_span[1])
+        self._run_span = (start, end)
+        self._is_flushed = True
+        return before
+
+    async def _send_patiently(self, op: Op, meta: TxnMeta) -> Reply:
+        """Sends bulk; where the disk falls behind, waits for it, because a load may be slow but not fail for it."""
+        settings = self._coordinator.settings
+        for attempt in range(STALL_ATTEMPTS_MAX):
+            meta.seq = self._seq
+            try:
+                reply = self._send(Batch([op], self.read_ts, meta))
+                return reply if isinstance(reply, Reply) else await reply
+            except Overloaded:
+                await self._coordinator.clock.sleep(
+                    min(settings.backoff_seconds * 2 ** min(attempt, 20), settings.backoff_seconds_max)
+                )
+            self._check_open()
+        raise Overloaded("the storage engine has not taken writes for too long")
+
+    async def _settle_runs(self, to_ts: int) -> None:
+        """Makes the runs in the store what this transaction still sees of them, and moves them to ``to_ts``."""
+        assert self._run_span is not None, "no runs to settle"
+        assert self._meta is not None, "runs without identity"
+        at, end = self._run_span
+        while True:
+            reply = await self._send_patiently(SettleRuns(at, end, to_ts), self._meta)
+            resume: bytes | None = reply.results[0]
+            if resume is None:
+                break
+            at = resume
+            await self._coordinator.clock.sleep(SETTLE_PAUSE_SECONDS)
+        self._has_stale_runs = False
 
     # --- heartbeats -------------------------------------------------------------
 
@@ -649,6 +741,10 @@ FLUSH_OPS_MAX: Final = 4_096
 """Intents of one batch, besides the bound on its bytes."""
 RELEASE_ATTEMPTS_MAX: Final = 10_000
 """Attempts to release locks while the store refuses writes: a quarter of an hour at the longest pause."""
+STALL_ATTEMPTS_MAX: Final = 3_000
+"""Attempts of one bulk write while the store refuses writes: five minutes at the longest pause."""
+SETTLE_PAUSE_SECONDS: Final = 0.001
+"""Between two steps of settling runs: the loop serves what has come in."""
 RESOLVE_KEYS_MAX: Final = 4_096
 """Intents resolved by one batch."""
 
@@ -665,3 +761,18 @@ def _chunks(ops: list[Op], bytes_max: int) -> list[list[Op]]:
             size = 64
         chunks[-1].append(op)
     return chunks
+
+
+def _slices(keys: list[bytes], values: list[bytes], bytes_max: int) -> list[tuple[int, int]]:
+    """Cuts rows into [first, last) of bounded bytes and number."""
+    slices: list[tuple[int, int]] = []
+    first = size = 0
+    for index in range(len(keys)):
+        size += len(keys[index]) + len(values[index])
+        if size > bytes_max or index - first == FLUSH_OPS_MAX:
+            if index > first:
+                slices.append((first, index))
+            first = index
+            size = len(keys[index]) + len(values[index])
+    slices.append((first, len(keys)))
+    return slices

@@ -96,6 +96,13 @@ class Transaction(Committer):
         buffer = self._buffer
         return buffer is not None and buffer.bytes > self._coordinator.settings.buffer_bytes_max
 
+    def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> Eager[int]:
+        if not self.single_store or not keys:
+            return 0
+        self._check_open()
+        assert self._may_write, "a write in a read-only transaction"
+        return self._put_run(keys, values, is_distinct)
+
     def flush(self) -> Eager[None]:
         buffer = self._buffer
         if buffer is None or not buffer:
@@ -111,6 +118,7 @@ class Transaction(Committer):
         if self._buffer is not None:
             self._buffer.mark_savepoint()
         self._seq += 1
+        self._savepoint_seq = self._seq
         return self._seq
 
     def rollback_to(self, token: int) -> None:
@@ -119,6 +127,8 @@ class Transaction(Committer):
             self._buffer.rollback_to(token)
         if self._flushed_seq > token:
             self._ignore(token + 1, self._seq)
+        if self._run_seq > token:
+            self._has_stale_runs = True
         self._seq += 1
 
     def _ignore(self, first: int, last: int) -> None:
@@ -211,6 +221,9 @@ class Transaction(Committer):
             self._is_locked = False
             self._is_flushed = False
             self._flushed_seq = 0
+            self._run_seq = 0
+            self._run_span = None
+            self._has_stale_runs = False
             # New containers: the release under way still reads the old ones.
             self._intent_keys = {}
             self._intent_spans = []

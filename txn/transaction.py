@@ -73,6 +73,14 @@ class Txn(ABC):
         """Removes every key of the span as of this transaction (range tombstone at commit)."""
 
     @abstractmethod
+    def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> Eager[int]:
+        """Writes new rows by bulk, at once, where that is possible; returns how many, from the first on.
+
+        Keys ascend strictly.  Rows written so did not exist and are locked as any row written is; the caller
+        writes the others with get and put.  ``is_distinct``: this transaction never wrote one of the keys.
+        """
+
+    @abstractmethod
     def flush(self) -> Eager[None]:
         """Writes the buffer as intents now; needed only past the buffer's limit (``needs_flush``)."""
 

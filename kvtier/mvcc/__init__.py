@@ -6,6 +6,8 @@ The keyspaces, one picture (``|`` joins bytes):
     data    user key | 8 B of 2^64-1 - ts               the value, or empty: deleted      versions.py
     lock    b"i" | user key                             Intent                            intents.py
     lock    b"s" | start                                Intent over [start, end)s         intents.py
+    lock    b"r" | start                                Run: rows of the data family      runs.py
+                                                        that are not committed yet
     local   b"t\\0" | start | 0x00 0x01 | inverted ts    end                               tombstones.py
 
 Newer versions of a key sort before older ones, so one seek to (key, ts) lands on what a
@@ -49,6 +51,7 @@ from kvtier.mvcc.intents import (
     write_span_intent,
 )
 from kvtier.mvcc.reads import find_conflict, find_newer, get, get_value, newest, newest_ts
+from kvtier.mvcc.runs import stored_runs
 from kvtier.mvcc.scans import Rows, scan, scan_own
 from kvtier.mvcc.survey import SpanDigest, SpanStats, Survey, checksum, split_key, stats
 from kvtier.mvcc.tombstones import (
@@ -94,6 +97,7 @@ __all__ = [
     "split_range_tombstones",
     "split_version",
     "stats",
+    "stored_runs",
     "version_key",
     "write_intent",
     "write_span_intent",

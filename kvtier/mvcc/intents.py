@@ -36,7 +36,7 @@ from kvtier.mvcc.versions import put_version
 
 POINT_PREFIX: Final = b"i"
 SPAN_PREFIX: Final = b"s"
-"""Prefixes b"i" and b"s" of CF_LOCK are ours; others are free."""
+"""Prefixes b"i" and b"s" of CF_LOCK are ours; b"r" is that of runs."""
 _POINTS_END: Final = b"j"
 _SPANS_END: Final = b"t"
 HISTORY_MAX: Final = 10_000

@@ -18,6 +18,7 @@ from base.hlc import TS_MAX
 from base.seams import CF_DATA, CF_LOCAL, CF_LOCK, EngineIterator
 from kvtier.engine.contract import StoreEngine
 from kvtier.mvcc.intents import POINT_PREFIX, SPAN_PREFIX
+from kvtier.mvcc.runs import RUN_PREFIX
 from kvtier.mvcc.tombstones import NO_TOMBSTONES, RangeTombstones, tombstone_span
 from kvtier.mvcc.versions import SUFFIX, ts_of
 
@@ -195,6 +196,7 @@ def engine_spans(start: bytes, end: bytes) -> list[tuple[int, bytes, bytes | Non
     return [
         (CF_DATA, start, end or None),
         (CF_LOCK, POINT_PREFIX + start, POINT_PREFIX + end if end else _following(POINT_PREFIX)),
+        (CF_LOCK, RUN_PREFIX + start, RUN_PREFIX + end if end else _following(RUN_PREFIX)),
         (CF_LOCK, SPAN_PREFIX + start, SPAN_PREFIX + end if end else _following(SPAN_PREFIX)),
         (CF_LOCAL, local_lower, local_upper),
     ]

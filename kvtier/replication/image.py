@@ -3,7 +3,7 @@
 A snapshot is the image of the leaseholder's replica, cut into chunks::
 
     data family    versions of [start, end)
-    lock family    intents of keys and of spans that begin in [start, end)
+    lock family    intents of keys, of spans and of runs that begin in [start, end)
     local family   range tombstones, records of transactions anchored in [start, end),
                    poisoned transactions and named commits (of the whole store: they are few
                    and cannot be told apart), the statistics
@@ -122,6 +122,9 @@ def forget(state: StoreState, start: bytes, end: bytes) -> None:
         state.intents.remove(key, state.intents.points[key].txn.id)
     for txn in state.intents.transactions():
         state.intents.remove_spans(start, end, txn.id)
+    for run in state.intents.runs.over(start, end):
+        if run.start >= start:
+            state.intents.runs.remove(run.start, run.txn.id)
     for record in records_in(state, start, end):
         del state.records[record.id]
     state.tombstones.load(state.engine)

@@ -45,6 +45,7 @@ def memory(store: Store) -> dict[str, object]:
         "swept": [(replica.swept_threshold, replica.swept_to) for replica in state.ranges.all()],
         "intents": {key: (intent.txn.id, intent.seq) for key, intent in state.intents.points.items()},
         "spans": [(span.txn.id, span.start, span.end, span.seq) for span in state.intents.spans],
+        "runs": [(run.txn.id, run.start, run.end, run.write_ts, run.top_ts) for run in state.intents.runs.all()],
         "records": dict(state.records),
         "tombstones": (state.tombstones.starts, state.tombstones.records()),
         "poisoned": list(state.poisoned),

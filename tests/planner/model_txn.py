@@ -93,6 +93,15 @@ class ModelTxn(Txn):
             del self.store[key]
         return None
 
+    def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> Eager[int]:
+        """Refuses a run at the first key that is there, as the store may; locks are not its affair."""
+        assert keys == sorted(set(keys)), "keys of a run ascend"
+        for count, (key, value) in enumerate(zip(keys, values)):
+            if key in self.store:
+                return self._answer(count)
+            self.put(key, value)
+        return self._answer(len(keys))
+
     def flush(self) -> Eager[None]:
         return None
 
