@@ -362,6 +362,13 @@ def _unknown_index(key: bytes, value: bytes) -> bytes:
     raise AssertionError("an index whose expressions were not given was read")
 
 
+def check_keys(keys: list[bytes], index: IndexAccess) -> None:
+    """Refuses keys that are too long."""
+    if max(map(len, keys), default=0) > KEY_BYTES_MAX:
+        for key in keys:
+            check_key(key, index)
+
+
 def check_key(key: bytes, index: IndexAccess) -> None:
     """Refuses keys too long for the storage tier."""
     if len(key) > KEY_BYTES_MAX:

@@ -93,6 +93,14 @@ class Run:
         else:
             self.held[key] = None
 
+    async def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> int:
+        """Writes new rows by bulk where that is possible; returns how many, from the first on."""
+        if self.held is not None:
+            return 0
+        self.trips += 1
+        done = self.txn.put_run(keys, values, is_distinct)
+        return done if isinstance(done, int) else await done
+
     async def release(self) -> None:
         """Hands writes held back to the transaction."""
         held, self.held = self.held, None

@@ -10,11 +10,13 @@ Old and new index entries of a row are always computed from the same two row ver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from itertools import islice
+from operator import lt
+from typing import Any, Final, NamedTuple
 
 from base.errors import MeridianError, error
 from kvtier.messages import Lock, Wait
-from planner.access import IndexAccess, TableAccess, check_key
+from planner.access import IndexAccess, TableAccess, check_key, check_keys
 from planner.context import ExecContext
 from planner.exec.datums import datum_text
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
@@ -25,6 +27,40 @@ Entry = tuple[bytes, bytes, bool]
 """Key, value, and whether the key must be the only one of its kind."""
 GETS_MAX: Final = 4096
 """Keys per batch of unique checks."""
+RUN_ROWS_MIN: Final = 500
+"""Rows from which on bulk is tried: a run has a record and a resolution of its own."""
+
+
+class Written(NamedTuple):
+    """Keys and values to write, and the places of their rows in the batch."""
+
+    places: Sequence[int]
+    keys: list[bytes]
+    values: list[bytes]
+
+
+async def put_sorted(written: Written, is_distinct: bool, run: Run) -> Written:
+    """Writes by bulk what can be; returns the rest, in the order of the batch."""
+    places, keys, values = written
+    if not is_ascending(keys):
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        places = [places[i] for i in order]
+        keys = [keys[i] for i in order]
+        values = [values[i] for i in order]
+        if not is_ascending(keys):
+            return written  # A key is there twice: which row is to blame is found one by one.
+    done = await run.put_run(keys, values, is_distinct)
+    if not done:
+        return written
+    if done == len(keys):
+        return Written((), [], [])
+    rest = sorted(zip(places[done:], keys[done:], values[done:]))
+    return Written([i for i, _, _ in rest], [key for _, key, _ in rest], [value for _, _, value in rest])
+
+
+def is_ascending(keys: list[bytes]) -> bool:
+    """True if every key is above the one before."""
+    return all(map(lt, keys, islice(keys, 1, None)))
 
 
 def failing_row(row: Row, access: TableAccess, ctx: ExecContext) -> str:
@@ -174,35 +210,74 @@ class TableWriter:
 
     async def insert(self, rows: Rows, run: Run) -> None:
         """Inserts completed rows; 23505 if a unique key exists already."""
-        access = self.access
-        keys = [access.key_of_row(row) for row in rows]
-        for key in keys:
-            check_key(key, access.primary)
+        key_of_row, value_of_row = self.access.key_of_row, self.access.value_of_row
+        keys = [key_of_row(row) for row in rows]
+        check_keys(keys, self.access.primary)
+        values = [value_of_row(row) for row in rows]
         entries = await self.entries(rows, run)
-        wanted = list(keys)
+        if len(rows) >= RUN_ROWS_MIN:
+            await self._insert_by_bulk(rows, keys, values, entries, run)
+        else:
+            await self._insert_one_by_one(rows, Written(range(len(rows)), keys, values), entries, run)
+        await run.flush()
+        for foreign in self.outbound:
+            await foreign.check(rows, run)
+
+    async def _insert_by_bulk(
+        self, rows: Rows, keys: list[bytes], values: list[bytes], entries: list[list[Entry | None]], run: Run
+    ) -> None:
+        """Writes runs (kvtier.runs) where the store takes them, the rest one by one."""
+        left = await put_sorted(Written(range(len(rows)), keys, values), False, run)
+        for at, writer in enumerate(self.indexes):
+            part = entries[at]
+            places = [i for i, entry in enumerate(part) if entry is not None]
+            if not writer.index.takes_puts or not places:
+                continue
+            written = Written(places, [part[i][0] for i in places], [part[i][1] for i in places])  # type: ignore[index]  # not None
+            # Entries of an index that is not unique hold the primary key, which is new.
+            rest = await put_sorted(written, not writer.index.is_unique, run)
+            if not rest.places:
+                entries[at] = []
+            elif len(rest.places) < len(places):
+                kept = {i: part[i] for i in rest.places}
+                entries[at] = [kept.get(i) for i in range(len(rows))]
+        if left.places or any(entries):
+            await self._insert_one_by_one(rows, left, [part or [None] * len(rows) for part in entries], run)
+
+    async def _insert_one_by_one(
+        self, rows: Rows, primary: Written, entries: list[list[Entry | None]], run: Run
+    ) -> None:
+        """Locks and looks at every unique key, then puts; ``primary`` and ``entries`` are what is still to be written."""
+        wanted = list(primary.keys)
         for part in entries:
             wanted += [entry[0] for entry in part if entry is not None and entry[2]]
         taken: Any = await self.present(wanted, run)
+        key_of = dict(zip(primary.places, primary.keys))
         for i, row in enumerate(rows):
-            if keys[i] in taken:
-                raise await self.duplicate_of(row, -1, run)
-            taken[keys[i]] = b""
+            key = key_of.get(i)
+            if key is not None:
+                if key in taken:
+                    raise await self.duplicate_of(row, -1, run)
+                taken[key] = b""
             for at, part in enumerate(entries):
                 entry = part[i]
                 if entry is not None and entry[2]:
                     if entry[0] in taken:
                         raise await self.duplicate_of(row, at, run)
                     taken[entry[0]] = b""
-        self.put_rows(rows, keys, entries, run)
-        await run.flush()
-        for foreign in self.outbound:
-            await foreign.check(rows, run)
+        for key, value in zip(primary.keys, primary.values):
+            run.put(key, value)
+        self.put_entries(entries, run)
 
     def put_rows(self, rows: Rows, keys: list[bytes], entries: list[list[Entry | None]], run: Run) -> None:
         """Puts rows and their entries."""
         value_of_row = self.access.value_of_row
         for key, row in zip(keys, rows):
             run.put(key, value_of_row(row))
+        self.put_entries(entries, run)
+
+    def put_entries(self, entries: list[list[Entry | None]], run: Run) -> None:
+        """Puts index entries."""
         for writer, part in zip(self.indexes, entries):
             if writer.index.takes_puts:
                 for entry in part:
