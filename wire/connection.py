@@ -41,6 +41,7 @@ OUTPUT_FLUSH_BYTES: Final = 128 << 10
 COPY_QUEUE_BYTES_MAX: Final = 4 << 20
 AUTHENTICATION_SECONDS: Final = 15.0
 _LENGTH: Final = struct.Struct("!I")
+COPY_DATA: Final = 100
 COPY_IN_KINDS: Final = b"dcfHS"
 
 
@@ -163,6 +164,8 @@ class Connection(Sink):
     def _process(self) -> None:
         try:
             while self.state != "closed" and (not self._busy or self._reads_copy()):
+                if self._copy is not None and self._take_copy_data():
+                    continue
                 if not (self._startup_packet() if self.state == "startup" else self._next_message()):
                     break
         except MeridianError as error:
@@ -670,8 +673,29 @@ class Connection(Sink):
     def _process_copy_input(self) -> None:
         """Takes what already waits in the input buffer, up to the queue's bound."""
         while self._reads_copy() and self._copy_bytes < COPY_QUEUE_BYTES_MAX:
-            if not self._next_message():
+            if not self._take_copy_data() and not self._next_message():
                 return
+
+    def _take_copy_data(self) -> bool:
+        """Queues the whole CopyData messages at the head of the input buffer as one; False if there is none.
+
+        libpq sends a message for every row; their borders mean nothing.
+        """
+        buffer = self._input
+        parts: list[bytearray] = []
+        at, size, length_of = 0, len(buffer), _LENGTH.unpack_from
+        while size - at >= 5 and buffer[at] == COPY_DATA:
+            (length,) = length_of(buffer, at + 1)
+            end = at + 1 + length
+            if end > size or length < 4 or length > MESSAGE_BYTES_MAX:
+                break
+            parts.append(buffer[at + 5 : end])
+            at = end
+        if not parts:
+            return False
+        del buffer[:at]
+        self._copy_message(COPY_DATA, b"".join(parts))
+        return True
 
     def _reads_copy(self) -> bool:
         """True while messages are a COPY's: what follows its end (the Sync above all) is not."""
@@ -684,7 +708,7 @@ class Connection(Sink):
 
     def _copy_message(self, kind: int, body: bytes) -> None:
         assert self._copy is not None
-        if kind == 100:
+        if kind == COPY_DATA:
             self._copy.append(body)
             self._copy_bytes += len(body)
             if self._copy_bytes > COPY_QUEUE_BYTES_MAX and not self._reading_paused:
