@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from base.errors import SqlError
+from base.errors import ConditionFailed, SqlError
 from base.keys import table_span
-from kvtier.messages import Batch, DeleteSpan, Get, Put, Scan, ScanResult
+from kvtier.messages import Batch, ConditionalPut, DeleteSpan, Op, Put, Scan, ScanResult
 from planner.access import TableAccess, table_access
 from planner.exec.datums import datum_text
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
-from planner.exec.write import IndexWriter, TableWriter
+from planner.exec.write import Entry, IndexWriter, TableWriter
 from planner.schema import CheckDesc, ForeignKeyDesc, IndexDesc, TableDesc
 from sql.catalog.cache import call
 
@@ -92,10 +92,11 @@ class Backfill:
         count = 0
         async for rows in self.rows():
             count += len(rows)
-            puts: list[Put] = []
             for index_writer in writers:
-                puts.extend(await self._entries(index_writer, rows))
-            await self._write(puts)
+                entries = await index_writer.entries(rows, self._run())
+                duplicate = await self._write(index_puts(entries))
+                if duplicate is not None:
+                    raise await self._duplicate(index_writer, rows, entries, duplicate)
         return count
 
     async def _clear(self, start: bytes, end: bytes) -> None:
@@ -104,32 +105,11 @@ class Backfill:
             reply = await call(self.kv, Batch([DeleteSpan(start, end)]))
             await self.session.block.move_past(reply.write_ts)
 
-    async def _entries(self, writer: IndexWriter, rows: Rows) -> list[Put]:
-        entries = await writer.entries(rows, self._run())
-        puts: dict[bytes, bytes] = {}
-        checked: list[bytes] = []
-        for row, entry in zip(rows, entries):
-            if entry is None:
-                continue
-            key, value, is_checked = entry
-            if is_checked:
-                if key in puts:
-                    raise await self._duplicate(writer, row)
-                checked.append(key)
-            puts[key] = value
-        if checked:
-            await self._check_new(writer, rows, entries, checked)
-        return [Put(key, value) for key, value in puts.items()]
-
-    async def _check_new(self, writer: IndexWriter, rows: Rows, entries: list[Any], keys: list[bytes]) -> None:
-        """Entries of earlier chunks are there already: a unique key must not be among them."""
-        found = (await call(self.kv, Batch([Get(key) for key in keys]))).results
-        for key, value in zip(keys, found):
-            if value is not None:
-                row = next(row for row, entry in zip(rows, entries) if entry is not None and entry[0] == key)
-                raise await self._duplicate(writer, row)
-
-    async def _duplicate(self, writer: IndexWriter, row: Row) -> SqlError:
+    async def _duplicate(self, writer: IndexWriter, rows: Rows, entries: list[Entry | None], key: bytes) -> SqlError:
+        """The 23505 of the last row with an entry."""
+        row = next(
+            row for row, entry in zip(reversed(rows), reversed(entries)) if entry is not None and entry[0] == key
+        )
         index = writer.index
         computed = (await evaluate(writer.computed, [row], self._run()))[0] if writer.computed is not None else ()
         values = index.values(row, computed)
@@ -146,13 +126,20 @@ class Backfill:
             constraint=name,
         )
 
-    async def _write(self, puts: list[Put]) -> None:
-        """Writes at the transaction's own snapshot, so that its later statements see it."""
+    async def _write(self, puts: list[Op]) -> bytes | None:
+        """Writes at the transaction's own snapshot, so that its later statements see it.
+
+        Returns the key that must be the only one of its kind and is not.
+        """
         if not puts:
-            return
-        reply = await call(self.kv, Batch(list(puts), ts=self.txn.read_ts))
+            return None
+        try:
+            reply = await call(self.kv, Batch(puts, ts=self.txn.read_ts))
+        except ConditionFailed as taken:
+            return taken.key
         if self.txn.read_ts and reply.write_ts > self.txn.read_ts:
             await self.session.block.move_past(reply.write_ts)
+        return None
 
     # --- rebuilding ------------------------------------------------------------
 
@@ -171,7 +158,7 @@ class Backfill:
         async for rows in self.rows():
             made = await self._converted(rows, sources)
             made = await writer.complete(made, self._run())
-            await self._write(await self._row_puts(writer, made))
+            await self._write_rows(writer, made)
         done = self.txn.delete_span(*table_span(self.table.key_prefix_table or self.table.id))
         if done is not None:
             await done
@@ -198,22 +185,19 @@ class Backfill:
                 columns.append([row[0] for row in await evaluate(source, rows, self._run())])
         return list(zip(*columns))
 
-    async def _row_puts(self, writer: TableWriter, rows: Rows) -> list[Put]:
+    async def _write_rows(self, writer: TableWriter, rows: Rows) -> None:
         access = writer.access
-        keys: dict[bytes, Row] = {}
-        for row in rows:
-            key = access.key_of_row(row)
-            if key in keys:
-                raise self._duplicate_key(access, row)
-            keys[key] = row
-        found = (await call(self.kv, Batch([Get(key) for key in keys]))).results
-        for row, value in zip(keys.values(), found):
-            if value is not None:
-                raise self._duplicate_key(access, row)
-        puts = [Put(key, access.value_of_row(row)) for key, row in keys.items()]
+        puts: list[Op] = [ConditionalPut(access.key_of_row(row), access.value_of_row(row)) for row in rows]
+        duplicate = await self._write(puts)
+        if duplicate is not None:
+            raise self._duplicate_key(
+                access, next(row for row in reversed(rows) if access.key_of_row(row) == duplicate)
+            )
         for index_writer in writer.indexes:
-            puts.extend(await self._entries(index_writer, rows))
-        return puts
+            entries = await index_writer.entries(rows, self._run())
+            duplicate = await self._write(index_puts(entries))
+            if duplicate is not None:
+                raise await self._duplicate(index_writer, rows, entries, duplicate)
 
     def _duplicate_key(self, access: TableAccess, row: Row) -> SqlError:
         primary = access.desc.indexes[0]
@@ -253,3 +237,15 @@ class Backfill:
 def with_no_keys(table: TableDesc) -> TableDesc:
     """Returns a descriptor without foreign keys: rebuilding neither breaks nor checks them."""
     return msgspec.structs.replace(table, foreign_keys=(), inbound=())
+
+
+def index_puts(entries: list[Entry | None]) -> list[Op]:
+    """Returns the writes of entries; those of unique keys succeed only where nothing is.
+
+    No read comes before them: it would leave a timestamp that the writes, and with them the whole transaction, had to move above.
+    """
+    return [
+        ConditionalPut(entry[0], entry[1]) if entry[2] else Put(entry[0], entry[1])
+        for entry in entries
+        if entry is not None
+    ]
