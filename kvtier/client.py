@@ -6,11 +6,20 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from base.eager import Eager
 from kvtier.messages import Batch, Reply
+
+
+class NotNow:
+    """The class of NOT_NOW."""
+
+
+NOT_NOW: Final[Any] = NotNow()
+"""What ``get_now`` answers where the read takes a batch."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -38,3 +47,11 @@ class Kv(ABC):
     @abstractmethod
     def is_local(self, keys: list[bytes]) -> bool:
         """True if one batch can commit writes to these keys: their ranges are here alone, or are one range."""
+
+    def get_now(self, key: bytes, ts: int, owner: bytes) -> Any:
+        """Reads one key at ``ts`` as a batch of one plain Get would; bytes, None, or NOT_NOW with nothing done.
+
+        NOT_NOW where the answer is not this store's alone, or must wait: for an intent, or for the
+        sync of what it shows.  ``owner`` is the transaction's id, or b"".
+        """
+        return NOT_NOW

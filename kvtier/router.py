@@ -26,7 +26,7 @@ import msgspec
 
 from base.eager import Done, Eager, Suspended, run_eagerly
 from base.errors import InternalError, RangeMismatch, RangeUnavailable
-from kvtier.client import Kv
+from kvtier.client import NOT_NOW, Kv
 from kvtier.descriptors import KEY_MAX, RangeDescriptor, decode_descriptor
 from kvtier.messages import (
     Batch,
@@ -105,6 +105,12 @@ class Router(Kv):
             reply: Reply = outcome.value
             return reply
         return Suspended(coroutine, outcome)
+
+    def get_now(self, key: bytes, ts: int, owner: bytes) -> Any:
+        store = self._store
+        if store.is_whole and not self._route_always and not self.max_offset_us:
+            return store.get_now(key, ts, owner)
+        return NOT_NOW
 
     def wait_durable(self, seq: int) -> Eager[None]:
         return self._store.group.wait(seq)

@@ -20,7 +20,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -37,11 +37,11 @@ from base.errors import (
 )
 from base.hlc import LOGICAL_BITS, Hlc
 from base.seams import CF_LOCAL, Clock, Rng, Scheduler
-from kvtier import administration, mvcc
+from kvtier import administration
 from kvtier.administration import RangeChange
 from kvtier.change import Change, Conflict
 from kvtier.cleanup import Cleanup
-from kvtier.client import Kv
+from kvtier.client import NOT_NOW, Kv
 from kvtier.commit_group import CommitGroup
 from kvtier.committing import OnePhase
 from kvtier.descriptors import KEY_MAX, RangeDescriptor
@@ -66,6 +66,7 @@ from kvtier.messages import (
     TxnMeta,
     TxnStatus,
 )
+from kvtier.mvcc.reads import get_value
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
 from kvtier.reading import get_locked, read_batch
 from kvtier.replica import Replica
@@ -154,6 +155,18 @@ class Store(Kv):
         except Conflict as conflict:
             return self._wait_and_retry(batch, conflict)
 
+    def get_now(self, key: bytes, ts: int, owner: bytes) -> Any:
+        """``_get`` without its batch and reply."""
+        state = self.state
+        intents = state.intents
+        if ts <= state.gc_high or intents.points or intents.spans or state.unsynced_span_seq:
+            return NOT_NOW
+        if (owner and state.poisoned) or key in state.unsynced:
+            return NOT_NOW
+        value = get_value(state.engine, key, ts, state.tombstones)
+        state.tscache.add(key, ts, owner)
+        return value
+
     def wait_durable(self, seq: int) -> Eager[None]:
         return self.group.wait(seq)
 
@@ -219,7 +232,7 @@ class Store(Kv):
         intents = state.intents
         if ts <= state.gc_high or intents.points or intents.spans or intents.runs.starts:
             return read_batch(state, batch)
-        value = mvcc.get_value(state.engine, key, ts, state.tombstones)
+        value = get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, owner)
         unsynced = state.unsynced_of(key) if state.unsynced or state.unsynced_span_seq else 0
         return Reply([value], ts, 0, unsynced)

@@ -16,12 +16,12 @@ in this process's memory alone, and nobody else could free them.  Losing it wait
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from base.eager import Eager
 from base.errors import AmbiguousResult, Overloaded
 from base.seams import Clock
-from kvtier.client import Kv
+from kvtier.client import NOT_NOW, Kv
 from kvtier.messages import Batch, EndTxn, Heartbeat, Lock, Put, Reply
 from sim.streams import ODDS_PARTS, Draws
 
@@ -84,6 +84,15 @@ class HopKv(Kv):
             await reply
         await self._clock.sleep(self._rng.random() * DELAY_SECONDS_MAX)
         raise AmbiguousResult("the connection to the store was lost")
+
+    def get_now(self, key: bytes, ts: int, owner: bytes) -> Any:
+        """A read that would be delayed or lost must be sent as a batch."""
+        if self._delay_parts and self._rng.below(ODDS_PARTS) < self._delay_parts:
+            return NOT_NOW
+        value = self._inner.get_now(key, ts, owner)
+        if self._tell is not None and value is not NOT_NOW:
+            self._tell(f"read {key.hex()} at {ts} -> {value!r}")
+        return value
 
     def wait_durable(self, seq: int) -> Eager[None]:
         return self._inner.wait_durable(seq)

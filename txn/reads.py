@@ -1,8 +1,8 @@
 """The reads of a transaction: buffer first, then the store, then the read set.
 
 ``get`` is the hot path of the whole database: for a transaction that has written nothing it
-builds one batch of one operation and hands back what the store answered, with no coroutine
-and no other object.  Everything else takes the slower methods.
+asks the store for one key (``Kv.get_now``), with no batch, no coroutine and no other object.
+Everything else takes the slower methods.
 
 Compiled with mypyc; see docs/STYLE.md#compiled.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from base.eager import Eager
 from base.errors import Uncertain, WriteTooOld
+from kvtier.client import NOT_NOW
 from kvtier.messages import SKIPPED, Batch, Get, Isolation, Lock, Op, Reply, Scan, ScanResult, Wait
 from txn.attempt import Attempt
 from txn.spans import POINTS_MAX
@@ -29,22 +30,17 @@ class Reader(Attempt):
     ) -> Eager[bytes | None]:
         if lock or not self._is_plain:
             return self._get_slowly(key, lock, wait, projection)
-        try:
-            reply = self._send(Batch([Get(key)], self.read_ts or self._start(), self._meta))
-        except (WriteTooOld, Uncertain) as conflict:
-            return self._finish_get(self._perform_again([Get(key)], conflict), key, lock, projection)
-        if not isinstance(reply, Reply):
-            return self._finish_get(self._settle(reply, [Get(key)]), key, lock, projection)
+        meta = self._meta
+        value: Any = self._coordinator.kv.get_now(key, self.read_ts or self._start(), b"" if meta is None else meta.id)
+        if value is NOT_NOW:
+            return self._get_directly(key, lock, wait, projection)
         if self._tracks:
             points = self._points
             if points.setdefault(key, projection) != projection:
                 points[key] = b""
             elif len(points) > POINTS_MAX:
                 self._reads.condense()
-        if reply.unsynced > self._unsynced:
-            self._unsynced = reply.unsynced
-        value: bytes | None = reply.results[0]
-        return value
+        return value  # type: ignore[no-any-return]  # bytes or None
 
     def _get_slowly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
         buffer = self._buffer
@@ -63,7 +59,7 @@ class Reader(Attempt):
         return self._finish_get(reply, key, lock, projection)
 
     def _get_directly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
-        """``get`` of a transaction that has written or locked before: the same few steps."""
+        """``get`` that takes a batch: a lock, a transaction that has written, an answer that is not there at once."""
         ops: list[Op] = [Get(key, lock, wait)]
         try:
             reply = self._send(Batch(ops, self.read_ts or self._start(), self._meta))

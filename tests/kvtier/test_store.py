@@ -17,6 +17,7 @@ from base.errors import (
     Uncertain,
     WriteTooOld,
 )
+from kvtier.client import NOT_NOW
 from kvtier.messages import (
     SKIPPED,
     Batch,
@@ -53,6 +54,40 @@ def test_a_get_is_answered_at_once():
     assert case.kv.send(Batch([Get(k("a"))])).__class__ is Reply
     assert case.kv.send(Batch([Get(k("a"), EXCLUSIVE)], txn=case.txn())).__class__ is Reply
     assert case.kv.send(Batch([Scan(k("a"), k("b"))])).__class__ is Reply
+
+
+def test_a_read_without_a_batch_is_the_same_read():
+    """Same value, same trace in the timestamp cache; NOT_NOW wherever a batch would say or do more."""
+    case = Case()
+    first = case.put(a=b"1", b=b"2", c=b"3")
+    case.send(Delete(k("b")))
+    case.send(DeleteSpan(k("c"), k("d")))
+    for key in map(k, "abcd"):
+        for ts in (first - 1, first, case.kv.now()):
+            assert case.kv.get_now(key, ts, b"") == case.send(Get(key), ts=ts).results[0]
+    ts = case.kv.now()
+    assert case.kv.get_now(k("a"), ts, b"reader") == b"1"
+    assert case.state.tscache.get_max(k("a")) == (ts, b"reader")
+
+
+def test_a_read_without_a_batch_gives_up_without_a_trace():
+    case = Case()
+    case.put(a=b"1", b=b"1")
+    ts = case.kv.now()
+    before = case.state.tscache.get_max(k("a"))
+    case.state.poison(b"t", ts)
+    assert case.kv.get_now(k("a"), ts, b"t") is NOT_NOW
+    case.state.poisoned.clear()
+    case.state.gc_high = ts
+    assert case.kv.get_now(k("a"), ts, b"") is NOT_NOW
+    case.state.gc_high = 0
+    written = case.kv.send(Batch([Put(k("b"), b"2")]))  # its sync has not begun
+    assert case.kv.get_now(k("b"), case.kv.now(), b"") is NOT_NOW
+    case.loop.finish(written)
+    assert case.kv.get_now(k("b"), case.kv.now(), b"") == b"2"
+    case.send(Put(k("c"), b"2"), txn=case.txn())
+    assert case.kv.get_now(k("a"), ts, b"") is NOT_NOW, "there are intents"
+    assert case.state.tscache.get_max(k("a")) == before
 
 
 def test_an_empty_commit_is_answered_at_once_and_frees_its_locks():
