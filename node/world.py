@@ -25,9 +25,10 @@ import gc
 import os
 import secrets
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import uvloop
@@ -78,6 +79,11 @@ class SystemRng(Rng):
 def _finish(future: asyncio.Future[Any], value: Any) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
 
 
 class LoopWaiter(Waiter):
@@ -157,7 +163,8 @@ class LoopScheduler(Scheduler):
         """Strong references: the loop itself keeps only weak ones (reliability 135)."""
         self.failure: BaseException | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="blocking")
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self.blocking = Timing()
         """How long blocking calls took, without their wait for the thread."""
         loop.set_exception_handler(self._on_loop_error)
@@ -177,14 +184,31 @@ class LoopScheduler(Scheduler):
         self.loop.call_soon(callback)
 
     def run_blocking(self, function: Callable[[], T]) -> Awaitable[T]:
-        return self.loop.run_in_executor(self._thread, self._timed, function)
+        future: asyncio.Future[T] = self.loop.create_future()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve_calls, name="blocking", daemon=True)
+            self._thread.start()
+        self._calls.put(lambda: self._call_blocking(function, future))
+        return future
 
-    def _timed(self, function: Callable[[], T]) -> T:
+    def _serve_calls(self) -> None:
+        """The thread: an executor's future, locks and callbacks would cost more than a short sync."""
+        while True:
+            call = self._calls.get()
+            if call is None:
+                return
+            call()
+
+    def _call_blocking(self, function: Callable[[], T], future: asyncio.Future[T]) -> None:
         begin = time.perf_counter()
         try:
-            return function()
-        finally:
+            result = function()
+        except BaseException as error:
             self.blocking.note(time.perf_counter() - begin)
+            self.loop.call_soon_threadsafe(_fail, future, error)
+        else:
+            self.blocking.note(time.perf_counter() - begin)
+            self.loop.call_soon_threadsafe(_finish, future, result)
 
     def on_signal(self, callback: Callable[[], None]) -> None:
         """Calls back in a tick when the process is asked to end (SIGINT, SIGTERM)."""
@@ -224,7 +248,9 @@ class LoopScheduler(Scheduler):
         pending = [task._task for task in rest]
         if pending:
             await asyncio.wait(pending, timeout=STOP_SECONDS_MAX)
-        self._thread.shutdown(wait=True)
+        if self._thread is not None:
+            self._calls.put(None)
+            self._thread.join()
 
 
 def run(main: Callable[[LoopScheduler], Coroutine[Any, Any, T]]) -> T:
