@@ -26,7 +26,6 @@ class _SocketIo(ConnectionIo):
         self, protocol: ClientProtocol, transport: asyncio.Transport, tls: ssl.SSLContext | None, certificate: bytes
     ) -> None:
         self._protocol = protocol
-        self._transport = transport
         self._tls = tls
         self._certificate = certificate
         self.is_tls = False
@@ -35,8 +34,15 @@ class _SocketIo(ConnectionIo):
         self.is_loopback = not isinstance(peer, tuple) or ipaddress.ip_address(peer[0].split("%")[0]).is_loopback
         self.certificate = b""
 
+        self._use(transport)
+
+    def _use(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        # The transport's own method on the instance: one call less for every answer.
+        self.write = transport.write  # type: ignore[method-assign]
+
     def write(self, data: bytes) -> None:
-        self._transport.write(data)
+        raise AssertionError("replaced by the transport's")
 
     def pause_reading(self) -> None:
         if not self._transport.is_closing():
@@ -52,7 +58,7 @@ class _SocketIo(ConnectionIo):
         upgraded = await loop.start_tls(self._transport, self._protocol, self._tls, server_side=True)
         if upgraded is None:
             raise ConnectionError("the client closed the connection during the TLS handshake")
-        self._transport = upgraded
+        self._use(upgraded)
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self.is_tls = True
         self.certificate = self._certificate
@@ -80,6 +86,9 @@ class ClientProtocol(asyncio.Protocol):
         socket_transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self.connection = listener.connect(_SocketIo(self, socket_transport, listener.tls, listener.certificate))
         listener.protocols[id(self)] = self
+        # The transport looks its callback up once: here, and after the upgrade to TLS.
+        self.data_received = self.connection.data_received  # type: ignore[method-assign]
+        socket_transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
         if self.connection is not None:
