@@ -140,6 +140,20 @@ class Portal(ABC):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Call(ABC):
+    """A prepared statement as one client binds it, the parameters' values left open."""
+
+    columns: tuple[ResultColumn, ...] | None
+    formats: tuple[int, ...]
+    count: int
+    """Parameters."""
+    is_point: bool
+    """``answer`` is worth trying."""
+    opening: bytes
+    """For the connection: how answers begin, once it knows."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SessionApi(ABC):
     """One client's session.  Statements and portals are named; "" is the unnamed one."""
 
@@ -162,6 +176,14 @@ class SessionApi(ABC):
         """
 
     @abstractmethod
+    def known_query(self, sql: str) -> tuple[Call, list[str]] | None:
+        """Returns the call and the parameters' texts of a Query that is one compiled statement; None for any other."""
+
+    @abstractmethod
+    def run_query(self, known: Call, params: Sequence[str], sql: str) -> Eager[None]:
+        """As ``simple_query`` of the statement that ``known_query`` knew."""
+
+    @abstractmethod
     def parse(self, name: str, sql: str, param_oids: Sequence[int]) -> Eager[None]: ...
 
     @abstractmethod
@@ -174,6 +196,27 @@ class SessionApi(ABC):
         result_formats: Sequence[int],
     ) -> Eager[None]:
         """Decodes parameters (``base.typeio``) and makes a portal."""
+
+    @abstractmethod
+    def known_call(
+        self, statement: str, param_formats: tuple[int, ...], param_count: int, formats: tuple[int, ...]
+    ) -> Call | None:
+        """Returns what is the same in every Bind of a compiled statement with these formats; None for any other."""
+
+    @abstractmethod
+    def is_current(self, known: Call) -> bool:
+        """True while ``known`` may be bound: ``bind`` would find just that."""
+
+    @abstractmethod
+    def answer(self, known: Call, params: Sequence[Any]) -> bytes | None:
+        """Bind, Execute and Sync, or a Query, that is a SELECT of one key: its DataRow, or b"" without a row.
+
+        None, with nothing done, where it takes the usual way: in a transaction, after an error...
+        """
+
+    @abstractmethod
+    def bind_call(self, known: Call, params: Sequence[bytes | None]) -> None:
+        """As ``bind`` to the unnamed portal, of a call that is current."""
 
     @abstractmethod
     def describe_statement(self, name: str) -> Eager[Prepared]: ...

@@ -55,6 +55,9 @@ class FastPath(SessionApi):
     async def _simple_entry(self, entry: PlanEntry, params: tuple[Any, ...]) -> None: ...
 
     @abstractmethod
+    async def _simple_text(self, sql: str) -> None: ...
+
+    @abstractmethod
     async def _prepare_retry(self, error: Retryable, position: int, is_first: bool, at_commit: bool) -> bool: ...
 
     @abstractmethod

@@ -1,4 +1,7 @@
-"""Prepared statements and portals."""
+"""Prepared statements and portals.
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from sql.plancache import PlanEntry
 from txn.transaction import Txn
 
 BATCH_ROWS: Final = 1024
+NO_ROWS: Final[list[tuple[Any, ...]]] = []
+"""What a portal's lists are at first; they are replaced, never changed."""
 
 
 class PreparedStatement(Prepared):
@@ -69,10 +74,13 @@ class QueryPortal(Portal):
         self.params = params
         self.columns = entry.columns if entry is not None else columns
         self.formats = formats
+        self.pending: list[tuple[Any, ...]] = NO_ROWS
+        """Rows produced and not yet asked for."""
+        self.seen: list[tuple[Any, ...]] = NO_ROWS
+        """Rows already fetched from a cursor that may still be scrolled back."""
         if prepared is not None:
             self.prepared = prepared
 
-    # What most portals never change stays on the class.
     is_started = False
     is_done = False
     must_describe = False
@@ -80,8 +88,6 @@ class QueryPortal(Portal):
     sent_now = 0
     """Rows given by the current Execute."""
     cursor: Any = None
-    pending: list[tuple[Any, ...]] = []
-    """Rows produced and not yet asked for; replaced, never changed."""
     affected = 0
     # DECLARE CURSOR only:
     is_holdable = False
@@ -90,8 +96,6 @@ class QueryPortal(Portal):
     is_scroll = False
     rows: list[tuple[Any, ...]] | None = None
     """All rows, once a scrollable or held cursor was read through."""
-    seen: list[tuple[Any, ...]] = []
-    """Rows already fetched from a cursor that may still be scrolled back; replaced, never changed."""
     position = 0
     """The row a cursor stands on, from 1; 0 is before the first."""
     current: tuple[Any, ...] | None = None

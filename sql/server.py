@@ -17,10 +17,12 @@ from sql.autostats import AutoStats
 from sql.catalog.cache import Catalog
 from sql.notify import Notifications
 from sql.parse import statements as ast
+from sql.parse.shapes import Shapes
 from sql.plancache import PlanCache
 from sql.sequences import Sequences
 from sql.session import Session
 from sql.tablelocks import TableLocks
+from txn.point import PointReader
 
 CONNECTIONS_MAX: Final = 500
 RESERVED_CONNECTIONS: Final = 3
@@ -60,6 +62,8 @@ class SqlServer(Server):
         self.table_locks = TableLocks(scheduler)
         self.plans = PlanCache()
         self.autostats = AutoStats(self)
+        self.shapes = Shapes()
+        self.reader = PointReader(kv)
         self.notifications = Notifications()
         self.advisory_locks = AdvisoryLocks(scheduler)
         self.sessions: dict[int, Session] = {}

@@ -28,12 +28,13 @@ from sql import commands, temporary
 from sql.analyze import Analyzer
 from sql.api import Portal, Prepared, ResultColumn, RowEncoder, Sink
 from sql.asof import as_of_timestamp, require_unchanged
+from sql.calls import CallPath, KnownCall
 from sql.catalog.state import CatalogState, RoleDesc
 from sql.conflicts import explain as explain_conflict
 from sql.context import SessionContext
-from sql.fastpath import FastPath
 from sql.parse import ParsedStatement, lift_literals, parse
 from sql.parse import statements as ast
+from sql.parse.shapes import Shape
 from sql.plancache import PlanEntry
 from sql.portals import PreparedStatement, QueryPortal
 from sql.regnames import SessionRegs
@@ -51,7 +52,7 @@ STATEMENTS_MAX: Final = 10_000
 """Prepared statements (and portals) of one session."""
 
 
-class Session(FastPath):
+class Session(CallPath):
     """See the module docstring."""
 
     def __init__(
@@ -80,6 +81,7 @@ class Session(FastPath):
         self.statements: dict[str, PreparedStatement] = {}
         self.portals: dict[str, QueryPortal] = {}
         self.refilled: dict[int, int] = {}
+        self.queries: dict[Shape, KnownCall] = {}
         self.unliftable: dict[Any, None] = {}
         """Shapes of simple statements that do not bind with their literals taken out."""
         self.granted: dict[tuple[int, ...], bool] = {}
@@ -251,6 +253,9 @@ class Session(FastPath):
         if lifted is None:
             return None, ()
         return Analyzer(self).lifted_entry(lifted)
+
+    def plan_of(self, shape: Shape, values: list[str]) -> PlanEntry | None:
+        return Analyzer(self).lifted_entry((shape.text, list(zip(shape.names, values))))[0]
 
     async def _simple_entry(self, entry: PlanEntry, params: tuple[Any, ...]) -> None:
         portal = QueryPortal("", None, entry, params, (), ())

@@ -25,9 +25,24 @@ from base.eager import Done, Suspended, run_eagerly
 from base.errors import InternalError, MeridianError, QueryCanceled, SqlError
 from base.seams import Rng, Scheduler, Waiter
 from base.typeio import IoSettings
-from sql.api import ResultColumn, RowEncoder, Server, SessionApi, Sink
+from sql.api import Call, ResultColumn, RowEncoder, Server, SessionApi, Sink
 from wire import encode, frontend, startup
 from wire.auth import ScramExchange
+from wire.calls import (
+    BIND,
+    EXECUTE,
+    HEADS_MAX,
+    NO_ROW,
+    ONE_ROW,
+    SYNC,
+    SYNC_KIND,
+    CallHead,
+    CallShape,
+    head_end,
+    learn,
+    number_at,
+    split_values,
+)
 from wire.io import ConnectionIo
 from wire.rows import row_encoder
 
@@ -101,6 +116,8 @@ class Connection(Sink):
         self._copy: list[bytes | MeridianError | None] | None = None
         self._copy_bytes = 0
         self._copy_waiter: Waiter | None = None
+        self._calls: dict[bytes, CallHead] = {}
+        """By the bytes of Bind before its values."""
         self._descriptions: dict[int, tuple[Any, tuple[int, ...], bytes]] = {}
         self._cancel_timer = scheduler.call_later(AUTHENTICATION_SECONDS, self._authentication_timeout)
         self._idle_timer: Callable[[], None] | None = None
@@ -190,9 +207,14 @@ class Connection(Sink):
                 end = at + 1 + length
                 if end > size or length < 4:
                     break
-                kind, body = data[at], data[at + 5 : end]
-                at = end
-                dispatch(kind, body)
+                kind = data[at]
+                called = self._call(data, at) if kind == BIND else 0
+                if called:
+                    at = called
+                else:
+                    body = data[at + 5 : end]
+                    at = end
+                    dispatch(kind, body)
                 if self._busy or self._copy is not None or self.state != "ready":
                     break
         except MeridianError as error:
@@ -239,19 +261,95 @@ class Connection(Sink):
             self._idle_timer = None
         try:
             pending = handler(self, session, body)
-        except MeridianError as error:
-            self._statement_failed(kind, error)
-            return
-        except RecursionError:
-            self._statement_failed(
-                kind, SqlError("statement is too complex", sqlstate="54001", hint="stack depth limit exceeded")
-            )
-            return
-        except Exception as bug:
-            self._statement_failed(kind, self._internal(bug))
+        except Exception as problem:
+            self._failed(kind, problem)
             return
         if pending is not None:
             self._drive(kind, pending)
+
+    def _failed(self, kind: int, problem: Exception) -> None:
+        """A handler raised."""
+        if isinstance(problem, MeridianError):
+            error = problem
+        elif isinstance(problem, RecursionError):
+            error = SqlError("statement is too complex", sqlstate="54001", hint="stack depth limit exceeded")
+        else:
+            error = self._internal(problem)
+        self._statement_failed(kind, error)
+
+    # --- calls: Bind, Execute and Sync together ----------------------------------
+
+    def _call(self, data: bytes, at: int) -> int:
+        """Takes the call of a known statement that begins at ``at``; returns where to go on, 0 if it is none."""
+        session = self.session
+        values_at = head_end(data, at)
+        if not values_at or self._skipping or session is None:
+            return 0
+        head = self._calls.get(data[at + 6 : values_at])
+        if head is not None:
+            values = split_values(data, values_at, head.count)
+            if values is None:
+                return 0
+            tail_at: int = values.pop()
+            shape = head.find(data, tail_at, at + 1 + number_at(data, at + 1))
+            if shape is not None and session.is_current(shape.call):
+                return self._run_call(session, shape, values, tail_at)
+        self._learn_call(session, data, at, values_at)
+        return 0
+
+    def _learn_call(self, session: SessionApi, data: bytes, at: int, values_at: int) -> None:
+        """Remembers the shape of a call that is about to take the usual way."""
+        try:
+            learned = learn(data, at, session)
+        except MeridianError:
+            return  # The usual way meets it again and tells of it.
+        if learned is None:
+            return
+        if len(self._calls) >= HEADS_MAX:
+            self._calls.clear()
+        self._calls.setdefault(data[at + 6 : values_at], CallHead(learned[0])).add(learned[1])
+
+    def _run_call(self, session: SessionApi, shape: CallShape, values: list[Any], tail_at: int) -> int:
+        """Answers a call.  What fails or waits goes on, with its Sync, as if the messages had come one by one."""
+        call = shape.call
+        end = tail_at + len(shape.tail)
+        if self._idle_timer is not None:
+            self._idle_timer()
+            self._idle_timer = None
+        if call.is_point and self._answer(session, call, values, shape.opening):
+            return end
+        kind = BIND
+        try:
+            session.bind_call(call, values)
+            self._put(shape.opening)
+            kind = EXECUTE
+            pending = session.execute("", 0, self)
+        except Exception as problem:
+            self._failed(kind, problem)
+            return end - len(SYNC)
+        if pending is not None:
+            self._drive(kind, pending)
+            return end - len(SYNC)
+        self._dispatch(SYNC_KIND, b"")
+        return end
+
+    def _answer(self, session: SessionApi, call: Call, values: list[Any], opening: bytes) -> bool:
+        """Answers a SELECT of one key in one piece; False if it must take the usual way."""
+        if self._out or self._notified:
+            return False
+        row = session.answer(call, values)
+        if row is None:
+            return False
+        self._send_answer(session, opening + row + (ONE_ROW if row else NO_ROW))
+        return True
+
+    def _send_answer(self, session: SessionApi, data: bytes) -> None:
+        """Sends all of an answer, ReadyForQuery included."""
+        self.io.write(data)
+        self._sent += len(data)
+        seconds = session.idle_timeout_seconds()
+        if seconds:
+            self._idle_timer = self.scheduler.call_later(seconds, self._idle_timeout)
 
     def _drive(self, kind: int, pending: Awaitable[Any]) -> None:
         """Runs a handler's coroutine as far as it goes now; the rest goes on as a task."""
@@ -396,7 +494,19 @@ class Connection(Sink):
     # --- handlers of the ready state -------------------------------------------
 
     def _on_query(self, session: SessionApi, body: bytes) -> Any:
-        pending = session.simple_query(frontend.parse_query(body), self)
+        sql = frontend.parse_query(body)
+        found = session.known_query(sql)
+        if found is None:
+            pending = session.simple_query(sql, self)
+        else:
+            call, params = found
+            if call.is_point:
+                if not call.opening:
+                    assert call.columns is not None, sql
+                    call.opening = encode.row_description(call.columns, ())
+                if self._answer(session, call, params, call.opening):
+                    return None
+            pending = session.run_query(call, params, sql)
         if pending is None:
             self._ready(session)
         return pending
@@ -481,12 +591,8 @@ class Connection(Sink):
         out.append(encode.READY[status])
         data = b"".join(out)
         out.clear()
-        self.io.write(data)
-        self._sent += len(data)
         self._out_bytes = 0
-        seconds = session.idle_timeout_seconds()
-        if seconds:
-            self._idle_timer = self.scheduler.call_later(seconds, self._idle_timeout)
+        self._send_answer(session, data)
 
     def _idle_timeout(self) -> None:
         self._idle_timer = None

@@ -26,9 +26,9 @@ FastRun = Callable[[Txn, tuple[Any, ...], ExecContext], Eager["list[Row] | None"
 class FastPlan:
     """A compiled statement."""
 
-    __slots__ = ("kind", "returns_rows", "run", "source")
+    __slots__ = ("kind", "returns_rows", "run", "source", "uses_context")
 
-    def __init__(self, kind: str, run: FastRun, returns_rows: bool, source: str) -> None:
+    def __init__(self, kind: str, run: FastRun, returns_rows: bool, source: str, uses_context: bool = True) -> None:
         self.kind = kind
         """point, range, insert, update, delete."""
         self.run = run
@@ -36,6 +36,8 @@ class FastPlan:
         self.returns_rows = returns_rows
         self.source = source
         """The generated source, for tests and for reading."""
+        self.uses_context = uses_context
+        """False if ``run`` never looks at its context."""
 
     def affected(self, rows: list[Row]) -> int:
         """Rows written, given the result of ``run`` of a write."""

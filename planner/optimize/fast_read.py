@@ -125,7 +125,7 @@ def compile_point(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: 
         script.add(f"if not {compiler.truth(condition)}:", "    return []")
     script.add(f"return [{tuple_source(compiler, exprs)}]")
     run = script.define(False)
-    return FastPlan("point", run, True, script.text)
+    return FastPlan("point", run, True, script.text, script.uses_context())
 
 
 def _add_limit(script: Script, limit: LimitOp, compiler: object) -> None:

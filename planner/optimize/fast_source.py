@@ -112,6 +112,11 @@ class Script:
         self.namespace["flushed"] = _flushed
         self.add("if txn.needs_flush:", f"    return flushed(txn, {result})", f"return {result}")
 
+    def uses_context(self) -> bool:
+        """True if a line, or a function it calls, mentions the context."""
+        texts = [*self.functions, *[line for segment in self.segments for line in segment]]
+        return any("ctx" in text for text in texts)
+
     # --- writing it out
 
     def define(self, awaited: bool) -> Callable[..., Any]:

@@ -52,18 +52,37 @@ _BEFORE_STRING: Final = words("SELECT WHERE AND OR NOT THEN ELSE WHEN BETWEEN VA
 _BEFORE_NUMBER: Final = words("LIMIT OFFSET BY IN") | _BEFORE_STRING
 
 Lifted = tuple[str, list[tuple[str, str]]]
+Span = tuple[int, int, tuple[str, str]]
 
 
 def lift_literals(sql: str) -> Lifted | None:
     """Returns (statement with parameters, [(type name, text)]), or None where that is not certain to be the same."""
+    spans = literal_spans(sql)
+    return lifted(sql, spans) if spans else None
+
+
+def lifted(sql: str, spans: list[Span]) -> Lifted:
+    """Returns the statement with parameters in the place of some literals."""
+    parts: list[str] = []
+    values: list[tuple[str, str]] = []
+    copied = 0
+    for start, end, value in spans:
+        values.append(value)
+        parts += (sql[copied:start], f"${len(values)}")
+        copied = end
+    parts.append(sql[copied:])
+    return "".join(parts), values
+
+
+def literal_spans(sql: str) -> list[Span] | None:
+    """Returns (start, end, (type name, text)) of the literals that can be lifted; None if that is not certain."""
     if len(sql) > LIFTED_CHARS_MAX:
         return None
     first = _START.match(sql)
     if first is None or "--" in sql or "/*" in sql:
         return None
-    parts: list[str] = []
-    values: list[tuple[str, str]] = []
-    copied = cast_end = 0
+    spans: list[Span] = []
+    cast_end = 0
     before, before_kind, before_end = first.group(1).upper(), _WORD, first.end(1)
     is_kept = False
     for found in _TOKEN.finditer(sql, first.end()):
@@ -107,16 +126,10 @@ def lift_literals(sql: str) -> Lifted | None:
                 # -2147483648 is an int4 though 2147483648 is none.
                 return None
             if lift and not is_kept and not sql.startswith("::", found.end()):
-                parts.append(sql[copied:start])
-                values.append(_value(kind, text))
-                parts.append(f"${len(values)}")
-                copied = end
+                spans.append((start, end, _value(kind, text)))
             before = ""
         before_kind, before_end = kind, end
-    if not values or len(values) > LIFTED_VALUES_MAX:
-        return None
-    parts.append(sql[copied:])
-    return "".join(parts), values
+    return spans if len(spans) <= LIFTED_VALUES_MAX else None
 
 
 def _value(kind: int, text: str) -> tuple[str, str]:
