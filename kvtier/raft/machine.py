@@ -153,7 +153,7 @@ class Raft(Core):
         """Tells one who lags of our term, where it would else be stuck (reliability 57)."""
         kind = message.KIND
         if kind in (TAG_APPEND, TAG_HEARTBEAT, TAG_SNAPSHOT, TAG_FORTIFY):
-            if self.config.check_quorum or self.config.prevote:
+            if self.config.check_quorum or self.config.prevote or self.liveness is not None:
                 self.messages.append(AppendReply(self.id, message.sender, self.term, 0, 0, True))
         elif kind == TAG_VOTE:
             assert isinstance(message, Vote)
@@ -243,7 +243,9 @@ class Raft(Core):
         self.wake()
         if self.role != FOLLOWER or self.lead == 0 or leases.is_promised(self):
             return False
-        become_follower(self, self.term, 0)
+        # The election timeout goes on: forgetting does not put off an election that is due.
+        self.lead = 0
+        leases.lose_promise(self)
         return True
 
     def report_unreachable(self, id: int) -> None:

@@ -116,13 +116,16 @@ class Progress:
         """Finds the place to go on from; after a snapshot, the one behind it."""
         snapshot = self.snapshot_index if self.state == SNAPSHOT else 0
         self.become(PROBE)
-        self.next = (self.match if self.match > snapshot else snapshot) + 1
-        if self.sent_commit > self.next - 1:
-            self.sent_commit = self.next - 1
+        self._go_on_from((self.match if self.match > snapshot else snapshot) + 1)
 
     def become_replicate(self) -> None:
         self.become(REPLICATE)
-        self.next = self.match + 1
+        self._go_on_from(self.match + 1)
+
+    def _go_on_from(self, next: int) -> None:
+        self.next = next
+        if self.sent_commit > next - 1:
+            self.sent_commit = next - 1
 
     def become_snapshot(self, index: int) -> None:
         self.become(SNAPSHOT)
@@ -157,8 +160,7 @@ class Progress:
         if self.state == REPLICATE:
             if rejected <= self.match:
                 return False
-            self.next = self.match + 1
-            self.sent_commit = min(self.sent_commit, self.next - 1)
+            self._go_on_from(self.match + 1)
             return True
         if self.next - 1 != rejected:
             return False
@@ -167,9 +169,7 @@ class Progress:
         if self.rejects > 2:
             step: int = 1 << min(self.rejects - 2, 62)
             place -= step
-        self.next = place if place > self.match + 1 else self.match + 1
-        if self.sent_commit > self.next - 1:
-            self.sent_commit = self.next - 1
+        self._go_on_from(place if place > self.match + 1 else self.match + 1)
         self.is_paused = False
         return True
 
