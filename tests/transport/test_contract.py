@@ -20,7 +20,7 @@ from base.errors import (
 from base.seams import MESSAGE_BYTES_MAX
 from kvtier.rpc.transport import StreamTransport
 from kvtier.rpc.wan import LatencyMatrix
-from tests.transport.worlds import SETTINGS, WORLDS, Inbox, World
+from tests.transport.worlds import SETTINGS, SHORT_SILENCE, WORLDS, Inbox, World
 
 Main = Callable[[World], Coroutine[Any, Any, Any]]
 
@@ -61,15 +61,14 @@ def test_messages_arrive_in_order_and_once(run: Any) -> None:
 
 def test_a_tick_leaves_in_one_bundle(run: Any) -> None:
     async def main(world: World) -> None:
-        one, two = await world.pair(register=echo)
+        one, two = await world.pair(msgspec.structs.replace(SETTINGS, beat_seconds=30.0), echo)
         inbox = Inbox(world, two, "kv.x")
         await one.call(2, "kv.echo", b"", 10)
         before = one.counts["bundles_sent"]
         for _ in range(500):
             one.send(2, "kv.x", b"x" * 100)
         await inbox.until(500)
-        # One bundle; a beat or two may have come between.
-        assert one.counts["bundles_sent"] - before <= 4
+        assert one.counts["bundles_sent"] - before == 1
 
     run(main)
 
@@ -262,8 +261,10 @@ def test_deadlines_tell_whether_it_may_have_happened(run: Any) -> None:
             return b""
 
         two.on_call("kv.never", never)
+        # Connecting may take longer than a short deadline on a busy machine.
+        await one.call(2, "kv.echo", b"", 30)
         with pytest.raises(AnswerLost):
-            await one.call(2, "kv.never", b"", 0.1)
+            await one.call(2, "kv.never", b"", 0.5)
         await cancelled.wait()
         world.conditions.cut(1, 2)
         with pytest.raises(PeerUnavailable):
@@ -383,7 +384,7 @@ def test_wrong_cluster_and_wrong_node_are_refused(run: Any) -> None:
 
 def test_partition_is_noticed_and_heals(run: Any) -> None:
     async def main(world: World) -> None:
-        one, two = await world.pair(register=echo)
+        one, two = await world.pair(SHORT_SILENCE, echo)
         await one.call(2, "kv.echo", b"", 10)
         noticed = {1: world.scheduler.waiter(), 2: world.scheduler.waiter()}
         one.on_disconnect(lambda node_id: noticed[1].wake())
@@ -405,7 +406,7 @@ def test_nothing_old_arrives_after_a_partition(run: Any) -> None:
     """What was queued for a stream that broke is dropped, not delivered behind newer messages (reliability 130)."""
 
     async def main(world: World) -> None:
-        one, two = await world.pair(register=echo)
+        one, two = await world.pair(SHORT_SILENCE, echo)
         inbox = Inbox(world, two, "kv.x")
         await one.call(2, "kv.echo", b"", 10)
         noticed = world.scheduler.waiter()
@@ -429,6 +430,7 @@ def test_one_way_loss_lets_the_other_way_pass(run: Any) -> None:
     async def main(world: World) -> None:
         one, two = await world.pair(register=echo)
         at_one, at_two = Inbox(world, one, "raft.x"), Inbox(world, two, "raft.x")
+        await two.call(1, "kv.echo", b"", 30)
         world.conditions.set_loss(1, 2, 1.0)
         for number in range(5):
             assert one.send(2, "raft.x", b"%d" % number)
@@ -437,7 +439,7 @@ def test_one_way_loss_lets_the_other_way_pass(run: Any) -> None:
         with pytest.raises(AnswerLost):
             await one.call(2, "kv.echo", b"", 0.1)
         with pytest.raises(AnswerLost):
-            await two.call(1, "kv.echo", b"", 0.1)
+            await two.call(1, "kv.echo", b"", 0.5)
         assert at_two.got == []
         world.conditions.heal(1, 2)
         one.send(2, "raft.x", b"through")
@@ -454,17 +456,19 @@ def test_latency_between_regions_is_honest(run: Any) -> None:
         one, two = await world.pair(register=echo)
         inbox = Inbox(world, two, "kv.x")
         await one.call(2, "kv.echo", b"", 10)
-        assert await round_trip(world, one) < 30
+        # Real time is another matter on a machine that does other things too; too early is wrong everywhere.
+        slack = 2 if world.kind == "sim" else 35
+        assert await round_trip(world, one) < slack
         world.conditions.set_latency(matrix, regions.get)
         spent = await round_trip(world, one)
-        assert 60 <= spent < 75, "half of it each way, and little more"
+        assert 60 <= spent < 60 + slack, "half of it each way, and little more"
         # Order holds even where the delay gets shorter on the way.
         one.send(2, "kv.x", b"slow")
         world.conditions.set_latency(None, regions.get)
         one.send(2, "kv.x", b"fast")
         assert [message for _, _, message in await inbox.until(2)] == [b"slow", b"fast"]
         world.conditions.set_extra_delay(2, 1, 0.04)
-        assert 40 <= await round_trip(world, one) < 55
+        assert 40 <= await round_trip(world, one) < 40 + slack
 
     run(main)
 

@@ -22,7 +22,7 @@ from node import authority
 from node.transport.security import Security, files_of
 from node.transport.service import STREAM_METHOD, ask, open_channel
 from tests.transport.test_contract import echo, reach
-from tests.transport.worlds import CLUSTER, SETTINGS, GrpcWorld, Inbox, World
+from tests.transport.worlds import CLUSTER, SETTINGS, SHORT_SILENCE, GrpcWorld, Inbox, World
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -357,7 +357,7 @@ def test_a_method_that_does_not_exist() -> None:
 
 def test_one_that_connects_and_says_nothing_is_given_up() -> None:
     async def main(world: GrpcWorld) -> None:
-        two = await world.start(2)
+        two = await world.start(2, SHORT_SILENCE)
         channel = open_channel(world.addresses[2], Security())
         rpc = channel.stream_stream(STREAM_METHOD)()
         assert await rpc.read() is grpc.aio.EOF
