@@ -65,6 +65,9 @@ class PointReader(Txn):
     def put(self, key: bytes, value: bytes) -> None:
         raise ReadLater
 
+    def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> Eager[int]:
+        raise ReadLater
+
     def delete(self, key: bytes) -> None:
         raise ReadLater
 
