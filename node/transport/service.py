@@ -235,8 +235,12 @@ class GrpcTransport(StreamTransport):
         if self._server is not None:
             await self._server.stop(STOP_SECONDS_MAX)
         wires = [task.observe() for task in self._grpc_dialer.running.values()]
-        for task in wires:
-            await task
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                for task in wires:
+                    await task
+        except TimeoutError:
+            self.note("connections to other nodes did not close in time", left=len(self._grpc_dialer.running))
 
     def on_stranger(self, channel: str, handler: StrangerHandler) -> None:
         """Registers who answers ``ask`` on a channel: nodes with a certificate, but no id or cluster yet."""
