@@ -204,7 +204,7 @@ class SelectBinder:
         return plan
 
     def _finish(self, plan: Node, limits: tuple[Expr | None, Expr | None, bool]) -> BoundQuery:
-        assign_ids(self.ctx, self.targets)
+        assign_ids(self.ctx, self.targets, plan)
         visible = [target for target in self.targets if not target.is_hidden]
         if self.node.args.get("distinct") is not None:
             plan = self._distinct_plan(project(plan, self.targets), limits)
@@ -260,7 +260,7 @@ class SelectBinder:
             plan = Sort(plan, sort_keys(self.order, False))
         plan = _limited(lock_rows(plan, targets), limits)
         visible = [target for target in self.targets if not target.is_hidden]
-        assign_ids(self.ctx, visible)
+        assign_ids(self.ctx, visible, plan)
         return BoundQuery(project(plan, visible), output_of(visible))
 
 

@@ -92,12 +92,16 @@ def resolve_targets(ctx: BindContext, targets: Sequence[Target]) -> None:
             target.expr = resolve_unknown(ctx, target.expr, target.position)
 
 
-def assign_ids(ctx: BindContext, targets: Sequence[Target]) -> None:
-    """Gives every target its column id: a plain column keeps its own, once."""
+def assign_ids(ctx: BindContext, targets: Sequence[Target], plan: Node | None = None) -> None:
+    """Gives every target its column id: a plain column of the plan keeps its own, once.
+
+    A column of a query around gets a new one: under its own id it would look as if it were made here.
+    """
     used: set[int] = set()
+    own = None if plan is None else set(plan.columns)
     for target in targets:
         expr = target.expr
-        if isinstance(expr, Col) and expr.id not in used:
+        if isinstance(expr, Col) and expr.id not in used and (own is None or expr.id in own):
             target.id = expr.id
         elif isinstance(expr, Col):
             known = ctx.metadata[expr.id]
