@@ -319,6 +319,8 @@ def _build_encoder(pg_type: PgType, settings: IoSettings) -> Encode:
         return text.encode_bytea_hex
     if pg_type.kind == "e":
         return str.encode
+    if oid == t.ANYARRAY.oid:
+        return _refuse_anyarray
     render = text_renderer(pg_type, settings)
 
     def encode(value: Any) -> bytes:
@@ -328,6 +330,11 @@ def _build_encoder(pg_type: PgType, settings: IoSettings) -> Encode:
 
 
 # --- binary ---------------------------------------------------------------------------------
+
+
+def _refuse_anyarray(value: Any) -> bytes:
+    """Catalog columns have this type (pg_attribute.attmissingval); only their NULLs can be shown."""
+    raise _no_output(t.ANYARRAY)
 
 
 def binary_encoder(pg_type: PgType) -> Encode:

@@ -48,6 +48,8 @@ class Usage:
         """(relation, letter as in aclitem, role to check as: "" is the current one)."""
         self.relations: dict[int, TableDesc] = {}
         """Relations named directly, by id (views are not expanded here)."""
+        self.places: list[tuple[int, TableDesc]] = []
+        """(position, relation) of names without a schema in the statement's own text."""
         self.enums: dict[int, PgType] = {}
         """User-defined types mentioned."""
 

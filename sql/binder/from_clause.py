@@ -201,6 +201,8 @@ class FromBinder:
         relation = self.find(schema, name, position)
         if isinstance(relation, TableDesc):
             self.ctx.use_table(relation, "r")
+            if schema is None and self.source.is_top:
+                self.ctx.usage.places.append((position, relation))
             if relation.kind == "S":
                 tree = self._sequence(relation)
             elif relation.kind in "vm":

@@ -22,7 +22,7 @@ from base.types import PgType
 from planner.schema import DatabaseDesc, SchemaDesc, TableDesc, TypeDesc
 
 PG_CATALOG_OID = 11
-INFORMATION_SCHEMA_OID = 13_183
+INFORMATION_SCHEMA_OID = 13_207
 SUPERUSER = "root"
 
 

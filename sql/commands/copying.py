@@ -82,7 +82,8 @@ def _insert_plan(
     names = ", ".join(quoted(c.name) for c in columns)
     marks = ", ".join(f"${i}" for i in range(1, len(columns) + 1))
     target = f"INSERT INTO {quoted(schema)}.{quoted(table.name)}"
-    text = f"{target} ({names}) VALUES ({marks})" if columns else f"{target} DEFAULT VALUES"
+    # The data's values hold for identity columns, whatever they say (COPY's manual page).
+    text = f"{target} ({names}) OVERRIDING SYSTEM VALUE VALUES ({marks})" if columns else f"{target} DEFAULT VALUES"
     bound = Analyzer(session).bind(parse(text)[0], tuple(types))
     source = Function(
         "copy_rows",

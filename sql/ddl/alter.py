@@ -17,7 +17,16 @@ from planner.schema import ColumnDesc, IndexColumn, IndexDesc, SchemaDesc, Table
 from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.ddl.backfill import Backfill
-from sql.ddl.columns import INTEGERS, ROWID, build_column, column_named, column_types, next_value_text, with_new_layout
+from sql.ddl.columns import (
+    INTEGERS,
+    ROWID,
+    build_column,
+    column_named,
+    column_types,
+    next_value_text,
+    stored_default,
+    with_new_layout,
+)
 from sql.ddl.constraints import add_check, add_foreign_key, build_unique, require_free_name, validate_table_expressions
 from sql.ddl.drop import drop_index, drop_relation
 from sql.ddl.locking import lock_exclusively
@@ -230,7 +239,8 @@ async def alter_default(session: Session, table: TableDesc, action: ast.AlterCol
     if column.identity or column.generated:
         kind = "an identity" if column.identity else "a generated"
         raise SqlError(f'column "{column.name}" of relation "{table.name}" is {kind} column', sqlstate="42601")
-    new = msgspec.structs.replace(column, default=action.default.text if action.default is not None else "")
+    default = stored_default(session, action.default.text) if action.default is not None else ""
+    new = msgspec.structs.replace(column, default=default)
     table = await _replace_column(session, table, new)
     validate_table_expressions(session, table)
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from base.errors import FeatureNotSupported, SqlError
@@ -66,7 +67,7 @@ async def build_column(
     pg_type, typmod = session.view().type_named(written.type)
     if pg_type.kind == "p":
         raise SqlError(f'column "{name}" has pseudo-type {pg_type.name}', sqlstate="42P16")
-    default = written.default.text if written.default is not None else ""
+    default = stored_default(session, written.default.text) if written.default is not None else ""
     sequence_id = 0
     is_serial = len(written.type.names) == 1 and written.type.names[0] in SERIALS
     if is_serial or written.identity:
@@ -97,6 +98,21 @@ async def build_column(
 def next_value_text(schema: SchemaDesc, sequence: TableDesc) -> str:
     """Returns the DEFAULT of a serial column: nextval of its sequence, by OID so that a rename does no harm."""
     return f"nextval({sequence.id}::regclass)"
+
+
+_NEXTVAL: Final = re.compile(r"nextval\(\s*'((?:[^']|'')+)'\s*(?:::\s*(?:pg_catalog\.)?regclass\s*)?\)", re.IGNORECASE)
+
+
+def stored_default(session: Session, text: str) -> str:
+    """A default as it is stored: nextval of a named sequence holds on to the sequence, not to its name."""
+    from sql.regnames import REGCLASS
+
+    found = _NEXTVAL.fullmatch(text.strip())
+    if found is None:
+        return text
+    oid = session.regs.oid_of(REGCLASS, found[1].replace("''", "'"))
+    table = session.state().table_by_id(oid)
+    return f"nextval({oid}::regclass)" if table is not None and table.kind == "S" else text
 
 
 def _collation(name: ast.Name | None) -> str:

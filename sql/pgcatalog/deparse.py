@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from base.errors import MeridianError
 from base.typeio import type_name
 from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc
 from sql.pgcatalog import builtin, oids
 
 if TYPE_CHECKING:
+    from planner.functions.registry import Registry
     from sql.view import SessionView
 
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
@@ -151,14 +153,38 @@ def foreign_key_definition(view: SessionView, table: TableDesc, key: ForeignKeyD
     return text + ("" if key.validated else " NOT VALID")
 
 
+def view_query(view: SessionView, registry: Registry, table: TableDesc) -> str:
+    """A view's query; relations get their schema where the name alone would not find them now."""
+    from sql.binder import Binder
+
+    text = table.view_query
+    binder = Binder(view.for_view(table), registry)
+    try:
+        binder.bind_view(text)
+    except MeridianError:
+        # What it reads has changed under it; the text is all there is.
+        return text
+    for position, relation in sorted(binder.usage.places, key=lambda place: -place[0]):
+        if not view.is_visible(relation):
+            text = f"{text[:position]}{quote_identifier(view.schema_name(relation.schema_id))}.{text[position:]}"
+    return text
+
+
+def default_sequence(column: ColumnDesc) -> int:
+    """OID of the sequence that a column's default takes values of, or 0."""
+    default = column.default
+    if not (default.startswith("nextval(") and default.endswith("::regclass)")):
+        return 0
+    id = default[len("nextval(") : -len("::regclass)")]
+    return int(id) if id.isdigit() else 0
+
+
 def default_text(view: SessionView, column: ColumnDesc) -> str:
     """A column's default as \\d shows it: a sequence by name, a string constant with its type."""
     default = column.default
-    if default.startswith("nextval(") and default.endswith("::regclass)"):
-        id = default[len("nextval(") : -len("::regclass)")]
-        sequence = view.table_by_id(int(id)) if id.isdigit() else None
-        if sequence is not None:
-            return f"nextval('{relation_name(view, sequence)}'::regclass)"
+    sequence = view.table_by_id(default_sequence(column))
+    if sequence is not None:
+        return f"nextval('{relation_name(view, sequence)}'::regclass)"
     if default.startswith("'") and default.endswith("'") and "'" not in default[1:-1].replace("''", ""):
         # PostgreSQL keeps the constant, and applies the typmod around it without saying so.
         return f"{default}::{format_type(view, column.type_oid, -1)}"
@@ -171,7 +197,9 @@ def format_type(view: SessionView, oid: int, typmod: int) -> str:
         return "-"
     pg_type = view.state.type_by_oid(oid)
     if pg_type is not None:
-        return type_name(pg_type, typmod)
+        own = pg_type.elem if pg_type.is_array and pg_type.elem is not None else pg_type
+        is_hidden = own.namespace != "pg_catalog" and view.find_type((own.name,)) != own
+        return (f"{quote_identifier(own.namespace)}." if is_hidden else "") + type_name(pg_type, typmod)
     return builtin.type_text(oid) or row_type_text(view, oid) or "???"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import SqlError
 from planner.context import ExecContext, NeedsAwait
@@ -71,17 +71,20 @@ def pg_get_expr(ctx: ExecContext, text: str, relation: int, pretty: bool = False
     return deparse.bare(text) if pretty and text.startswith("(") and deparse.parenthesised(text) == text else text
 
 
-def _view_text(table: TableDesc | None) -> str | None:
-    return None if table is None or table.kind != "v" else " " + table.view_query.strip().rstrip(";") + ";"
+def _view_text(ctx: ExecContext, table: TableDesc | None) -> str | None:
+    if table is None or table.kind != "v":
+        return None
+    text = deparse.view_query(ctx.catalog(), _session(ctx).server.registry, table)
+    return " " + text.strip().rstrip(";") + ";"
 
 
 def pg_get_viewdef(ctx: ExecContext, oid: int, pretty: Any = False) -> str | None:
-    return _view_text(ctx.catalog().table_by_id(oid))
+    return _view_text(ctx, ctx.catalog().table_by_id(oid))
 
 
 def pg_get_viewdef_named(ctx: ExecContext, name: str, pretty: bool = False) -> str | None:
     oid = _session(ctx).regs.oid_of(REGCLASS, name)
-    return _view_text(ctx.catalog().table_by_id(oid))
+    return _view_text(ctx, ctx.catalog().table_by_id(oid))
 
 
 def pg_get_ruledef(ctx: ExecContext, oid: int, pretty: bool = False) -> str | None:
@@ -621,7 +624,7 @@ def _register_session(add: Callable[..., None]) -> None:
     add("pg_stat_get_numscans(oid) int8", lambda oid: 0, context=False)
     add("pg_export_snapshot() text", _no_snapshot, VOLATILE, context=False)
     add("pg_describe_object(oid, oid, int4) text", _none, context=False)
-    add("acldefault(char, oid) aclitem[]", _none, context=False)
+    add("acldefault(char, oid) aclitem[]", acldefault)
 
 
 def pg_sequence_state(ctx: ExecContext, oid: int) -> list[tuple[int, int, bool]]:
@@ -676,6 +679,23 @@ def pg_sleep_until(ctx: ExecContext, moment: int) -> str:
     from planner.functions.system import pg_sleep
 
     return pg_sleep(ctx, (moment - ctx.clock_time()) / 1e6)
+
+
+_DEFAULT_RIGHTS: Final = {
+    "c": ("", ""), "r": ("", "arwdDxt"), "s": ("", "rwU"), "d": ("Tc", "CTc"), "f": ("X", "X"), "l": ("U", "U"), "L": ("", "rw"),
+    "n": ("", "UC"), "p": ("", "sA"), "t": ("", "C"), "F": ("", "U"), "S": ("", "U"), "T": ("U", "U"),
+}  # fmt: skip
+"""By kind of object: what everybody may do with it, and its owner, until something is granted (acldefault in acl.c)."""
+
+
+def acldefault(ctx: ExecContext, kind: str, owner: int) -> tuple[str, ...]:
+    if kind not in _DEFAULT_RIGHTS:
+        raise SqlError(f"unrecognized object type abbreviation: {kind}", sqlstate="22023")
+    public, own = _DEFAULT_RIGHTS[kind]
+    roles = ctx.catalog().state.roles
+    name = deparse.quote_identifier(next((role.name for role in roles.values() if role.oid == owner), str(owner)))
+    found = [f"={public}/{name}"] if public else []
+    return tuple([*found, f"{name}={own}/{name}"] if own else found)
 
 
 def _no_snapshot() -> str:

@@ -107,7 +107,7 @@ class VirtualRelation:
 
 
 def _empty(pg_type: PgType) -> Any:
-    if pg_type.category == "N":
+    if pg_type.category == "N" or pg_type.name in ("xid", "cid", "xid8"):
         return 0
     if pg_type.category == "B":
         return False

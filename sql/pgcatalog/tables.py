@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from base.types import BY_NAME, OID, TEXT, PgType
 from planner.schema import IndexDesc, TableDesc
+from sql.catalog.keys import FIRST_USER_ID as FIRST_USER_OID
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
 from sql.pgcatalog import builtin, deparse, oids
 from sql.temporary import ON_COMMIT, PREFIX
@@ -41,6 +42,27 @@ def acl(owner: str, privileges: tuple[tuple[str, str], ...], everything: str) ->
     items = [f"{owner}={everything}/{owner}"]
     items += [f"{'' if role == 'public' else role}={letters}/{owner}" for role, letters in privileges]
     return tuple(items)
+
+
+def pg_init_privs(view: SessionView) -> Iterator[Row]:
+    """What system objects may be used for from the start: pg_dump writes only what differs."""
+
+    def row(oid: int, class_oid: int, privileges: Any) -> Row:
+        return {"objoid": oid, "classoid": class_oid, "objsubid": 0, "privtype": "i", "initprivs": privileges}
+
+    for namespace in pg_namespace(view):
+        if namespace.get("nspacl") is not None and (
+            namespace["oid"] < FIRST_USER_OID or namespace["nspname"] == "public"
+        ):
+            yield row(namespace["oid"], 2615, namespace["nspacl"])
+    for relation in pg_class(view):
+        if relation["oid"] < FIRST_USER_OID and relation.get("relacl") is not None:
+            yield row(relation["oid"], 1259, relation["relacl"])
+    names = [column[0] for column in builtin.shape("pg_catalog.pg_proc").columns]
+    oid, privileges = names.index("oid"), names.index("proacl")
+    for function in builtin.rows("pg_catalog.pg_proc"):
+        if function[privileges] is not None:
+            yield row(function[oid], 1255, function[privileges])
 
 
 # --- namespaces, databases, roles --------------------------------------------------
@@ -407,10 +429,11 @@ def pg_depend(view: SessionView) -> Iterator[Row]:
                 "refobjsubid": table.sequence.owner_column, "deptype": "i" if column is not None and column.identity else "a",
             }  # fmt: skip
         for column in table.columns:
-            if column.default.startswith("nextval(") and column.sequence_id and not column.identity:
+            sequence = deparse.default_sequence(column)
+            if sequence and not column.identity:
                 yield {
                     "classid": oids.PG_ATTRDEF, "objid": oids.attrdef_oid(table.id, column.id), "refclassid": oids.PG_CLASS,
-                    "refobjid": column.sequence_id, "deptype": "n",
+                    "refobjid": sequence, "deptype": "n",
                 }  # fmt: skip
         for index in table.indexes:
             if index.constraint:

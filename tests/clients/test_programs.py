@@ -125,3 +125,42 @@ def test_sysbench_prepares_runs_and_cleans_up(node: RunningNode) -> None:
         for step in ("prepare", "run", "cleanup"):
             done = run_program(node, sysbench, workload, *common, "--events=20", "--time=20", step)
             assert done.returncode == 0, (workload, step, done.stdout[-2000:], done.stderr)
+
+
+ROWS = """
+INSERT INTO parent (name, m, p, num, arr, j) VALUES ('x', 'ok', 1, 2.5, '{1,NULL}', '{"a": "it''s"}'), (E'tab\\tnew\\nline', 'sad', NULL, NULL, NULL, NULL);
+INSERT INTO child (pid, val) SELECT id, name FROM parent;
+INSERT INTO app.t2 VALUES (1, 2);
+SELECT setval('s1', 40);
+"""
+
+
+def dump(node: RunningNode, database: str) -> str:
+    """pg_dump's script, without the marks that differ each time."""
+    done = run_program(node, program("pg_dump"), "--no-owner", database=database)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+    return "\n".join(lines) + "\n"
+
+
+def test_pg_dump_can_be_restored(node: RunningNode, tmp_path: Path, postgres_oracle: str) -> None:
+    """What pg_dump writes makes the same database again, and one on PostgreSQL."""
+    psql = program("psql")
+    for name in ("dumped", "restored"):
+        fresh_database(node, name)
+    script = tmp_path / "rows.sql"
+    script.write_text(ROWS)
+    for path in (SCHEMA, script):
+        done = run_program(node, psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(path), database="dumped")
+        assert (done.returncode, done.stderr) == (0, "")
+    written = dump(node, "dumped")
+    assert "COPY public.parent" in written
+    script.write_text(written)
+    done = run_program(node, psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(script), database="restored")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert dump(node, "restored") == written
+    place = dict(part.split("=") for part in postgres_oracle.split())
+    options = ("-h", place["host"], "-p", place["port"], "-U", place["user"], "-X", "-q", "-v", "ON_ERROR_STOP=1")
+    done = run_program(node, psql, *options, "-c", "CREATE DATABASE from_meridian", database="postgres")
+    done = run_program(node, psql, *options, "-f", str(script), database="from_meridian")
+    assert (done.returncode, done.stderr) == (0, "")
