@@ -71,6 +71,11 @@ class StoreState:
             self.on_ts_beyond(ts)
         return ts
 
+    def is_plain_at(self, ts: int) -> bool:
+        """True if what any key holds at ``ts`` is what its versions say: no intent of any kind, no garbage."""
+        intents = self.intents
+        return not (ts <= self.gc_high or intents.points or intents.spans or intents.runs.starts)
+
     def replica_of(self, key: bytes) -> Replica:
         """Returns the replica that holds a key; RangeMismatch if none is here."""
         replica = self.ranges.find(key)

@@ -158,10 +158,9 @@ class Store(Kv):
     def get_now(self, key: bytes, ts: int, owner: bytes) -> Any:
         """``_get`` without its batch and reply."""
         state = self.state
-        intents = state.intents
-        if ts <= state.gc_high or intents.points or intents.spans or state.unsynced_span_seq:
+        if not state.is_plain_at(ts) or (owner and state.poisoned):
             return NOT_NOW
-        if (owner and state.poisoned) or key in state.unsynced:
+        if state.unsynced_span_seq or key in state.unsynced:
             return NOT_NOW
         value = get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, owner)
@@ -229,8 +228,7 @@ class Store(Kv):
             owner = txn.id
             if ts < txn.uncertainty_limit or state.poisoned:
                 return read_batch(state, batch)
-        intents = state.intents
-        if ts <= state.gc_high or intents.points or intents.spans or intents.runs.starts:
+        if not state.is_plain_at(ts):
             return read_batch(state, batch)
         value = get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, owner)

@@ -36,6 +36,7 @@ from kvtier.messages import (
     Wait,
     prefix_end,
 )
+from kvtier.runindex import Run
 from kvtier.settings import StoreSettings
 from tests.kvtier.kvcase import Case, k
 from tests.kvtier.kvloop import Cancelled
@@ -85,6 +86,10 @@ def test_a_read_without_a_batch_gives_up_without_a_trace():
     assert case.kv.get_now(k("b"), case.kv.now(), b"") is NOT_NOW
     case.loop.finish(written)
     assert case.kv.get_now(k("b"), case.kv.now(), b"") == b"2"
+    bulk = case.txn()
+    case.state.intents.runs.add(Run(bulk, k("x"), k("z"), bulk.write_ts, bulk.write_ts, 1))
+    assert case.kv.get_now(k("a"), ts, b"") is NOT_NOW, "there are rows written by bulk"
+    case.state.intents.runs.remove(k("x"), bulk.id)
     case.send(Put(k("c"), b"2"), txn=case.txn())
     assert case.kv.get_now(k("a"), ts, b"") is NOT_NOW, "there are intents"
     assert case.state.tscache.get_max(k("a")) == before
