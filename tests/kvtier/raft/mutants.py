@@ -372,11 +372,14 @@ MUTANTS = [
 """Found by random schedules within a few worlds."""
 
 RARE = [
-    older_terms_committed_by_counting, joint_vote_by_one_half, whole_log_acknowledged, commit_beyond_what_agrees,
+    older_terms_committed_by_counting, joint_vote_by_one_half,
     two_changes_in_flight, candidate_with_unapplied_change, reads_without_a_round, lease_kept_after_handing_over,
     votes_of_an_old_campaign_count, late_acknowledgement_counts,
 ]  # fmt: skip
-"""Need a story told to their end."""
+"""Need a story told to its end: tests/scripts/raft tells them."""
+
+BY_HAND = [whole_log_acknowledged, commit_beyond_what_agrees]
+"""Need a message that a leader of ours hardly ever sends."""
 
 
 @contextmanager

@@ -8,7 +8,9 @@ import pytest
 
 from kvtier.raft import machine
 from tests.kvtier.raft.chaos import World
-from tests.kvtier.raft.mutants import MUTANTS, Patch, mutated
+from tests.kvtier.raft.mutants import BY_HAND, MUTANTS, RARE, Patch, mutated
+from tests.kvtier.raft.test_details import check_old_tail
+from tests.kvtier.raft.test_scripts import SCRIPTS, seen
 
 pytestmark = pytest.mark.skipif(
     machine.__file__.endswith(".so"), reason="compiled callers do not see a replaced function"
@@ -34,3 +36,23 @@ def is_found(patches: list[Patch]) -> bool:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.__name__ for mutant in MUTANTS])
 def test_the_schedules_find(mutant: Callable[[], list[Patch]]) -> None:
     assert is_found(mutant())
+
+
+@pytest.mark.parametrize("mutant", RARE, ids=[mutant.__name__ for mutant in RARE])
+def test_the_scripts_find(mutant: Callable[[], list[Patch]]) -> None:
+    """What only a long chain of events shows is a script."""
+    with mutated(mutant()):
+        found = []
+        for path in SCRIPTS:
+            try:
+                if seen(path) != path.read_text():
+                    found.append(path.name)
+            except AssertionError:
+                found.append(path.name)
+    assert found
+
+
+@pytest.mark.parametrize("mutant", BY_HAND, ids=[mutant.__name__ for mutant in BY_HAND])
+def test_a_hand_made_message_finds(mutant: Callable[[], list[Patch]]) -> None:
+    with mutated(mutant()), pytest.raises(AssertionError):
+        check_old_tail()
