@@ -248,6 +248,11 @@ class Push(Struct, tag="push", array_like=True):
     push_to: int
     abort: bool
     now: int = 0
+    pusher: bytes = b""
+    """The transaction that waits for the pushee, with its ``dependents`` (``kvtier.dependents``)."""
+    dependents: tuple[bytes, ...] = ()
+    query: bool = False
+    """Only asks: the record is left as it is."""
 
 
 class QueryIntent(Struct, tag="qi", array_like=True):
@@ -357,6 +362,8 @@ class PushResult(Struct, array_like=True):
     commit_ts: int = 0
     ignored: tuple[tuple[int, int], ...] = ()
     """Sequence numbers its savepoints rolled back: they do not become versions (reliability 32)."""
+    dependents: tuple[bytes, ...] = ()
+    """Transactions that wait for it."""
 
 
 class Batch(Struct):

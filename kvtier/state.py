@@ -17,6 +17,7 @@ from typing import Final
 from base.errors import RangeMismatch, TxnAborted
 from base.hlc import Hlc
 from base.seams import Clock, Scheduler
+from kvtier.dependents import Dependents
 from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.contract import StoreEngine
 from kvtier.intents import IntentIndex
@@ -50,6 +51,7 @@ class StoreState:
         self.tscache = TimestampCache(hlc.latest, settings.cache_points_max, settings.cache_spans_max)
         self.records: dict[bytes, TxnRecord] = {}
         self.finished = Finished(hlc.latest)
+        self.dependents = Dependents()
         self.poisoned: dict[bytes, int] = {}
         """Transaction -> HLC time at which its intents were taken away (reliability 15)."""
         self.gc_high = 0

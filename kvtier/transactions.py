@@ -120,9 +120,23 @@ def _anchored(txn: TxnMeta, key: bytes) -> TxnMeta:
 
 
 def push(state: StoreState, op: Push, change: Change) -> PushResult:
-    """Evaluates a push; see the table in the module docstring."""
-    pushee = op.pushee
+    """Evaluates a push, and notes who waits; see the table in the module docstring."""
     now = op.now or state.now()
+    if op.query:
+        record = state.records.get(op.pushee.id)
+        status = TxnStatus.PENDING if record is None else record.status
+        return PushResult(status, dependents=state.dependents.of(op.pushee.id, now))
+    result = _push(state, op, change, now)
+    if op.pusher:
+        if result.status >= TxnStatus.COMMITTED:
+            state.dependents.forget(op.pushee.id)
+        else:
+            state.dependents.note(op.pushee.id, [op.pusher, *op.dependents], now)
+    return result
+
+
+def _push(state: StoreState, op: Push, change: Change, now: int) -> PushResult:
+    pushee = op.pushee
     record = state.records.get(pushee.id)
     if record is None:
         outcome = state.finished.outcome(pushee.id)

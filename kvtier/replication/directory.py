@@ -21,6 +21,7 @@ from base.seams import CF_LOCAL
 from kvtier.client import Kv
 from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.batch import OpBatch
+from kvtier.engine.contract import StoreEngine
 from kvtier.messages import Batch, ConditionalPut, Get, Put, Scan, ScanResult
 from kvtier.replication.publishing import send
 from kvtier.router import Router
@@ -131,9 +132,7 @@ class Directory:
 
     def remember(self) -> None:
         """Keeps what is known for the next start."""
-        batch = OpBatch()
-        batch.put(CF_LOCAL, KNOWN_KEY, _encoder.encode(self.known()))
-        self._store.engine.write(batch)
+        remember_known(self._store.engine, self.known())
 
     async def run(self) -> None:
         """Refreshes from time to time, until stopped."""
@@ -149,11 +148,8 @@ class Directory:
         self._is_stopped = True
 
 
-def encode_known(known: Known) -> bytes:
-    """Returns the stored form."""
-    return _encoder.encode(known)
-
-
-def decode_known(stored: bytes) -> Known:
-    """Raises msgspec.ValidationError on anything else."""
-    return _known_decoder.decode(stored)
+def remember_known(engine: StoreEngine, known: Known) -> None:
+    """Keeps what is known of the cluster for the next start."""
+    batch = OpBatch()
+    batch.put(CF_LOCAL, KNOWN_KEY, _encoder.encode(known))
+    engine.write(batch)

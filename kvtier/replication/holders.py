@@ -3,7 +3,8 @@
 Locks are in memory here, their transactions' coordinators anywhere.  One whose node died would keep
 its locks for ever: nobody ends it.  So whoever waits for a lock looks, from time to time, at
 the record of its holder, as waiters for intents do; a transaction that was not heard of for
-long enough is aborted there, and its locks here are freed.
+long enough is aborted there, and its locks here are freed.  The same round finds deadlocks whose
+locks are in several stores (``kvtier.dependents``).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from base.errors import MeridianError
+from base.errors import Deadlock, MeridianError
 from kvtier.change import Conflict
-from kvtier.messages import Batch, Push, Reply, TxnMeta, TxnStatus
+from kvtier.messages import Batch, Push, PushResult, Reply, TxnMeta, TxnStatus
 
 if TYPE_CHECKING:
     from kvtier.store import Store
 
+WATCH_SECONDS: Final = 1.0
+"""Between two looks at the holder of what is waited for; most waits are over long before."""
 HOLDERS_SLACK: Final = 1_000
 """Ended transactions that may be remembered before they are looked for and forgotten."""
 
@@ -50,18 +53,19 @@ class LockHolders:
 
 
 class LockWatch:
-    """Looks after the holders of a lock while somebody waits for it."""
+    """Looks after the holders of a lock or intent while somebody waits for it."""
 
-    def __init__(self, store: Store, holders: LockHolders, conflict: Conflict) -> None:
+    def __init__(self, store: Store, holders: LockHolders, conflict: Conflict, waiter: TxnMeta | None) -> None:
         self._store = store
         self._holders = holders
-        self._key = conflict.key
+        self._conflict = conflict
+        self._waiter = waiter
         self._cancel: Callable[[], None] | None = None
         self._is_stopped = False
 
     def start(self) -> None:
-        """Looks again after the time a transaction may be silent."""
-        self._cancel = self._store.scheduler.call_later(self._store.settings.txn_expiry_seconds, self._fire)
+        """Looks again after a while."""
+        self._cancel = self._store.scheduler.call_later(WATCH_SECONDS, self._fire)
 
     def stop(self) -> None:
         """The wait is over."""
@@ -74,19 +78,55 @@ class LockWatch:
             self._store.scheduler.spawn(self._look(), "lock watch")
 
     async def _look(self) -> None:
-        for holder in self._holders.of_key(self._key):
-            try:
-                if await self._has_ended(holder):
+        try:
+            dependents = await self._dependents()
+            for holder in self._holding():
+                if self._waiter is not None and holder.id in dependents and self._waiter.id > holder.id:
+                    self._give_way(holder)
+                    return
+                if await self._has_ended(holder, dependents):
                     self._store.state.locks.release_txn(holder.id)
-            except MeridianError:
-                pass  # The record's range cannot be asked now: ask again later.
+        except MeridianError:
+            pass  # Some record's range cannot be asked now: ask again later.
         if not self._is_stopped:
             self.start()
 
-    async def _has_ended(self, holder: TxnMeta) -> bool:
-        push = Push(holder.anchor or self._key, holder, 0, False, self._store.now())
+    def _holding(self) -> list[TxnMeta]:
+        """Returns who is in the way: the intent's transaction, or the lock's holders that are known."""
+        intent = self._conflict.intent
+        if intent is not None:
+            return [intent.txn]
+        mine = b"" if self._waiter is None else self._waiter.id
+        return [holder for holder in self._holders.of_key(self._conflict.key) if holder.id != mine]
+
+    async def _dependents(self) -> tuple[bytes, ...]:
+        """Returns who waits for the waiter."""
+        waiter = self._waiter
+        if waiter is None or not waiter.anchor:
+            return ()
+        result = await self._push(Push(waiter.anchor, waiter, 0, False, self._store.now(), query=True))
+        return result.dependents
+
+    async def _has_ended(self, holder: TxnMeta, dependents: tuple[bytes, ...]) -> bool:
+        pusher = b"" if self._waiter is None else self._waiter.id
+        anchor = holder.anchor or self._conflict.key
+        result = await self._push(Push(anchor, holder, 0, False, self._store.now(), pusher, dependents))
+        return result.status >= TxnStatus.COMMITTED
+
+    async def _push(self, push: Push) -> PushResult:
         reply = self._store.kv.send(Batch([push]))
         if not isinstance(reply, Reply):
             reply = await reply
-        status: TxnStatus = reply.results[0].status
-        return status >= TxnStatus.COMMITTED
+        result: PushResult = reply.results[0]
+        return result
+
+    def _give_way(self, holder: TxnMeta) -> None:
+        """Ends the wait: it would never end by itself."""
+        locks = self._store.state.locks
+        locks.deadlocks += 1
+        state = locks.states.get(self._conflict.key)
+        if state is None or self._waiter is None:
+            return
+        for request in [*state.queue, *state.readers]:
+            if request.txn_id == self._waiter.id:
+                request.waiter.fail(Deadlock(self._conflict.key, holder.id))

@@ -2,7 +2,8 @@
 
     too few voters          add a learner on the best node; promote it once it has caught up
     a voter's node is dead  the same, and then remove the dead one (reliability 79: add before remove)
-    too many                remove the one that is missed least, never the leaseholder's own
+    too many                remove the one that is missed least, never the leaseholder's own, and
+                            never while one of them is silent: it might be the one that is needed
 
 One step a range at a time.  A node is dead when no support of its store was seen for
 ``dead_seconds``; until then it may come back, and does so cheaper than a copy is made.
@@ -108,9 +109,11 @@ class Placement:
             node_id = self._best(descriptor)
             if node_id is not None:
                 return ChangeReplicas(key, node_id, Members.ADD)
-        if dead and len(voters) > target:
+        if len(voters) <= target:
+            return None
+        if dead:
             return ChangeReplicas(key, dead[0], Members.REMOVE)
-        if len(voters) > target:
+        if all(self.is_live(node_id) for node_id in voters):
             return ChangeReplicas(key, self._least_missed(voters), Members.REMOVE)
         return None
 
@@ -126,9 +129,8 @@ class Placement:
         return ChangeReplicas(key, node_id, Members.PROMOTE)
 
     def _target(self) -> int:
-        """Three where three nodes live; two voters would only be less available than one."""
-        live = [node_id for node_id in self._directory.nodes if self.is_live(node_id)]
-        return VOTERS if len(live) >= VOTERS else 1
+        """Three where the cluster has three nodes, whether they live now or not; two voters are less available than one."""
+        return VOTERS if len(self._directory.nodes) >= VOTERS else 1
 
     def _best(self, descriptor: RangeDescriptor) -> int | None:
         """Returns the node for another replica."""

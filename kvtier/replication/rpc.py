@@ -22,6 +22,7 @@ from kvtier.descriptors import RangeDescriptor
 from kvtier.messages import (
     SKIPPED,
     Batch,
+    ChangeReplicas,
     Checksum,
     CollectGarbage,
     Get,
@@ -30,11 +31,13 @@ from kvtier.messages import (
     Op,
     Push,
     PushResult,
+    PutRun,
     QueryIntent,
     Recover,
     Reply,
     Scan,
     ScanResult,
+    SettleRuns,
     Split,
     TxnStatus,
 )
@@ -78,6 +81,9 @@ _RESULT_TYPES: Final[dict[type, Any]] = {
     Recover: TxnStatus,
     Split: RangeDescriptor,
     Merge: RangeDescriptor,
+    ChangeReplicas: RangeDescriptor,
+    PutRun: bool,
+    SettleRuns: bytes | None,
     CollectGarbage: bytes | None,
     Checksum: tuple[bytes, dict[str, int]],
 }

@@ -6,6 +6,9 @@
     no answer            ask the next if repeating is harmless, else AmbiguousResult (reliability 6, 8, 131)
     nobody               wait a little, begin again, until the deadline: RangeUnavailable
 
+Once the answer to a commit was lost, only success says what became of it: whatever else a repetition
+meets (an aborted record, a range that moved, nobody at all) may be the trace of the first one.
+
 A cached leaseholder that does not answer is forgotten at once: a cache that only ever learns from
 answers would ask a dead node for ever (reliability 41).
 """
@@ -18,6 +21,7 @@ from typing import Final
 from base.errors import (
     AmbiguousResult,
     AnswerLost,
+    KvError,
     NotLeaseholder,
     Overloaded,
     PeerUnavailable,
@@ -54,10 +58,19 @@ class RangeSender:
 
     async def send(self, descriptor: RangeDescriptor, batch: Batch) -> Reply:
         """Returns the reply of a replica of the range."""
+        delivery = Delivery(batch)
+        try:
+            return await self._send(descriptor, batch, delivery)
+        except KvError as problem:
+            if delivery.is_commit_lost and not isinstance(problem, AmbiguousResult):
+                raise AmbiguousResult("the outcome of the commit is unknown", detail=problem.message) from problem
+            raise
+
+    async def _send(self, descriptor: RangeDescriptor, batch: Batch, delivery: Delivery) -> Reply:
         give_up_ns = self._clock.monotonic_ns() + int(GIVE_UP_SECONDS * 1e9)
         pause = BACKOFF_SECONDS
         while True:
-            reply = await self._ask_around(descriptor, batch)
+            reply = await self._ask_around(descriptor, batch, delivery)
             if reply is not None:
                 return reply
             now_ns = self._clock.monotonic_ns()
@@ -66,7 +79,7 @@ class RangeSender:
             await self._clock.sleep(pause * (0.5 + self._rng.random()))
             pause = min(pause * 2, BACKOFF_SECONDS_MAX)
 
-    async def _ask_around(self, descriptor: RangeDescriptor, batch: Batch) -> Reply | None:
+    async def _ask_around(self, descriptor: RangeDescriptor, batch: Batch, delivery: Delivery) -> Reply | None:
         """Asks every replica once, and whom they name; None if nobody answers."""
         range_id = descriptor.range_id
         order = self._order(descriptor, batch)
@@ -92,8 +105,7 @@ class RangeSender:
                 self._forget(range_id, node_id)
             except AnswerLost as silence:
                 self._forget(range_id, node_id)
-                if not is_repeatable(batch):
-                    raise AmbiguousResult("the outcome of the commit is unknown", detail=str(silence)) from silence
+                delivery.answer_lost(silence)
             else:
                 if batch.routing == Routing.LEASEHOLDER:
                     self._learn(range_id, node_id)
@@ -120,6 +132,24 @@ class RangeSender:
     def _forget(self, range_id: int, node_id: int) -> None:
         if self._leaseholders.get(range_id) == node_id:
             del self._leaseholders[range_id]
+
+
+class Delivery:
+    """What is known of one batch's way: whether it may have been applied without an answer."""
+
+    __slots__ = ("_batch", "is_commit_lost")
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.is_commit_lost = False
+        """A commit was delivered, perhaps, and its answer lost."""
+
+    def answer_lost(self, silence: AnswerLost) -> None:
+        """Notes a lost answer; AmbiguousResult if the batch must not be sent again."""
+        if not is_repeatable(self._batch):
+            raise AmbiguousResult("the outcome of the commit is unknown", detail=silence.message) from silence
+        end = self._batch.ops[-1]
+        self.is_commit_lost = self.is_commit_lost or (isinstance(end, EndTxn) and end.commit)
 
 
 def is_repeatable(batch: Batch) -> bool:

@@ -129,7 +129,7 @@ class Serving:
             return done.reply
 
     async def _wait(self, batch: Batch, conflict: Conflict) -> None:
-        watch = LockWatch(self._store, self._holders, conflict)
+        watch = LockWatch(self._store, self._holders, conflict, batch.txn)
         watch.start()
         try:
             await self._store.wait_out(batch.txn, conflict, batch.deadline_ns)

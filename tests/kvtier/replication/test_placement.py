@@ -60,3 +60,16 @@ def test_a_short_absence_moves_nothing() -> None:
     cluster.nodes[2].start()
     cluster.run_for(20.0)
     assert voters(cluster, A) == [1, 2, 3]
+
+
+def test_a_voter_is_never_given_up_because_another_is_silent() -> None:
+    """Two of three left: taking one of them away would leave the range with a quorum of one and a dead one."""
+    cluster = Cluster(3, seed=4, founders=1, regions=["a", "b", "c"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 2, 3])
+    cluster.nodes[1].crash()
+    cluster.do(2, Put(A, b"2"))
+    cluster.run_for(40.0)
+    assert voters(cluster, A) == [1, 2, 3]
+    cluster.nodes[1].start()
+    assert cluster.do(1, Get(A)).results == [b"2"]
