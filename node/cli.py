@@ -29,6 +29,9 @@ def start(
     ] = None,
     insecure: Annotated[bool | None, typer.Option("--insecure", help="No TLS, no passwords; loopback only.")] = None,
     locality: Annotated[str | None, typer.Option(help="Where the node is: region=..,zone=..")] = None,
+    rpc: Annotated[str | None, typer.Option(help="host:port for other nodes; a node without it is alone.")] = None,
+    join: Annotated[str | None, typer.Option(help="host:port[,..] of nodes of the cluster to join.")] = None,
+    certs: Annotated[str | None, typer.Option(help="Directory of ca.crt, node.crt, node.key.")] = None,
     config: Annotated[
         str | None,
         typer.Option(envvar="MERIDIAN_CONFIG", help="TOML file; flags and MERIDIAN_* variables win over it."),
@@ -41,7 +44,7 @@ def start(
 
     flags = {
         "store": store, "listen": listen, "http": http, "insecure": insecure, "locality": locality, "cache_mb": cache_mb,
-        "log_format": log_format,
+        "log_format": log_format, "rpc": rpc, "join": join, "certs": certs,
     }  # fmt: skip
     try:
         settings = from_environment(config, flags)

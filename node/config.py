@@ -41,6 +41,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     insecure: bool = False
     """No TLS and no passwords; only on loopback addresses."""
     locality: str = ""
+    rpc: str = ""
+    """host:port for other nodes; "" for a node that is alone."""
+    join: str = ""
+    """Addresses of nodes of the cluster to join, with commas; for the first start."""
+    certs: str = ""
+    """Directory with ca.crt, node.crt and node.key (``meridian cert``), for talking to other nodes."""
     certificate: str = ""
     """PEM files of the server's own; made and kept in the store if not given."""
     key: str = ""
@@ -156,6 +162,7 @@ def check(config: Config) -> None:
     if config.insecure and not is_loopback(host):
         raise ConfigError(f"--insecure on {host} would let anybody in; it is allowed on loopback addresses only")
     parse_locality(config.locality)
+    _check_cluster(config)
     if bool(config.certificate) != bool(config.key):
         raise ConfigError("certificate and key must be given together")
     if config.log_format not in ("console", "json"):
@@ -171,6 +178,20 @@ def check(config: Config) -> None:
             raise ConfigError(f"{name} must be at least {least}, not {value}")
     if not config.store:
         raise ConfigError("store must name a directory")
+
+
+def _check_cluster(config: Config) -> None:
+    if config.join and not config.rpc:
+        raise ConfigError("--join needs --rpc: the address at which other nodes reach this one")
+    if not config.rpc:
+        return
+    host, _ = address(config.rpc)
+    for seed in config.join.split(",") if config.join else ():
+        address(seed)
+    if not config.certs and not (config.insecure and is_loopback(host)):
+        raise ConfigError(
+            "nodes of a cluster need certificates: --certs DIR, made by `meridian cert` (or --insecure on loopback)"
+        )
 
 
 def from_environment(path: str | None, flags: Mapping[str, Any]) -> Config:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import ssl
 import traceback
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec import Struct
 
+from base.errors import FeatureNotSupported
 from base.hlc import Hlc
 from base.keys import table_span
 from base.seams import Clock, Rng, Scheduler
@@ -34,12 +35,17 @@ from txn.settings import TxnSettings
 from wire.connection import Connection, ConnectionSettings
 from wire.io import ConnectionIo
 
+if TYPE_CHECKING:
+    from kvtier.replication.directory import Directory
+
 SERVER_PARAMETERS: Final = ("autovacuum",)
 """What a node's configuration may set and a session may not."""
 SECRET_BYTES: Final = 32
 SESSIONS_CLOSE_SECONDS_MAX: Final = 2.0
 """How long the sessions of closed connections may take to roll back."""
 SESSIONS_POLL_SECONDS: Final = 0.02
+CLUSTER_BUFFER_BYTES_MAX: Final = 1 << 20
+"""Writes of one transaction that are kept until its commit, where that must fit into messages and log entries."""
 
 
 class NodeSettings(Struct):
@@ -53,6 +59,8 @@ class NodeSettings(Struct):
     force_intents: bool = False
     """Commit every transaction by intents and a record, even where one batch would do."""
     range_max_bytes: int = 512 << 20
+    max_offset_us: int = 0
+    """How far the clocks of two nodes may differ; 0 for a node that is alone."""
 
 
 def session_defaults(given: dict[str, str]) -> dict[str, str]:
@@ -62,6 +70,21 @@ def session_defaults(given: dict[str, str]) -> dict[str, str]:
     for name, value in given.items():
         checked.set(name, value, force=canonical(name) in SERVER_PARAMETERS)
     return {**defaults, **{canonical(name): checked[canonical(name)] for name in given}}
+
+
+class MemberApi(Protocol):
+    """What makes a node one of several, as the node sees it (``node.cluster.Member``)."""
+
+    router: Router
+    directory: Directory
+
+    async def start(self, sql_address: str) -> None: ...
+    async def drain(self) -> None: ...
+    async def stop(self) -> None: ...
+    def metrics(self) -> dict[str, int]: ...
+
+
+MakeMember = Callable[["Node"], MemberApi]
 
 
 class Node:
@@ -77,7 +100,9 @@ class Node:
         on_fatal: Callable[[BaseException], None] | None = None,
         log_bug: Callable[[str, str], None] | None = None,
         sync_timing: Timing | None = None,
+        make_member: MakeMember | None = None,
     ) -> None:
+        """``make_member``: makes the node one of a cluster (``node.cluster``)."""
         self.engine = engine
         self.clock = clock
         self.rng = rng
@@ -88,13 +113,15 @@ class Node:
         self.bugs_met = 0
         self.is_draining = False
         self.started_ns = clock.monotonic_ns()
-        self.hlc = Hlc()
+        self.hlc = Hlc(settings.max_offset_us)
         store_settings = StoreSettings(range_max_bytes=settings.range_max_bytes)
         self.store = Store(engine, clock, scheduler, rng, self.hlc, store_settings, on_fatal=on_fatal)
-        self.kv = Router(self.store)
-        self.coordinator = Coordinator(
-            self.kv, clock, scheduler, rng, TxnSettings(force_intents=settings.force_intents)
-        )
+        self.member = None if make_member is None else make_member(self)
+        self.kv = Router(self.store) if self.member is None else self.member.router
+        txn_settings = TxnSettings(force_intents=settings.force_intents)
+        if self.member is not None:
+            txn_settings.buffer_bytes_max = CLUSTER_BUFFER_BYTES_MAX
+        self.coordinator = Coordinator(self.kv, clock, scheduler, rng, txn_settings)
         self.catalog = Catalog(self.kv)
         registry = builtin_registry()
         register_functions(registry)
@@ -115,8 +142,19 @@ class Node:
 
     async def open(self) -> None:
         """Loads the catalog; the node can then serve connections made by ``connect``."""
+        if self.member is not None:
+            await self.member.start(f"{self.settings.host}:{self.settings.port}")
         await self.catalog.load()
+        self.sql.check_ddl = self.check_ddl
         await drop_leftovers(self.sql)
+
+    def check_ddl(self) -> None:
+        """Other nodes would go on with the old schema: refused until they can be told."""
+        if self.member is not None and len(self.member.directory.nodes) > 1:
+            raise FeatureNotSupported(
+                "schema changes in a cluster of several nodes are not supported yet",
+                hint="Change the schema while the cluster has one node, then let others join.",
+            )
 
     async def start(self, tls: ssl.SSLContext | None = None, certificate: bytes = b"") -> int:
         """Opens the client port and returns it."""
@@ -141,11 +179,19 @@ class Node:
             await self.clock.sleep(SESSIONS_POLL_SECONDS)
         if self.store.failure is None:
             await self.sql.sequences.release()
+        if self.member is not None:
+            await self.member.drain()
+
+    async def close(self) -> None:
+        """Leaves the cluster and closes the store; nobody may be served any more."""
+        if self.member is not None:
+            await self.member.stop()
+        self.store.close()
 
     async def stop(self, drain_seconds: float = 10.0) -> None:
         """Drains, then closes the store."""
         await self.drain(drain_seconds)
-        self.store.close()
+        await self.close()
 
     # --- what the layers ask the node -----------------------------------------------
 

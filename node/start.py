@@ -10,8 +10,9 @@ import gc
 import os
 import ssl
 import sys
+import traceback
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,15 +20,18 @@ from base.errors import SqlError, StorageFailure
 from kvtier.engine.rocks import RocksEngine
 from kvtier.messages import Batch, Put
 from node import certificates
-from node.config import Config, address
+from node.config import Config, address, parse_locality
 from node.http import HttpServer
 from node.logs import Log
-from node.process import Node, NodeSettings, session_defaults
+from node.process import MakeMember, Node, NodeSettings, session_defaults
 from node.world import LoopScheduler, SystemClock, SystemRng, freeze_start_up
 from node.world import run as run_loop
 from sql.catalog.cache import call
 from sql.catalog.keys import role_key
 from sql.catalog.state import SUPERUSER
+
+if TYPE_CHECKING:
+    from node.cluster import ClusterSettings
 
 PASSWORD_BYTES: Final = 12
 EXIT_FAILURE: Final = 1
@@ -101,13 +105,15 @@ async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
     """Runs the node on the loop."""
     engine = open_engine(config)
     stop = Stop(scheduler)
+    if config.join:
+        await _join(config, engine)
     node = make_node(config, engine, scheduler, log)
     http = HttpServer(node, scheduler)
     try:
         tls, der = _tls(config)
         await _listen(node, http, config, tls, der)
     except BaseException:
-        node.store.close()
+        await node.close()
         raise
     await _announce(node, http, config)
     freeze_start_up()
@@ -116,7 +122,7 @@ async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
     log.info("draining", connections=len(node.sql.sessions), seconds=config.drain_seconds)
     await node.drain(config.drain_seconds, stop.is_hurried)
     await http.stop()
-    node.store.close()
+    await node.close()
     log.info("stopped")
     return 0
 
@@ -150,6 +156,12 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
         defaults=dict(config.settings),
         connections_max=config.max_connections,
     )
+    make_member = None
+    if config.rpc:
+        from node import cluster
+
+        settings.max_offset_us = round(cluster.MAX_OFFSET_SECONDS * 1e6)
+        make_member = _member_maker(config, scheduler, log)
     try:
         session_defaults(settings.defaults)
     except SqlError as problem:
@@ -164,7 +176,51 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
         on_fatal=scheduler.stop,
         log_bug=lambda reference, text: log.error("internal error", reference=reference, trace=text),
         sync_timing=scheduler.blocking,
+        make_member=make_member,
     )
+
+
+def _cluster_settings(config: Config) -> ClusterSettings:
+    from node.cluster import ClusterSettings
+    from node.transport.security import Security, files_of
+
+    return ClusterSettings(
+        config.rpc,
+        config.join.split(",") if config.join else [],
+        files_of(config.certs) if config.certs else Security(),
+        parse_locality(config.locality),
+    )
+
+
+async def _join(config: Config, engine: RocksEngine) -> None:
+    """Makes an empty store one of a cluster's."""
+    from node.cluster import JoinFailed, join
+
+    try:
+        await join(engine, _cluster_settings(config), SystemClock())
+    except JoinFailed as failure:
+        engine.close()
+        raise StartFailed(
+            f"cannot join the cluster: {failure}",
+            "Is a node running there, with --rpc, and with the same certificates?",
+        ) from None
+
+
+def _member_maker(config: Config, scheduler: LoopScheduler, log: Log) -> MakeMember:
+    from node.cluster import Member
+
+    def stray(why: str) -> None:
+        log.error("this node's clock is wrong, it stops", why=why)
+        scheduler.stop(StorageFailure(f"the clock of this node is wrong: {why}"))
+
+    def bug(problem: BaseException) -> str:
+        log.error("internal error between nodes", trace="".join(traceback.format_exception(problem)))
+        return ""
+
+    return lambda node: Member(
+        node.store, node.hlc, node.clock, node.rng, scheduler, _cluster_settings(config),
+        log.info, stray, bug,
+    )  # fmt: skip
 
 
 def _tls(config: Config) -> tuple[ssl.SSLContext | None, bytes]:
@@ -212,6 +268,8 @@ async def _announce(node: Node, http: HttpServer, config: Config) -> None:
         f"MeridianDB node started, store {config.store}",
         f'  psql      psql "postgresql://{credentials}@{host}:{node.port}/defaultdb?sslmode={mode}"',
     ]
+    if node.member is not None:
+        lines.append(f"  nodes     {config.rpc}, node {node.store.identity.node_id}")
     if config.http:
         http_host = config.http.rpartition(":")[0] or "127.0.0.1"
         at = f"{http_host}:{http.port}"

@@ -33,6 +33,10 @@ CANCEL_KEY_BYTES: Final = 4
 """Protocol 3.0 has room for a 32-bit key."""
 
 
+def _allow() -> None:
+    return None
+
+
 class SqlServer(Server):
     """One node's SQL layer."""
 
@@ -78,6 +82,8 @@ class SqlServer(Server):
         """Set by the node: size of the store."""
         self.range_source: Callable[[bytes, bytes], list[dict[str, Any]]] = lambda start, end: []
         """Set by the node: descriptions of the ranges over a span."""
+        self.check_ddl: Callable[[], None] = _allow
+        """Set by the node: raises where a schema change cannot be made now."""
         self._last_pid = 0
 
     def scram_secret(self, user: str) -> Eager[str | None]:

@@ -316,6 +316,7 @@ class TransactionBlock:
         """Returns the catalog draft, making the first statement of DDL start one."""
         txn = self.ensure()
         if self.draft is None:
+            self.session.server.check_ddl()
             self.draft = Draft(self.session.server.catalog, txn)
         return self.draft
 
