@@ -107,6 +107,17 @@ class IntentIndex:
         """Returns the keys with point intents in [start, end), in order."""
         return list(self._keys.irange(start, end, (True, False), reverse))
 
+    def neighbours(self, key: bytes, end: bytes, txn: TxnMeta, limit: int) -> list[bytes]:
+        """Returns the key and those that follow it below ``end`` whose intents are of the same attempt of a transaction."""
+        found = [key]
+        points = self.points
+        for near in self._keys.irange(key, end, (False, False)):
+            intent = points[near]
+            if len(found) == limit or intent.txn.id != txn.id or intent.txn.epoch != txn.epoch:
+                break
+            found.append(near)
+        return found
+
     def others_in(
         self, start: bytes, end: bytes, txn_id: bytes, upto_ts: int
     ) -> list[tuple[bytes, Intent | SpanIntent]]:

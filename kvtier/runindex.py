@@ -77,6 +77,16 @@ class RunIndex:
             first += 1
         return self._runs[first : bisect_left(self.starts, end)]
 
+    def end_of_neighbours(self, run: Run, limit: int) -> bytes:
+        """Returns the end of the last of a run and those behind it that are of the same transaction."""
+        place = bisect_left(self.starts, run.start)
+        end = run.end
+        for near in self._runs[place : place + limit]:
+            if near.txn.id != run.txn.id:
+                break
+            end = near.end
+        return end
+
     def own_over(self, start: bytes, end: bytes, txn_id: bytes) -> list[Run]:
         """Returns a transaction's runs that overlap [start, end), in order."""
         if not self.starts:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from base.errors import KvError, MeridianError
+from base.faults import arm
 from kvtier.messages import Batch, Get, Isolation, Lock, Scan, Wait
 from kvtier.mvcc import stats, stored_runs
+from kvtier.settings import StoreSettings
 from tests.kvtier.kvcase import Case
 from tests.kvtier.kvloop import SeededRng
 from txn.coordinator import Coordinator, Transaction
@@ -413,6 +415,31 @@ def test_two_loads_and_readers_of_the_same_rows(seed):
     assert all(task.done for task in tasks)
     assert case.rows() == dict(sorted(taken.items()))
     assert all(count in (0, sizes[name]) for name, count in seen), (seen, sizes)
+    case.idle()
+
+
+@pytest.mark.parametrize("by_run", [True, False])
+def test_a_scan_meets_many_intents_of_a_finished_transaction_together(by_run):
+    """One at a time it would begin anew for each (reliability 17)."""
+    case = Bulk(StoreSettings(resolve_delay_seconds=100.0))
+    txn = case.begin()
+    for n in range(0, 300, 2):
+        if by_run:
+            assert case.run(txn, [n, n + 1]) == 2
+        else:
+            txn.put(k(n), b"one")
+            txn.put(k(n + 1), b"one")
+    case.wait(txn.flush())
+    arm(lambda name: name == "txn.resolve.skipped")
+    try:
+        case.wait(txn.commit())
+        case.loop.settle()
+    finally:
+        arm(None)
+    before = case.engine.write_seq()
+    assert len(case.rows()) == 300
+    assert case.engine.write_seq() - before <= 2
+    case.loop.run(200.0)
     case.idle()
 
 
