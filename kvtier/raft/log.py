@@ -136,6 +136,11 @@ class RaftLog:
         """Takes what the leader of ``term`` sent; returns the last index that now agrees, or -1 if it does not fit."""
         if not self.has(prev_index, prev_term):
             return -1
+        if prev_index == self.last_index() and entries:
+            # What nearly every append is.
+            self.append(entries)
+            self.accepted_term = term
+            return entries[-1].index
         agreed = prev_index
         place = 0
         for entry in entries:

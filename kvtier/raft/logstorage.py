@@ -109,6 +109,8 @@ class MemoryLog(LogStorage):
 
 def cut(entries: list[Entry], bytes_max: int) -> list[Entry]:
     """Returns the longest prefix that fits into ``bytes_max``, but at least one entry."""
+    if len(entries) < 2:
+        return entries
     size = 0
     for i in range(len(entries)):
         size += len(entries[i].data) + ENTRY_OVERHEAD

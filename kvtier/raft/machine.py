@@ -267,6 +267,8 @@ class Raft(Core):
 
     def _flush(self) -> None:
         """As leader: turns what was noted since the last Ready into messages."""
+        if not self.needs_flush and not self.needs_heartbeat and not self.early_reads:
+            return
         if self.early_reads and self.log.term(self.log.commit) == self.term:
             reading.begin_early(self)
         if self.needs_heartbeat:
