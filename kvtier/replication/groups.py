@@ -35,6 +35,7 @@ from kvtier.raft.machine import Raft
 from kvtier.raft.messages import ConfChange, ConfState, InstallSnapshot, Message, decode_message, encode
 from kvtier.raft.ready import Ready
 from kvtier.raft.storage import EngineLog, create, destroy, may_create, replica_id_of
+from kvtier.raft.ticking import Ticker
 from kvtier.replica import RangeState, Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
@@ -79,6 +80,7 @@ class Replication:
         """The nodes of the cluster; those that share a range with this one are known anyway."""
         self.publisher = Publisher(store)
         self.range_ids = RangeIds(store)
+        self.ticker = Ticker()
         self._active: dict[int, None] = {}
         self._outbox: dict[int, Envelope] = {}
         self._is_pump_due = False
@@ -159,12 +161,12 @@ class Replication:
             replica_id,
             election_ticks=self.settings.election_ticks,
             heartbeat_ticks=self.settings.heartbeat_ticks,
-            quiesce_ticks=1 << 30,
         )
         raft = Raft(config, log, log.hard_state(), conf, applied_index, self.rng, liveness)
         group = Group(range_id, replica_id, raft, log, applied_index)
         liveness.group = group
         self.groups[range_id] = group
+        self.ticker.add(range_id, raft)
         self.activate(group)
         return group
 
@@ -187,15 +189,24 @@ class Replication:
     # --- time ------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        for group in list(self.groups.values()):
-            group.raft.tick()
-            if group.raft.has_ready():
-                self.activate(group)
         self._withdraw_support()
+        self._wake_groups()
+        for range_id in self.ticker.tick():
+            self.activate(self.groups[range_id])
         self._ticks += 1
         if self._ticks % TRUNCATE_TICKS == 0:
             self._truncate_logs()
         self.pump_soon()
+
+    def _wake_groups(self) -> None:
+        """Wakes the groups that sleep because a store supports another, where that has changed (reliability 74)."""
+        changed = self.stores.take_changed(self.store.now())
+        if not changed:
+            return
+        woken = [
+            range_id for range_id, group in self.groups.items() if any(node in changed for node in group.nodes.values())
+        ]
+        self.ticker.wake(woken)
 
     def _truncate_logs(self) -> None:
         """Drops applied entries that no follower who answers still needs (reliability 68)."""
@@ -351,6 +362,8 @@ class Replication:
             for replica_id, home in group.nodes.items():
                 if home == node_id and replica_id != group.replica_id:
                     group.raft.report_unreachable(replica_id)
+                    group.raft.wake()
+                    self.activate(group)
 
     # --- proposals ------------------------------------------------------------------------------
 
@@ -421,6 +434,7 @@ class Replication:
     def open_right_half(self, range_id: int, is_leading: bool) -> None:
         """Begins the group of a split's right half; what was created for early messages goes (reliability 65)."""
         self.groups.pop(range_id, None)
+        self.ticker.remove(range_id)
         replica = self.store.ranges.get(range_id)
         assert replica is not None, range_id
         group = self.open_group(replica)
@@ -461,6 +475,7 @@ class Replication:
             return
         store = self.store
         del self.groups[group.range_id]
+        self.ticker.remove(group.range_id)
         self._active.pop(group.range_id, None)
         replica = group.replica
         batch = OpBatch()
@@ -483,6 +498,7 @@ class Replication:
     def activate(self, group: Group) -> None:
         """The group may have something to do."""
         self._active[group.range_id] = None
+        self.ticker.touch(group.range_id)
 
     def pump_soon(self) -> None:
         """Pumps in the next tick of the loop, once for all that asks in this one."""

@@ -79,6 +79,9 @@ class StoreLiveness:
         self._received: dict[int, int] = {}
         """Store -> expiration of its support at our epoch."""
         self._dirty: list[tuple[int, int]] = []
+        self._standing: dict[int, bool] = {}
+        """Store -> did its support of us stand when that was last looked at."""
+        self._changed: dict[int, None] = {}
         self.withdrawals = 0
 
     # --- asking for support ---------------------------------------------------------
@@ -93,6 +96,7 @@ class StoreLiveness:
             self.epoch = supported.epoch
             self._received.clear()
             self._dirty.append((self.store_id, self.epoch))
+            self._changed.update(dict.fromkeys(self._standing))
         if supported.epoch == self.epoch and supported.expiration > self._received.get(store_id, 0):
             self._received[store_id] = supported.expiration
 
@@ -115,6 +119,7 @@ class StoreLiveness:
         if asked.epoch < given.min_epoch or asked.epoch < given.epoch:
             return Supported(max(given.min_epoch, given.epoch), 0)
         if asked.epoch > given.epoch:
+            self._changed[store_id] = None
             given.epoch = asked.epoch
             given.expiration = asked.expiration
         elif asked.expiration > given.expiration:
@@ -165,7 +170,20 @@ class StoreLiveness:
             given = self._given[store_id]
             given.expiration = 0
             given.is_ending = False
+            self._changed[store_id] = None
         self.withdrawals += len(store_ids)
+
+    # --- what has changed ---------------------------------------------------------------
+
+    def take_changed(self, now: int) -> list[int]:
+        """Returns the stores whose support, given or had, has begun or ended since the last call."""
+        for store_id, expiration in self._received.items():
+            stands = now <= expiration
+            if stands != self._standing.get(store_id, False):
+                self._standing[store_id] = stands
+                self._changed[store_id] = None
+        changed, self._changed = self._changed, {}
+        return list(changed)
 
     # --- what must be durable -----------------------------------------------------------
 

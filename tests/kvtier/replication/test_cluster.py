@@ -171,3 +171,20 @@ def test_a_paused_leader_wakes_up_without_a_lease() -> None:
     cluster.nodes[old].scope.resume()
     assert cluster.do(old, Get(A)).results == [b"new"]
     settle(cluster)
+
+
+def test_idle_groups_sleep_and_wake_when_their_leader_dies() -> None:
+    """Reliability 74: nobody ticks for an idle range, and yet its leader's death is noticed."""
+    cluster = Cluster()
+    leader = cluster.wait_for_leader()
+    cluster.do(leader, Put(A, b"one"))
+    cluster.run_for(10.0)
+    assert [node.replication.ticker.awake_count() for node in cluster.nodes.values()] == [0, 0, 0]
+    cluster.nodes[leader].crash()
+    other = next(node for node in cluster.nodes if node != leader)
+    started = cluster.loop.now_ns
+    assert cluster.do(other, Get(A)).results == [b"one"]
+    assert (cluster.loop.now_ns - started) / 1e9 < 5.0
+    cluster.nodes[leader].start()
+    cluster.do(other, Put(B, b"two"))
+    settle(cluster)
