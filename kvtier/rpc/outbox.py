@@ -4,7 +4,8 @@
     control  --> | beats and the handshake: small, overtake the data  |
 
 A frame may be due later than it was put: that is how a far region's latency is simulated, at the
-sender and without reordering.  ``take`` returns at most one bundle, whatever the length of the queue.
+sender and without reordering, because what is due earlier waits behind what was put before it.
+``take`` returns at most one bundle, whatever the length of the queue.
 
 Invariant: ``bytes`` is the sum of the sizes of what is queued; a frame that is being sent in parts counts
 until its last part is taken.
@@ -29,7 +30,6 @@ class Outbox:
         "_admit",
         "_control",
         "_data",
-        "_last_due_ns",
         "_number",
         "_part",
         "_part_size",
@@ -45,7 +45,6 @@ class Outbox:
         self._admit = admit
         self._data: deque[tuple[int, int, Frame]] = deque()
         self._control: deque[tuple[int, Frame]] = deque()
-        self._last_due_ns = 0
         self._number = 0
         self._part: memoryview | None = None
         self._part_size = 0
@@ -58,9 +57,6 @@ class Outbox:
         size += FRAME_OVERHEAD
         if len(self._data) >= self.frames_max or (self.bytes + size > self.bytes_max and self.bytes):
             return False
-        if due_ns < self._last_due_ns:
-            due_ns = self._last_due_ns
-        self._last_due_ns = due_ns
         self.bytes += size
         self._data.append((due_ns, size, frame))
         return True
@@ -134,7 +130,6 @@ class Outbox:
         self._part = None
         self.bytes = 0
         self._number = 0
-        self._last_due_ns = 0
         return dropped
 
     def check(self) -> None:
