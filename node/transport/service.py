@@ -199,6 +199,8 @@ class GrpcTransport(StreamTransport):
         self._spawn = scheduler.spawn
         self._server: Any = None
         self._strangers: dict[str, StrangerHandler] = {}
+        self._serving: list[Any] = []
+        """Writers and readers of accepted streams; they end a little after their streams."""
 
     async def listen(self, address: str) -> int:
         """Opens the port for other nodes and returns it; port 0 takes any.
@@ -234,13 +236,16 @@ class GrpcTransport(StreamTransport):
         self.close()
         if self._server is not None:
             await self._server.stop(STOP_SECONDS_MAX)
-        wires = [task.observe() for task in self._grpc_dialer.running.values()]
+        wires = [task.observe() for task in [*self._grpc_dialer.running.values(), *self._serving]]
         try:
             async with asyncio.timeout(STOP_SECONDS_MAX):
                 for task in wires:
                     await task
         except TimeoutError:
-            self.note("connections to other nodes did not close in time", left=len(self._grpc_dialer.running))
+            left = [task.name for task in wires if not task.is_done()]
+            self.note("connections to other nodes did not close in time", left=", ".join(left))
+            for task in wires:
+                task.cancel()
 
     def on_stranger(self, channel: str, handler: StrangerHandler) -> None:
         """Registers who answers ``ask`` on a channel: nodes with a certificate, but no id or cluster yet."""
@@ -262,8 +267,9 @@ class GrpcTransport(StreamTransport):
         stream.wire = wire
         # Both end by themselves with the stream or the RPC: cancelled amid an operation of gRPC they may keep
         # the other end from hearing of the end (reliability 127).
-        self._spawn(wire.write_all(rpc), "writer of a stream")
-        self._spawn(self._read(wire, rpc), "reader of a stream")
+        self._serving = [task for task in self._serving if not task.is_done()]
+        self._serving.append(self._spawn(wire.write_all(rpc), "writer of a stream"))
+        self._serving.append(self._spawn(self._read(wire, rpc), "reader of a stream"))
         try:
             await wire.closed
         finally:
