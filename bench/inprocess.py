@@ -11,6 +11,8 @@ for their sync, so the CPU time of the process is counted there, with all its th
     update      BEGIN, a prepared UPDATE of one row, COMMIT
     new-order   BEGIN, 3 reads (one FOR UPDATE), an update, 2 inserts,
                 10 times 2 reads (one FOR UPDATE), an update and an insert, COMMIT
+
+and those of ``bench.ranges``.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ SCHEMA = (
 STATEMENTS = {
     b"begin": b"BEGIN",
     b"commit": b"COMMIT",
+    b"rollback": b"ROLLBACK",
     b"select": b"SELECT abalance FROM accounts WHERE aid = $1",
     b"update": b"UPDATE accounts SET abalance = abalance + $1 WHERE aid = $2",
     b"tax": b"SELECT d_tax FROM district WHERE d_id = $1",
@@ -160,6 +163,7 @@ async def measure(scheduler: Any, arguments: argparse.Namespace, directory: str)
     from kvtier.engine.rocks import RocksEngine
     from node.process import Node, NodeSettings
     from node.world import SystemClock, SystemRng
+    from bench import ranges
     from tests.inprocess import Client
 
     engine = MemoryEngine() if arguments.engine == "memory" else RocksEngine(directory + "/store")
@@ -181,6 +185,9 @@ async def measure(scheduler: Any, arguments: argparse.Namespace, directory: str)
     for name, sql_bytes in STATEMENTS.items():
         await driver.later(parse(name, sql_bytes) + message(b"S", b""))
     tests = {"select": driver.select, "simple": driver.simple, "update": driver.update, "new-order": driver.new_order}
+    wanted = [name for name in (arguments.only or arguments.profile).split(",") if name]
+    if not wanted or any(name not in tests for name in wanted):
+        tests |= await ranges.prepare(client, driver)
     if arguments.profile:
         profile = cProfile.Profile()
         profile.enable()
@@ -189,6 +196,8 @@ async def measure(scheduler: Any, arguments: argparse.Namespace, directory: str)
         pstats.Stats(profile).sort_stats("tottime").print_stats(50)
     else:
         for test, run in tests.items():
+            if wanted and test not in wanted:
+                continue
             print(f"{test} {await per_call_us(run, arguments.seconds):.1f}", flush=True)
     assert not bugs, bugs[0]
     await asyncio.sleep(0)
@@ -218,8 +227,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tree", choices=("pure", "compiled", "both"), default="both")
     parser.add_argument(
-        "--profile", default="", help="select, simple, update or new-order: a profile instead of numbers"
+        "--profile", default="", help="one test: a profile instead of numbers"
     )
+    parser.add_argument("--only", default="", help="tests to run, with commas between; all of them otherwise")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--engine", choices=("memory", "rocks"), default="rocks")
     arguments = parser.parse_args()
@@ -229,7 +239,7 @@ def main() -> int:
     trees = ["pure", "compiled"] if arguments.tree == "both" else [arguments.tree]
     found = {tree: run_tree(tree, sys.argv[1:]) for tree in trees}
     for test in found[trees[0]]:
-        print(f"{test:10}", *(f"{tree} {found[tree][test]:8.1f} us" for tree in trees))
+        print(f"{test:12}", *(f"{tree} {found[tree][test]:8.1f} us" for tree in trees))
     return 0
 
 
