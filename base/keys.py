@@ -176,9 +176,7 @@ class KeyCodec:
         equal names have equal meanings.
         """
         namespace: dict[str, Any] = {}
-        pieces = _KeyPieces(namespace, self.prefix)
-        for column, name in zip(self.columns, arg_names):
-            pieces.add(column, name)
+        pieces = self._pieces_of(arg_names, namespace)
         if len(arg_names) == len(self.columns):
             pieces.add_constant(self.suffix)
         return pieces.expression(), namespace
@@ -192,9 +190,7 @@ class KeyCodec:
         encoder = self._encoders[len(values)]
         if encoder is None:
             names = [f"c{i}" for i in range(len(values))]
-            pieces = _KeyPieces({}, self.prefix)
-            for column, name in zip(self.columns, names):
-                pieces.add(column, name)
+            pieces = self._pieces_of(names, {})
             encoder = define_function(
                 "encode_prefix", ", ".join(names), [f"return {pieces.expression()}"], pieces.namespace
             )
@@ -239,6 +235,45 @@ class KeyCodec:
             if out_of_range == 0:
                 end = prefix_end(bound) if upper_inclusive else bound
         return (start, end) if start < end else (start, start)
+
+    def range_source(
+        self,
+        arg_names: Sequence[str],
+        lower: str | None,
+        lower_inclusive: bool,
+        upper: str | None,
+        upper_inclusive: bool,
+    ) -> tuple[list[str], dict[str, Any]]:
+        """Returns statements that assign ``start`` and ``end`` as ``range_span`` does, of named values, and the names they use.
+
+        They raise one of RANGE_ERRORS where ``range_span`` would have clamped; an empty range may have its start above its end.
+        """
+        column = self.columns[len(arg_names)]
+        if column.descending:
+            lower, lower_inclusive, upper, upper_inclusive = upper, upper_inclusive, lower, lower_inclusive
+        namespace: dict[str, Any] = {"key_prefix_end": prefix_end}
+        if lower is None or upper is None:
+            pieces = self._pieces_of(arg_names, namespace)
+            pieces.add_constant(bytes((TAG_VALUE,)) if column.nullable else b"")
+            every = pieces.expression()
+        if lower is None:
+            start = every
+        else:
+            start = self._pieces_of([*arg_names, lower], namespace).expression()
+        if upper is None:
+            end = f"key_prefix_end({every})"
+        else:
+            end = self._pieces_of([*arg_names, upper], namespace).expression()
+        start = f"key_prefix_end({start})" if lower is not None and not lower_inclusive else start
+        end = f"key_prefix_end({end})" if upper is not None and upper_inclusive else end
+        return [f"start = {start}", f"end = {end}"], namespace
+
+    def _pieces_of(self, arg_names: Sequence[str], namespace: dict[str, Any]) -> _KeyPieces:
+        """The pieces of the leading columns, without suffix."""
+        pieces = _KeyPieces(namespace, self.prefix)
+        for column, name in zip(self.columns, arg_names):
+            pieces.add(column, name)
+        return pieces
 
     def _bound(self, prefix_values: Sequence[Any], bound: Any, descending: bool) -> tuple[bytes, int]:
         """Returns the bound's key prefix and 0, or b"" and where it lies beside the column's key range: -1 before, 1 after."""

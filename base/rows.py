@@ -24,7 +24,7 @@ asked for.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -151,21 +151,22 @@ class RowCodec:
         return decode
 
     def decode_source(
-        self, value: str, column_ids: Sequence[int], local: str = "r"
+        self, value: str, column_ids: Sequence[int], local: str = "r", stored: Container[int] = ()
     ) -> tuple[list[str], list[str], dict[str, Any]]:
         """Returns statements that read columns from the variable ``value``, expressions that hold them, and the names used.
 
         The newest layout is read inline, any other by a call.  Variables and this
         codec's own names start with ``local``, which must end in a letter: give codecs of one
-        function different ones.
+        function different ones.  Columns in ``stored`` (text only, ``ValueForm.is_text``) are given as
+        their UTF-8 bytes.
         On corrupt values the statements raise one of CORRUPTION_ERRORS or StorageFailure.
         """
-        reader = _RowReader(self.write, False, value, local, self.missing)
+        reader = _RowReader(self.write, False, value, local, self.missing, stored)
         reader.read(column_ids)
         if not column_ids:
             return [], [], {}
         names = ", ".join(reader.variables)
-        other = _OtherLayouts(self, tuple(column_ids))
+        other = _OtherLayouts(self, tuple(column_ids), stored)
         namespace = reader.namespace | {"row_struct_error": struct.error, f"{local}_other": other.decode}
         lines = ["try:", f"    {reader.unpack_line}", "except row_struct_error:", f"    {local}_h = -1"]
         lines += [f"if {local}_h == {self.write.id} and {reader.complete}:"]
@@ -248,11 +249,12 @@ def _guarded(lines: Sequence[str], values: Sequence[str], failure: str) -> list[
 class _OtherLayouts:
     """Decodes rows that are not in the write layout with narrow offsets: old ones, long ones, corrupt ones."""
 
-    __slots__ = ("_codec", "_decoders", "_wanted")
+    __slots__ = ("_codec", "_decoders", "_stored", "_wanted")
 
-    def __init__(self, codec: RowCodec, wanted: tuple[int, ...]) -> None:
+    def __init__(self, codec: RowCodec, wanted: tuple[int, ...], stored: Container[int]) -> None:
         self._codec = codec
         self._wanted = wanted
+        self._stored = stored
         self._decoders: dict[bytes, Decode] = {}
 
     def decode(self, value: bytes) -> tuple[Any, ...]:
@@ -267,7 +269,7 @@ class _OtherLayouts:
         layout = self._codec.layouts.get(header & LAYOUT_ID_MAX)
         if layout is None or len(value) < HEADER_SIZE:
             raise corrupt_row(value)
-        reader = _RowReader(layout, bool(header & WIDE), "value", "r", self._codec.missing)
+        reader = _RowReader(layout, bool(header & WIDE), "value", "r", self._codec.missing, self._stored)
         reader.read(self._wanted)
         lines = [reader.unpack_line, f"if not ({reader.complete}):", "    raise corrupt(value)", *reader.assign_lines]
         return define_function(
@@ -278,7 +280,9 @@ class _OtherLayouts:
 class _RowReader:
     """Generates the source that reads some columns of a value of one layout."""
 
-    def __init__(self, layout: Layout, wide: bool, value: str, local: str, missing: Mapping[int, Any]) -> None:
+    def __init__(
+        self, layout: Layout, wide: bool, value: str, local: str, missing: Mapping[int, Any], stored: Container[int]
+    ) -> None:
         self.namespace: dict[str, Any] = {}
         self.variables: list[str] = []
         """One per wanted column, in order."""
@@ -292,6 +296,7 @@ class _RowReader:
         self._value = value
         self._local = local
         self._missing = missing
+        self._stored = stored
         self._pieces: dict[int, tuple[str, int, list[str]]] = {}
         """Offset to (struct code, width, targets): what the one unpack reads."""
 
@@ -320,7 +325,10 @@ class _RowReader:
 
     def _read_missing(self, column_id: int, plain: list[str], careful: list[str]) -> None:
         name = f"{self._local}_m{column_id}"
-        self.namespace[name] = self._missing.get(column_id)
+        datum = self._missing.get(column_id)
+        if datum is not None and column_id in self._stored:
+            datum = datum.encode()
+        self.namespace[name] = datum
         plain.append(f"{self._local}{column_id} = {name}")
         careful.append(f"{self._local}{column_id} = {name}")
 
@@ -330,7 +338,11 @@ class _RowReader:
         self.namespace.update(form.names)
         if field.varying >= 0:
             start = self._end(field.varying - 1) if field.varying else str(self._layout.varying_at(self._wide))
-            load = form.load.format(f"{self._value}[{start}:{self._end(field.varying)}]")
+            load = f"{self._value}[{start}:{self._end(field.varying)}]"
+            if column_id not in self._stored:
+                load = form.load.format(load)
+            else:
+                assert form.is_text, f"{field.type.name} is not stored as its text"
         else:
             parts = [name] if form.parts == 1 else [f"{name}_{i}" for i in range(form.parts)]
             self._pieces[field.offset] = (form.code, form.width, parts)

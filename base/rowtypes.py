@@ -39,6 +39,8 @@ from base.types import PgType
 NAMES: Final[dict[str, Any]] = {"row_Decimal": Decimal}
 """What the templates of the built-in forms refer to."""
 
+_TEXT_STORE: Final = "{0}.encode()"
+_TEXT_LOAD: Final = "{0}.decode()"
 _LENGTH = struct.Struct("<I")
 _LENGTH_NULL: Final = 0xFFFF_FFFF
 _HAS_NULLS: Final = 0x80
@@ -78,6 +80,11 @@ class ValueForm:
     @property
     def is_fixed(self) -> bool:
         return self.code != ""
+
+    @property
+    def is_text(self) -> bool:
+        """True if the stored bytes are the datum, a str, in UTF-8."""
+        return self.load == _TEXT_LOAD and self.store == _TEXT_STORE
 
     def storer(self) -> Callable[[Any], bytes]:
         """Returns the function from a datum to its bytes."""
@@ -215,7 +222,7 @@ _INT4 = ValueForm("i")
 _INT8 = ValueForm("q")
 _UINT4 = ValueForm("I")
 _UINT8 = ValueForm("Q")
-_TEXT = ValueForm("", "{0}.encode()", "{0}.decode()", "b''")
+_TEXT = ValueForm("", _TEXT_STORE, _TEXT_LOAD, "b''")
 
 _FORMS: Final[dict[int, ValueForm]] = {
     t.BOOL.oid: ValueForm("?"),

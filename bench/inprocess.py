@@ -159,11 +159,11 @@ async def per_call_us(run: Callable[[int], Awaitable[None]], seconds: float) -> 
 
 
 async def measure(scheduler: Any, arguments: argparse.Namespace, directory: str) -> None:
+    from bench import ranges
     from kvtier.engine.memory import MemoryEngine
     from kvtier.engine.rocks import RocksEngine
     from node.process import Node, NodeSettings
     from node.world import SystemClock, SystemRng
-    from bench import ranges
     from tests.inprocess import Client
 
     engine = MemoryEngine() if arguments.engine == "memory" else RocksEngine(directory + "/store")
@@ -226,9 +226,7 @@ def run_tree(tree: str, argv: list[str]) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tree", choices=("pure", "compiled", "both"), default="both")
-    parser.add_argument(
-        "--profile", default="", help="one test: a profile instead of numbers"
-    )
+    parser.add_argument("--profile", default="", help="one test: a profile instead of numbers")
     parser.add_argument("--only", default="", help="tests to run, with commas between; all of them otherwise")
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--engine", choices=("memory", "rocks"), default="rocks")

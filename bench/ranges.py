@@ -28,8 +28,8 @@ from bench import inprocess
 ROWS = 20_000
 SPAN_ROWS = 100
 POINTS = 10
-C = "-".join(["%011d" % (i * 7919) for i in range(10)])
-PAD = "-".join(["%011d" % (i * 104729) for i in range(5)])
+C = "-".join([f"{i * 7919:011d}" for i in range(10)])
+PAD = "-".join([f"{i * 104729:011d}" for i in range(5)])
 
 SCHEMA = (
     "CREATE TABLE sbtest1 (id int PRIMARY KEY, k int NOT NULL DEFAULT 0, c char(120) NOT NULL DEFAULT '',"

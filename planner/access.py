@@ -17,16 +17,17 @@ are kept up but not read; public is read too.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from base.errors import FeatureNotSupported, error
+from base.errors import FeatureNotSupported, StorageFailure, error
 from base.generated import define_function
 from base.keys import CORRUPTION_ERRORS, KeyCodec, KeyColumn, index_prefix, prefix_end
 from base.rows import Layout, RowCodec, corrupt_row, make_row_decoder
+from base.rowtypes import value_form
 from base.types import BY_OID, PgType
 from planner.nodes import TableExprs
 from planner.schema import PRIMARY_INDEX_ID, ColumnDesc, IndexDesc, TableDesc
@@ -63,6 +64,20 @@ def _restored(value: Any, pg_type: PgType) -> Any:
     if pg_type.name == "numeric" and not isinstance(value, Decimal) and value is not None:
         return Decimal(str(value))
     return value
+
+
+class EntrySource(NamedTuple):
+    """Source that reads columns of one entry out of the variables ``key`` and ``value``."""
+
+    lines: list[str]
+    """Statements; on corrupt entries they raise one of ``errors``."""
+    variables: dict[int, str]
+    """By attnum."""
+    stored: frozenset[int]
+    """Columns whose variable holds the UTF-8 bytes of their text."""
+    namespace: dict[str, Any]
+    uses_key: bool
+    errors: tuple[type[Exception], ...] = (*CORRUPTION_ERRORS, StorageFailure)
 
 
 class TableAccess:
@@ -146,6 +161,22 @@ class TableAccess:
         if found is None:
             found = self._decoders[wanted] = make_row_decoder(self.key_codec, self.key_position, self.row_codec, wanted)
         return found
+
+    def entry_source(self, attnums: Sequence[int], stored: Container[int] = (), local: str = "r") -> EntrySource:
+        """Returns the source that reads columns of a row; those in ``stored``, if text of the row value, as bytes."""
+        in_key = [attnum for attnum in attnums if attnum in self.key_position]
+        in_row = [attnum for attnum in attnums if attnum not in self.key_position]
+        as_bytes = frozenset([attnum for attnum in in_row if attnum in stored and self.is_text(attnum)])
+        key_lines, key_values, namespace = self.key_codec.decode_source(
+            "key", [self.key_position[attnum] for attnum in in_key], "d"
+        )
+        lines, values, names = self.row_codec.decode_source("value", in_row, local, as_bytes)
+        variables = dict(zip([*in_key, *in_row], [*key_values, *values]))
+        return EntrySource([*key_lines, *lines], variables, as_bytes, namespace | names, bool(in_key))
+
+    def is_text(self, attnum: int) -> bool:
+        """True if the stored form of a column's values is their text."""
+        return value_form(self.types[attnum]).is_text
 
     @property
     def decode_row(self) -> Decode:
@@ -306,41 +337,46 @@ class IndexAccess:
         return found
 
     def _define_decoder(self, wanted: tuple[int, ...]) -> Decode:
-        table = self.table
-        restorable = {attnum: i for i, attnum in enumerate(self.attnums) if attnum and self.columns[i].form.restorable}
-        in_key = [attnum for attnum in dict.fromkeys(wanted) if attnum in restorable]
-        in_row = [attnum for attnum in dict.fromkeys(wanted) if attnum not in restorable and attnum in self.include]
-        in_primary = [
-            attnum for attnum in dict.fromkeys(wanted) if attnum not in restorable and attnum not in self.include
+        source = self.entry_source(wanted)
+        namespace = source.namespace | {"errors": source.errors, "corrupt": corrupt_row}
+        result = "".join([source.variables[attnum] + ", " for attnum in wanted])
+        body_lines = [
+            "try:",
+            *["    " + line for line in source.lines or ["pass"]],
+            "except errors as problem:",
+            "    raise corrupt(value, key) from problem",
         ]
+        return define_function("decode", "key, value", [*body_lines, f"return ({result})"], namespace)
+
+    def entry_source(self, attnums: Sequence[int], stored: Container[int] = ()) -> EntrySource:
+        """Returns the source that reads columns of an entry, as ``TableAccess.entry_source`` does of a row."""
+        table = self.table
+        if self.is_primary:
+            return table.entry_source(attnums, stored)
+        wanted = list(dict.fromkeys(attnums))
+        restorable = {attnum: i for i, attnum in enumerate(self.attnums) if attnum and self.columns[i].form.restorable}
+        in_key = [attnum for attnum in wanted if attnum in restorable]
+        in_row = [attnum for attnum in wanted if attnum not in restorable and attnum in self.include]
+        in_primary = [attnum for attnum in wanted if attnum not in restorable and attnum not in self.include]
+        as_bytes = frozenset([attnum for attnum in in_row if attnum in stored and table.is_text(attnum)])
         lines: list[str] = []
-        namespace: dict[str, Any] = {
-            "errors": (*CORRUPTION_ERRORS, TypeError),
-            "corrupt": corrupt_row,
-            "length_of": _LENGTH.unpack_from,
-        }
-        source: dict[int, str] = {}
+        namespace: dict[str, Any] = {"length_of": _LENGTH.unpack_from}
+        variables: dict[int, str] = {}
         if self.desc.unique:
             lines += ["size, = length_of(value)", "body = value[2:2 + size]", "included = value[2 + size:]"]
         else:
             lines.append("included = value")
             in_key = in_key + in_primary
         places = [restorable[a] if a in restorable else self.width + table.key_position[a] for a in in_key]
-        self._add(self.codec.decode_source("key", places), in_key, lines, source, namespace)
+        self._add(self.codec.decode_source("key", places, "d"), in_key, lines, variables, namespace)
         if self.desc.unique and in_primary:
             body = table.key_body.decode_source("body", [table.key_position[a] for a in in_primary], "b")
-            self._add(body, in_primary, lines, source, namespace)
+            self._add(body, in_primary, lines, variables, namespace)
         if in_row:
             assert self.include_codec is not None
-            self._add(self.include_codec.decode_source("included", in_row), in_row, lines, source, namespace)
-        result = "".join([source[attnum] + ", " for attnum in wanted])
-        body_lines = [
-            "try:",
-            *["    " + line for line in lines],
-            "except errors as problem:",
-            "    raise corrupt(value, key) from problem",
-        ]
-        return define_function("decode", "key, value", [*body_lines, f"return ({result})"], namespace)
+            row = self.include_codec.decode_source("included", in_row, "r", as_bytes)
+            self._add(row, in_row, lines, variables, namespace)
+        return EntrySource(lines, variables, as_bytes, namespace, bool(in_key), (*CORRUPTION_ERRORS, TypeError))
 
     def _add(
         self,

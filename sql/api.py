@@ -21,6 +21,7 @@ from base.eager import Eager
 from base.errors import MeridianError
 from base.typeio import IoSettings
 from base.types import PgType
+from planner.exec.fast import RowFormat
 
 
 class ResultColumn(NamedTuple):
@@ -51,6 +52,12 @@ class Sink(ABC):
     def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings) -> RowEncoder:
         """Returns the (cached) encoder for a result; ``formats`` as in Bind: none, one for all, or one each.
         ``settings`` decide text output (time zone, DateStyle...)."""
+
+    def row_format(
+        self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings
+    ) -> RowFormat | None:
+        """Returns the same for a compiled plan, which writes it into its own loop; None asks for whole rows."""
+        return None
 
     @abstractmethod
     def describe(self, columns: Sequence[ResultColumn] | None, formats: Sequence[int] = ()) -> None:

@@ -8,13 +8,14 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from base.eager import Eager
 from base.errors import MeridianError, Retryable
 from base.typeio import IoSettings
-from sql.api import RowEncoder, SessionApi, Sink
+from planner.exec.fast import FORMATS_MAX, EncodedRows, EncodingRun, FastPlan
+from sql.api import ResultColumn, RowEncoder, SessionApi, Sink
 from sql.catalog.state import CatalogState
 from sql.context import SessionContext
 from sql.plancache import PlanEntry
@@ -62,6 +63,9 @@ class FastPath(SessionApi):
 
     @abstractmethod
     def _encoder(self, portal: QueryPortal) -> RowEncoder: ...
+
+    @abstractmethod
+    def output_io(self, columns: Sequence[ResultColumn]) -> IoSettings: ...
 
     # --- BEGIN and COMMIT, simple statements ---------------------------------------
 
@@ -117,8 +121,8 @@ class FastPath(SessionApi):
         position = self.sink.position()
         portal = QueryPortal("", None, entry, params, (), ())
         try:
-            rows = self._run_fast(entry, params)
-            if rows.__class__ is not list:
+            rows = self._run_fast(portal, entry)
+            if rows.__class__ is not list and rows.__class__ is not EncodedRows:
                 return self._simple_slowly(portal, rows, position)
             if entry.columns is not None:
                 self.sink.describe(entry.columns, ())
@@ -201,10 +205,11 @@ class FastPath(SessionApi):
         txn = block.txn
         return txn is None or not txn.read_ts or entry.modified_ts < txn.read_ts
 
-    def _run_fast(self, entry: PlanEntry, params: tuple[Any, ...]) -> Any:
-        """Runs a compiled statement: its rows, None, or an awaitable."""
+    def _run_fast(self, portal: QueryPortal, entry: PlanEntry) -> Any:
+        """Runs a compiled statement: its rows, encoded or not, None, or an awaitable."""
         fast = entry.fast
         assert fast is not None, entry.sql
+        run = self._encoding_run(fast, portal, entry) if fast.encodes else fast.run
         block = self.block
         txn = block.txn
         if txn is None:
@@ -213,14 +218,30 @@ class FastPath(SessionApi):
         context = self.context
         context.begin_statement(self.statement_timeout_ms)
         txn.begin_statement()
-        return fast.run(txn, params, context)
+        return run(txn, portal.params, context)
+
+    def _encoding_run(self, fast: FastPlan, portal: QueryPortal, entry: PlanEntry) -> EncodingRun:
+        """The plan's form that encodes its rows, kept on the entry while the session prints the same way."""
+        kept = entry.runs.get(portal.formats)
+        if kept is not None and kept[0] is self.io:
+            return kept[1]
+        columns = entry.columns
+        assert columns is not None, entry.sql
+        format = self.sink.row_format(columns, portal.formats, self.output_io(columns))
+        if format is None:
+            return fast.run
+        run = fast.encoded(format)
+        if len(entry.runs) >= FORMATS_MAX:
+            entry.runs.clear()
+        entry.runs[portal.formats] = (self.io, run)
+        return run
 
     def _execute_fast(self, portal: QueryPortal, entry: PlanEntry) -> Eager[None]:
         try:
-            rows = self._run_fast(entry, portal.params)
+            rows = self._run_fast(portal, entry)
         except Retryable as error:
             return self._after_conflict(portal, error)
-        if rows.__class__ is not list:
+        if rows.__class__ is not list and rows.__class__ is not EncodedRows:
             return self._execute_slowly(portal, rows)
         self._send_fast(portal, entry, rows)
         self.statements_done += 1
@@ -228,10 +249,15 @@ class FastPath(SessionApi):
             self.pipeline.append((portal, 0))
         return None
 
-    def _send_fast(self, portal: QueryPortal, entry: PlanEntry, rows: list[tuple[Any, ...]]) -> None:
+    def _send_fast(self, portal: QueryPortal, entry: PlanEntry, rows: list[tuple[Any, ...]] | EncodedRows) -> None:
         """Puts out a compiled statement's rows and tag."""
         portal.is_started = portal.is_done = True
         sink = self.sink
+        if isinstance(rows, EncodedRows):
+            if rows.count:
+                sink.rows(rows.data, rows.count)
+            sink.complete(f"{entry.command} {rows.count}")
+            return
         count = len(rows)
         if entry.columns is None:
             sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from base.types import PgType
+from planner.exec.fast import EncodingRun, FastPlan
 from planner.nodes import Statement
 from sql.api import ResultColumn, RowEncoder
 from sql.parse.statements import SqlExpr
@@ -24,8 +25,8 @@ class PlanEntry:
     """One statement, ready to run."""
 
     __slots__ = (
-        "as_of", "columns", "command", "encoders", "fast", "generation", "modified_ts", "param_types", "parsers", "plan", "read_only", "sql",
-        "statement", "write_tables",
+        "as_of", "columns", "command", "encoders", "fast", "generation", "modified_ts", "param_types", "parsers", "plan", "read_only", "runs",
+        "sql", "statement", "write_tables",
     )  # fmt: skip
 
     def __init__(
@@ -44,7 +45,7 @@ class PlanEntry:
         self.plan = plan
         self.as_of = as_of
         """AS OF SYSTEM TIME: where the statement reads."""
-        self.fast = plan.fast if as_of is None else None
+        self.fast: FastPlan | None = plan.fast if as_of is None else None
         self.columns = columns
         self.param_types: tuple[PgType, ...] = statement.params
         self.generation = generation
@@ -55,6 +56,8 @@ class PlanEntry:
         """Newest commit timestamp of the descriptors used: a snapshot must lie above it."""
         self.encoders: dict[tuple[int, ...], tuple[Any, RowEncoder]] = {}
         """By result formats: (settings, encoder)."""
+        self.runs: dict[tuple[int, ...], tuple[Any, EncodingRun]] = {}
+        """By result formats: (settings, the compiled plan with its rows encoded so)."""
         self.parsers: tuple[Any, list[Callable[[str], Any]]] | None = None
         """Readers of lifted literals: (settings, one per parameter)."""
 

@@ -112,7 +112,7 @@ class QueryPortal(Portal):
         assert self.entry is not None
         self.is_started = True
         fast = self.entry.fast
-        rows = None
+        rows: Any = None
         if fast is not None:
             rows = fast.run(txn, self.params, context)
             if rows is not None and rows.__class__ is not list:

@@ -25,6 +25,7 @@ from base.eager import Done, Suspended, run_eagerly
 from base.errors import InternalError, MeridianError, QueryCanceled, SqlError
 from base.seams import Rng, Scheduler, Waiter
 from base.typeio import IoSettings
+from planner.exec.fast import RowFormat
 from sql.api import Call, ResultColumn, RowEncoder, Server, SessionApi, Sink
 from wire import encode, frontend, startup
 from wire.auth import ScramExchange
@@ -44,7 +45,7 @@ from wire.calls import (
     split_values,
 )
 from wire.io import ConnectionIo
-from wire.rows import row_encoder
+from wire.rows import row_encoder, row_format
 
 MESSAGE_BYTES_MAX: Final = 64 << 20
 """Largest message of a logged-in client; a larger one is refused before it is read."""
@@ -683,6 +684,11 @@ class Connection(Sink):
 
     def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings) -> RowEncoder:
         return row_encoder([column.type for column in columns], formats, settings)
+
+    def row_format(
+        self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings
+    ) -> RowFormat | None:
+        return row_format([column.type for column in columns], formats, settings)
 
     def describe(self, columns: Sequence[ResultColumn] | None, formats: Sequence[int] = ()) -> None:
         if columns is None:

@@ -4,7 +4,7 @@ A statement qualifies by the shape of its operators and by what its table asks f
 not fit runs through its operators, with the same answer (tests compare the two).
 
     point   [Limit] [Project] Scan of one key of the primary or a unique index
-    range   [Limit] [Project] Scan of one span, answered by one page
+    range   Scan of one span, answered by one page, with what planner.optimize.fast_range takes above it
     insert  VALUES with one row
     update  by primary key; no key column, unique index or foreign key column changes
     delete  by primary key, of a table nobody references
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.exec.aggregate import AggregateOp
 from planner.exec.fast import FastPlan
 from planner.exec.modify import DeleteOp, InsertOp, UpdateOp
-from planner.exec.relational import LimitOp, ProjectOp
+from planner.exec.relational import UnaryOperator
 from planner.exec.runtime import Operator
 from planner.exec.scan import ScanOp
-from planner.expr import Expr
-from planner.optimize.fast_read import compile_point, compile_range
+from planner.optimize.fast_range import Shape, compile_range
+from planner.optimize.fast_read import compile_point
 from planner.optimize.fast_write import compile_delete, compile_insert, compile_update
-from planner.optimize.tree import substitute
 
 if TYPE_CHECKING:
     from planner.optimize.physical import Builder
@@ -43,18 +43,13 @@ def make_fast(builder: Builder, root: Operator) -> FastPlan | None:
 
 
 def _read(builder: Builder, root: Operator) -> FastPlan | None:
-    exprs: list[Expr] = [builder.column(id) for id in root.columns]
-    limit: LimitOp | None = None
+    shape = Shape(root.columns, builder.column)
     operator = root
     while not isinstance(operator, ScanOp):
-        if isinstance(operator, ProjectOp):
-            mapping = dict(zip(operator.columns, operator.exprs))
-            exprs = [substitute(expr, mapping) for expr in exprs]
-        elif isinstance(operator, LimitOp) and limit is None and operator.ties is None:
-            limit = operator
-        else:
+        if not isinstance(operator, (UnaryOperator, AggregateOp)) or not shape.add(operator):
             return None
         operator = operator.input
     if operator.is_single and operator.spans.is_point:
-        return compile_point(builder, operator, exprs, limit)
-    return compile_range(builder, operator, exprs, limit)
+        is_plain = not shape.sort and shape.distinct is None and shape.aggregate is None
+        return compile_point(operator, shape.exprs, shape.limit) if is_plain else None
+    return compile_range(operator, shape)

@@ -1,25 +1,18 @@
-"""Compiled SELECTs of one key or one short span."""
+"""Compiled SELECTs of one key."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
 
-from kvtier.messages import Lock, Wait
+from kvtier.messages import Lock
 from planner.access import IndexAccess, TableAccess
-from planner.exec.compile import compile_batch, tuple_source
+from planner.exec.compile import tuple_source
 from planner.exec.fast import FastPlan
 from planner.exec.relational import LimitOp
 from planner.exec.scan import ScanOp
 from planner.expr import Expr
 from planner.optimize.fast_source import Script, value_sources
 from planner.optimize.tree import conjoin, expr_columns, is_volatile
-
-if TYPE_CHECKING:
-    from planner.optimize.physical import Builder
-
-RANGE_ROWS_MAX: Final = 1024
-"""Longest answer of a compiled range; more goes through a cursor."""
 
 
 def not_null_ids(scan_columns: Sequence[int], attnums: Sequence[int], access: TableAccess) -> frozenset[int]:
@@ -79,7 +72,7 @@ def lock_arguments(operator: ScanOp, projection: str) -> str:
     return f"LOCK, WAIT, {projection}"
 
 
-def compile_point(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: LimitOp | None) -> FastPlan | None:
+def compile_point(operator: ScanOp, exprs: list[Expr], limit: LimitOp | None) -> FastPlan | None:
     """One key of the primary or a unique index."""
     path, index = operator.path, operator.index
     access = index.table
@@ -125,7 +118,7 @@ def compile_point(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: 
         script.add(f"if not {compiler.truth(condition)}:", "    return []")
     script.add(f"return [{tuple_source(compiler, exprs)}]")
     run = script.define(False)
-    return FastPlan("point", run, True, script.text, script.uses_context())
+    return FastPlan("point", run, True, None, script.uses_context())
 
 
 def _add_limit(script: Script, limit: LimitOp, compiler: object) -> None:
@@ -141,120 +134,3 @@ def _add_limit(script: Script, limit: LimitOp, compiler: object) -> None:
         script.add("if limit == 0:", "    return []")
     if limit.exprs[1] is not None:
         script.add("if offset:", "    return []")
-
-
-def compile_range(builder: Builder, operator: ScanOp, exprs: list[Expr], limit: LimitOp | None) -> FastPlan | None:
-    """One span of an index: leading equalities, then perhaps a range."""
-    path, index = operator.path, operator.index
-    if path is None or operator.lock != Lock.NONE or operator.spans.is_point or not path.positions:
-        return None
-    if any(position.kind not in ("value", "range") for position in path.positions) or any(
-        is_volatile(expr) for expr in exprs
-    ):
-        return None
-    residual = conjoin(list(operator.conditions[1]))
-    script = Script()
-    script.namespace |= {
-        "NO_LOCK": Lock.NONE,
-        "BLOCK": Wait.BLOCK,
-        "ENTRY": operator.fetcher.entry_projection,
-        "PROJECTION": operator.fetcher.projection,
-    }
-    compiler = script.compiler({})
-    most = _add_range_limit(script, limit, residual is not None)
-    _add_span(script, operator, compiler)
-    script.read(f"txn.scan(start, end, reverse={operator.reverse!r}, limit={most}, projection=ENTRY)", "ScanResult")
-    script.namespace["decode"] = operator.fetcher.decode
-    if residual is not None or limit is None:
-        script.add("if value.resume is not None:", "    return None")
-    elif most != str(RANGE_ROWS_MAX):
-        script.add(f"if value.resume is not None and len(value.keys) < {most}:", "    return None")
-    if operator.fetcher.covering:
-        script.add("rows = [decode(key, row) for key, row in zip(value.keys, value.values)]")
-    else:
-        _add_lookup(script, index)
-    layout: dict[int, int | str] = {id: i for i, id in enumerate(operator.columns)}
-    if residual is not None or not _is_identity(exprs, operator.columns):
-        script.namespace["finish"] = compile_batch(residual, exprs, layout)
-        script.add("rows = finish(rows, params, ctx)")
-    if limit is not None:
-        script.add(*_slice_lines(limit))
-    script.add("return rows")
-    run = script.define(False)
-    return FastPlan("range", run, True, script.text)
-
-
-def _is_identity(exprs: Sequence[Expr], columns: Sequence[int]) -> bool:
-    from planner.expr import Col
-
-    return len(exprs) == len(columns) and all(
-        isinstance(expr, Col) and expr.id == id for expr, id in zip(exprs, columns)
-    )
-
-
-def _add_lookup(script: Script, index: IndexAccess) -> None:
-    """Rows of a secondary index's entries."""
-    script.namespace["primary_key"] = index.primary_key
-    script.namespace["missing_row"] = _missing_row(index)
-    script.add("if not value.keys:", "    return []")
-    script.let("keys", "[primary_key(key, row) for key, row in zip(value.keys, value.values)]")
-    script.read("txn.get_many(keys, NO_LOCK, BLOCK, PROJECTION)", "list")
-    script.add("if None in value:", "    raise missing_row(keys[value.index(None)])")
-    script.add("rows = [decode(key, row) for key, row in zip(keys, value)]")
-
-
-def _missing_row(index: IndexAccess):  # type: ignore[no-untyped-def]
-    from base.errors import error
-
-    return lambda key: error("XX002", f'index "{index.desc.name}" has an entry without a row at key {key.hex()}')
-
-
-def _add_span(script: Script, operator: ScanOp, compiler: object) -> None:
-    path, codec = operator.path, operator.index.codec
-    writer = script.compilers[-1]
-    equal = [position.values[0] for position in path.positions if position.kind == "value"]
-    names = value_sources(script, equal, "k", writer)
-    last = path.positions[-1] if path.positions[-1].kind == "range" else None
-    if last is None:
-        source, namespace = codec.encode_source(names)
-        script.namespace.update(namespace)
-        script.add("try:", f"    start = {source}", "except RANGE_ERRORS:", "    return []", "end = prefix_end(start)")
-        return
-    bounds = []
-    for name, expr in (("lower", last.lower), ("upper", last.upper)):
-        if expr is None:
-            bounds.append("None")
-        else:
-            script.add(f"{name} = {writer.source(expr)}", f"if {name} is None:", "    return []")
-            bounds.append(name)
-    script.namespace["range_span"] = codec.range_span
-    values = "".join([f"{name}, " for name in names])
-    span = f"range_span(({values}), {bounds[0]}, {last.lower_inclusive!r}, {bounds[1]}, {last.upper_inclusive!r})"
-    script.add(
-        "try:", f"    start, end = {span}", "except RANGE_ERRORS:", "    return []", "if start >= end:", "    return []"
-    )
-
-
-def _add_range_limit(script: Script, limit: LimitOp | None, has_residual: bool) -> str:
-    """Evaluates LIMIT and OFFSET; returns the source of the page's length."""
-    if limit is None:
-        return str(RANGE_ROWS_MAX)
-    from planner.exec.runtime import int_argument
-
-    script.namespace["int_argument"] = int_argument
-    writer = script.compilers[-1]
-    count, skip = limit.exprs
-    script.let("limit", "None" if count is None else f"int_argument({writer.source(count)}, 'LIMIT', '2201W')")
-    script.let("offset", "0" if skip is None else f"int_argument({writer.source(skip)}, 'OFFSET', '2201X') or 0")
-    script.add("if limit == 0:", "    return []")
-    script.add(f"if limit is None or limit + offset > {RANGE_ROWS_MAX}:", "    return None")
-    if has_residual:
-        return str(RANGE_ROWS_MAX)
-    script.let("most", "limit + offset")
-    return "most"
-
-
-def _slice_lines(limit: LimitOp) -> list[str]:
-    if limit.exprs[1] is None:
-        return ["if len(rows) > limit:", "    rows = rows[:limit]"]
-    return ["rows = rows[offset:offset + limit]"]

@@ -66,7 +66,6 @@ class Script:
         """Variables that later segments read, in order of assignment."""
         self.functions: list[str] = []
         self.compilers: list[ExprCompiler] = []
-        self.text = ""
 
     def add(self, *lines: str) -> None:
         self.segments[-1] += lines
@@ -94,13 +93,17 @@ class Script:
     def compiler(self, layout: dict[int, int | str], not_null: frozenset[int] = frozenset()) -> ExprCompiler:
         """Writes expressions over local variables into this script."""
         compiler = ExprCompiler(layout, self.namespace, arguments=ARGUMENTS, not_null=not_null)
+        self.adopt(compiler)
+        return compiler
+
+    def adopt(self, compiler: ExprCompiler) -> None:
+        """Lets a compiler over the script's namespace write into it."""
         compiler.functions = self.functions
         if self.compilers:
             # Temporaries and names go on where the last compiler stopped.
             compiler.temporaries = self.compilers[-1].temporaries
             compiler.names = self.compilers[-1].names
         self.compilers.append(compiler)
-        return compiler
 
     def sync(self) -> None:
         """Lets the next compiler of the script go on with fresh temporaries."""
@@ -126,7 +129,6 @@ class Script:
         waits = "\n".join([self._waiting(number) for number in range(1, len(self.segments))])
         for number in range(1, len(self.segments)):
             self.namespace[f"wait{number}"] = Waits(self.namespace, f"wait{number}", waits)
-        self.text = main + waits
         self.namespace["retry"] = _retry
         exec(compile(main, "<compiled statement>", "exec"), self.namespace)  # noqa: S102  # see the module docstring
         run: Callable[..., Any] = self.namespace["run"]
@@ -190,11 +192,13 @@ async def _flushed(txn: Any, result: list[Any]) -> list[Any]:
     return result
 
 
-def value_sources(script: Script, exprs: Sequence[Expr], prefix: str, compiler: ExprCompiler) -> list[str]:
+def value_sources(
+    script: Script, exprs: Sequence[Expr], prefix: str, compiler: ExprCompiler, empty: str = "return []"
+) -> list[str]:
     """Assigns each expression to a variable; NULL ends the statement with no rows."""
     names = []
     for i, expr in enumerate(exprs):
         name = script.let(f"{prefix}{i}", compiler.source(expr))
-        script.add(f"if {name} is None:", "    return []")
+        script.add(f"if {name} is None:", f"    {empty}")
         names.append(name)
     return names

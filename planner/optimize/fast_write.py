@@ -116,7 +116,7 @@ def compile_insert(builder: Builder, operator: InsertOp) -> FastPlan | None:
     returning = getattr(node, "returning", None)
     _add_result(script, returning, layout, frozenset([exprs.row[position] for position, _ in writer.required]))
     run = script.define(True)
-    return FastPlan("insert", run, returning is not None, script.text)
+    return FastPlan("insert", run, returning is not None)
 
 
 def _add_unique_reads(script: Script, writer: TableWriter, names: Sequence[str]) -> None:
@@ -308,7 +308,7 @@ def _write_update(
     required = frozenset([exprs.row[position] for position, _ in writer.required])
     _add_result(script, node.returning, layout | new_layout, not_null | required)
     run = script.define(True)
-    return FastPlan("update", run, node.returning is not None, script.text)
+    return FastPlan("update", run, node.returning is not None)
 
 
 def _add_entry_changes(script: Script, writer: TableWriter, changed: set[int], old: list[str], new: list[str]) -> None:
@@ -353,4 +353,4 @@ def compile_delete(builder: Builder, operator: DeleteOp) -> FastPlan | None:
     script.add("txn.delete(key)")
     _add_result(script, returning, layout, not_null_ids(scan.path.scan.columns, scan.path.scan.attnums, access))
     run = script.define(True)
-    return FastPlan("delete", run, returning is not None, script.text)
+    return FastPlan("delete", run, returning is not None)

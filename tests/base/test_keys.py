@@ -264,6 +264,12 @@ def test_range_span_holds_exactly_the_rows_between(
             order = compare_values(value, upper)
             inside = order < 0 or (order == 0 and upper_inclusive)
         assert (start <= codec.encode(row) < end) == inside, (row, lower, upper)
+    names_of = [f"v{i}" for i in range(length)]
+    bounds = (None if lower is None else "low", lower_inclusive, None if upper is None else "high", upper_inclusive)
+    lines, scope = codec.range_source(names_of, *bounds)
+    scope |= dict(zip(names_of, prefix)) | {"low": lower, "high": upper}
+    exec("\n".join(lines), scope)
+    assert (scope["start"], scope["end"]) == (start, end) or (start == end and scope["start"] >= scope["end"])
 
 
 @pytest.mark.parametrize("nullable", [True, False])

@@ -14,6 +14,7 @@ from base.errors import FeatureNotSupported, InternalError, StorageFailure
 from base.keys import KeyCodec, KeyColumn, index_prefix
 from base.projection import projected_equal
 from base.rows import Layout, RowCodec, make_row_decoder
+from base.rowtypes import value_form
 from tests.base.datums import CASES, MOOD
 
 FAST = settings(max_examples=40, deadline=None, derandomize=True)
@@ -103,6 +104,27 @@ def test_any_columns_of_any_rows(case: tuple[RowCodec, list[tuple[Any, ...]]], d
     decode = codec.decoder(column_ids)
     for row in rows:
         assert repr(decode(codec.encode(row))) == repr(tuple(row[i - 1] for i in column_ids))
+
+
+@FAST
+@given(layout_and_rows(), st.data())
+def test_stored_text_is_the_datum_in_utf8(case: tuple[RowCodec, list[tuple[Any, ...]]], data: st.DataObject) -> None:
+    """As stored bytes or as datum, in the newest layout, in an old one, and where the layout lacks the column."""
+    codec, rows = case
+    texts = [column_id for column_id, pg_type in codec.write.columns if value_form(pg_type).is_text]
+    stored = data.draw(st.sets(st.sampled_from(texts))) if texts else set()
+    newer = Layout(2, ((99, t.TEXT), *codec.write.columns[1:]))
+    later = RowCodec({1: codec.write, 2: newer}, newer, {99: "späte", 1: None})
+    for reader, wanted in ((codec, list(range(1, len(rows[0]) + 1))), (later, [99, *range(1, len(rows[0]) + 1)])):
+        as_bytes = stored | ({99} if 99 in wanted else set())
+        lines, variables, names = reader.decode_source("value", wanted, "r", as_bytes)
+        for row in rows:
+            scope = {**names, "value": codec.encode(row)}
+            exec("\n".join(lines), scope)
+            for column_id, variable, datum in zip(wanted, variables, reader.decoder(wanted)(codec.encode(row))):
+                if column_id in as_bytes and datum is not None:
+                    datum = datum.encode()
+                assert repr(scope[variable]) == repr(datum)
 
 
 def test_old_layouts_give_missing_values() -> None:
