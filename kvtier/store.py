@@ -79,6 +79,10 @@ ANONYMOUS: Final = TxnMeta(b"")
 """Who waits for a batch outside transactions: it holds nothing, so it can be in no deadlock."""
 
 
+FOREIGN_AHEAD_US: Final = 5_000_000
+"""No version that another node wrote is further above our clock when we open: ten times any offset a cluster lets in."""
+
+
 class Store(Kv):
     """See the module docstring.  As a Kv it is its own client, for one-store programs."""
 
@@ -126,6 +130,9 @@ class Store(Kv):
         self.is_whole = False
         """True if every range of the cluster is here alone: nothing need be routed."""
         self.note_ranges()
+        # Other nodes may have written what we hold, by their clocks.
+        ahead_us = 10 * hlc.max_offset_us if self.is_whole else max(10 * hlc.max_offset_us, FOREIGN_AHEAD_US)
+        engine.recent.open(max(hlc.latest, hlc.now(clock.wall_ns())), ahead_us)
         self._hlc_bound = 0
         self._hlc_bound_seq = 0
         self._hlc_bound_synced = 0

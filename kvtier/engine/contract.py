@@ -24,6 +24,7 @@ from typing import Protocol
 
 from base.seams import Engine
 from kvtier.engine.batch import OpBatch
+from kvtier.engine.recent import RecentWrites
 
 
 class Cursor(Protocol):
@@ -47,6 +48,9 @@ class StoreEngine(Engine):
     serving an unsynced value from its memtable after the disk refused it
     (reliability, section 0, item 5), and nothing may be told from such a state.
     """
+
+    recent: RecentWrites
+    """What was written lately; every write is noted there."""
 
     @abstractmethod
     def batch(self) -> OpBatch: ...

@@ -25,6 +25,7 @@ from base.seams import CF_NAMES, EngineIterator, Rng, WriteBatch
 from kvtier.engine.batch import DELETE_RANGE, PUT, OpBatch
 from kvtier.engine.contract import Cursor, StoreEngine
 from kvtier.engine.keylist import KeyList
+from kvtier.engine.recent import RecentWrites
 
 _FAMILIES: Final = range(len(CF_NAMES))
 
@@ -258,6 +259,7 @@ class MemoryEngine(StoreEngine):
 
     def __init__(self) -> None:
         self.faults = Faults()
+        self.recent = RecentWrites()
         self._failure: StorageFailure | None = None
         self._families = [Family() for _ in _FAMILIES]
         self._cursors: list[MemoryCursor | None] = [None for _ in _FAMILIES]
@@ -294,6 +296,7 @@ class MemoryEngine(StoreEngine):
                 undo.extend((cf, gone, family.set(gone, None)) for gone in family.keys.between(key, value))
             else:
                 undo.append((cf, key, family.set(key, None)))
+        self.recent.note(batch.ops)
         self._write_seq += 1
         self._unsynced.append(undo)
         for cf in _FAMILIES:

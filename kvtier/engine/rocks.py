@@ -31,6 +31,7 @@ from base.seams import CF_NAMES, EngineIterator, WriteBatch
 from kvtier.engine.batch import DELETE, PUT, OpBatch, Operation
 from kvtier.engine.contract import Cursor, StoreEngine
 from kvtier.engine.options import BLOCK_CACHE_BYTES, block_cache, database_options, family_options
+from kvtier.engine.recent import RecentWrites
 from kvtier.engine.torn import mend
 from kvtier.engine.wal import WATERMARK_KEY, watermark
 
@@ -148,6 +149,7 @@ class RocksEngine(StoreEngine):
 
     def __init__(self, path: str, block_cache_bytes: int = BLOCK_CACHE_BYTES) -> None:
         self.path = path
+        self.recent = RecentWrites()
         self._failure: StorageFailure | None = None
         self._write_seq = 0
         self._synced_seq = 0
@@ -173,6 +175,7 @@ class RocksEngine(StoreEngine):
         if self._failure is not None:
             raise self._failure
         touched = self._write(batch.ops)
+        self.recent.note(batch.ops)
         self._write_seq += 1
         cursors = self._cursors
         for cf in _FAMILIES:

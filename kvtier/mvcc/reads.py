@@ -147,9 +147,11 @@ def find_conflict(
     Phantoms and deletions count (reliability 19); a version that leaves presence and the
     projected columns as they were does not.  ``end`` b"" is unbounded.
     """
+    cuts = tombstones.overlap(start, end) and tombstones.newest_in(start, end) > from_ts
+    if not cuts and not engine.recent.may_have(start, end, from_ts):
+        return None
     upto = suffix_of(to_ts)
     since = suffix_of(from_ts)
-    cuts = tombstones.overlap(start, end) and tombstones.newest_in(start, end) > from_ts
     cursor = engine.point_iterator(CF_DATA)
     cursor.seek(start)
     found = cursor.key()

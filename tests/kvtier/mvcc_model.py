@@ -6,6 +6,7 @@ import random
 
 from kvtier import mvcc
 from kvtier.engine import OpBatch, StoreEngine
+from kvtier.engine.recent import RecentWrites
 from kvtier.messages import prefix_end
 from kvtier.mvcc.tombstones import RangeTombstones
 
@@ -70,6 +71,9 @@ class World:
 
     def __init__(self, engine: StoreEngine) -> None:
         self.engine = engine
+        # So few that some questions are answered from it and others are not.
+        engine.recent = RecentWrites(24)
+        engine.recent.open(0, 0)
         self.tombstones = RangeTombstones()
         self.model = Model()
 
