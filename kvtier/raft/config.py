@@ -67,7 +67,7 @@ class Config:
         """A leader that hears from no quorum for an election timeout steps down, and until then
         its followers ignore candidates (thesis 6.2)."""
         self.lease_reads = lease_reads
-        """read_index answers without a round while the lease by store liveness lasts."""
+        """read_index answers without a round while the lease by store liveness surely lasts (``Liveness.is_certain``)."""
         self.step_down_on_removal = step_down_on_removal
         """A leader that is no voter any more steps down when that is applied."""
         self.validates_changes = validates_changes

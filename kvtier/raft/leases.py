@@ -177,6 +177,14 @@ def has_support(core: Core) -> bool:
     return not liveness.has_passed(support_until(core))
 
 
+def has_certain_support(core: Core) -> bool:
+    """True while a quorum supports us whichever clock one asks: no other leader can have been elected."""
+    liveness = core.liveness
+    if liveness is None or not core.fortified:
+        return False
+    return liveness.is_certain(support_until(core))
+
+
 def lease_until(core: Core) -> int:
     """The end of our lease; 0 before an entry of our term is applied (reliability 39)."""
     if core.role != LEADER or core.log.term(core.log.applied) != core.term:

@@ -52,3 +52,11 @@ class Liveness(ABC):
     @abstractmethod
     def has_passed(self, until: int) -> bool:
         """Is that time surely over, on every clock within the maximal offset?"""
+
+    def is_certain(self, until: int) -> bool:
+        """Is that time surely still to come, on every clock within the maximal offset?
+
+        What ``lease_reads`` asks: between this and ``has_passed`` nobody can say.  False
+        is always a right answer, and makes such a read take a round of heartbeats.
+        """
+        return False

@@ -50,7 +50,7 @@ def _begin(core: Core, sender: int, context: bytes) -> None:
     if core.log.term(core.log.commit) != core.term:
         core.early_reads.append((sender, context))
         return
-    if core.is_alone() or (core.config.lease_reads and leases.has_support(core)):
+    if core.is_alone() or (core.config.lease_reads and leases.has_certain_support(core)):
         _answer(core, sender, core.log.commit, context)
         return
     core.read_number += 1

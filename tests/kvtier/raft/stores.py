@@ -71,3 +71,7 @@ class StoreLiveness(Liveness):
 
     def has_passed(self, until: int) -> bool:
         return self.stores.clock(self.id) >= until + OFFSET_MAX
+
+    def is_certain(self, until: int) -> bool:
+        # A giver counts until + OFFSET_MAX on its clock, which is ahead of ours by at most OFFSET_MAX.
+        return self.stores.clock(self.id) < until
