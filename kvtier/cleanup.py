@@ -318,7 +318,13 @@ class Cleanup:
         threshold = store.now() - (int(self.retention_of(start, end) * 1e6) << LOGICAL_BITS)
         at: bytes | None = start if threshold > 0 else None
         while at is not None and not self._is_stopped:
-            at = await self._send(CollectGarbage(at, end, threshold))
+            replica = store.ranges.find(at)
+            if replica is None:
+                return  # It moved; where it went it is collected too.
+            stop = min(end, replica.end)  # It may have been split meanwhile.
+            at = await self._send(CollectGarbage(at, stop, threshold))
+            if at is None and stop < end:
+                at = stop
             await store.clock.sleep(SWEEP_PAUSE_SECONDS)
 
     async def _count_again(self, replica: Replica) -> None:

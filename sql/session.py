@@ -263,7 +263,13 @@ class Session(CallPath):
 
     async def _describe_and_run(self, portal: QueryPortal) -> None:
         portal.must_describe = portal.columns is not None
-        await self.run_portal(portal, 0)
+        await self._run_whole(portal, 0)
+
+    async def _run_whole(self, portal: QueryPortal, max_rows: int) -> None:
+        """Runs a portal from its beginning, whatever became of an earlier attempt."""
+        if portal.is_started:
+            portal.reset()
+        await self.run_portal(portal, max_rows)
 
     async def _simple_text(self, sql: str) -> None:
         statements = parse(sql)
@@ -556,7 +562,7 @@ class Session(CallPath):
         if self.block.is_implicit:
             self.pipeline.append((portal, max_rows))
         self.current_query = portal.sql
-        await self._run_unit(lambda: self.run_portal(portal, max_rows), commit=False)
+        await self._run_unit(lambda: self._run_whole(portal, max_rows), commit=False)
 
     async def _run_handler(self, handler: Any, portal: QueryPortal) -> None:
         assert portal.parsed is not None
@@ -633,8 +639,7 @@ class Session(CallPath):
         if not await self._prepare_retry(error, self.pipeline_start, is_first=True, at_commit=True):
             return False
         for portal, max_rows in pipeline:
-            portal.reset()
-            await self._run_unit(lambda p=portal, m=max_rows: self.run_portal(p, m), commit=False)  # type: ignore[misc]
+            await self._run_unit(lambda p=portal, m=max_rows: self._run_whole(p, m), commit=False)  # type: ignore[misc]
         return True
 
     # --- portals ---------------------------------------------------------------

@@ -456,6 +456,11 @@ class Committer(Reader):
         self._leave_fast_path()
         return self._release(TxnStatus.ABORTED)
 
+    def adopt(self, meta: TxnMeta) -> None:
+        """Takes over what a batch sent under this identity may have locked; ``rollback`` gives it up."""
+        self._meta = meta
+        self._is_locked = True
+
     def _release(self, status: TxnStatus) -> Eager[None]:
         """Gives up locks and, aborting, intents; never raises.  Awaiting it is optional: the node finishes it."""
         self._stop_heartbeat()

@@ -307,17 +307,26 @@ class Coordinator:
         """
         key = self.settings.commit_key_prefix + ordered(name.encode())
         txn_id = self.rng.bytes(16)
-        for _ in range(self.settings.commit_attempts_max):
-            ts = self.kv.now()
-            meta = TxnMeta(txn_id, read_ts=ts, write_ts=ts, anchor=key, start_ts=ts)
-            batch = Batch([ConditionalPut(key, ABORTED_MARK + txn_id, None, 1), EndTxn(True)], ts, meta)
-            try:
-                reply = self.send(batch)
-                if not isinstance(reply, Reply):
-                    await reply
-            except WriteTooOld:
-                continue
-            except ConditionFailed as failed:
-                return "committed" if (failed.actual or b"").startswith(COMMITTED_MARK) else "aborted"
-            return "aborted"
-        raise AmbiguousResult(f'the outcome of transaction "{name}" is contended')
+        txn = self.begin()
+        is_written = False
+        try:
+            for _ in range(self.settings.commit_attempts_max):
+                ts = self.kv.now()
+                meta = TxnMeta(txn_id, read_ts=ts, write_ts=ts, anchor=key, start_ts=ts)
+                txn.adopt(meta)
+                batch = Batch([ConditionalPut(key, ABORTED_MARK + txn_id, None, 1), EndTxn(True)], ts, meta)
+                try:
+                    reply = self.send(batch)
+                    if not isinstance(reply, Reply):
+                        await reply
+                except WriteTooOld:
+                    continue
+                except ConditionFailed as failed:
+                    return "committed" if (failed.actual or b"").startswith(COMMITTED_MARK) else "aborted"
+                is_written = True
+                return "aborted"
+            raise AmbiguousResult(f'the outcome of transaction "{name}" is contended')
+        finally:
+            # If it had to wait it was given the lock, and what failed after that did not take it away.
+            if not is_written:
+                txn.rollback()

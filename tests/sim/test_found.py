@@ -8,8 +8,10 @@ import pytest
 
 from base.errors import Overloaded, StorageFailure
 from base.hlc import Hlc
+from kvtier import mvcc
 from kvtier.engine.memory import MemoryEngine
-from kvtier.messages import Batch, EndTxn, Lock, Put, Reply, TxnMeta
+from kvtier.messages import Batch, EndTxn, Lock, Put, Reply, Split, TxnMeta
+from kvtier.router import Router
 from kvtier.store import Store
 from planner.schema import SequenceDesc
 from sim.loop import Loop
@@ -196,3 +198,52 @@ def test_reads_do_not_run_ahead_of_the_clocks_bound():
     engine = node.engine.crash(node.loop.rng)
     node.loop.main.clock.offset_ns -= 3_600_000_000_000
     assert Store(engine, node.loop.main.clock, node.loop.main, node.loop.rng, Hlc()).now() > given
+
+
+def test_a_statement_that_runs_again_begins_at_its_beginning():
+    """Seed 12 of 60 virtual seconds: its second attempt went on with a cursor that the first had not opened."""
+    plan = Plan(12, "sql-ddl", seconds=3.0, clients=8)
+    plan.knobs.think_seconds = 0.03
+    plan.knobs.sync_seconds = 0.02
+    plan.txn.refreshes_max = 0
+    assert play(plan).failure == ""
+
+
+def test_collecting_goes_on_over_a_range_that_was_split():
+    """Seed 164 of 60 virtual seconds: a span of two ranges was sent as one, and the refusal ended the node."""
+    node = Node()
+    node.store.settings.route_always = True
+    Router(node.store)
+    for number in range(4):
+        node.send(Put(b"row/1", b"%d" % number))
+        node.send(Put(b"row/7", b"%d" % number))
+    node.send(Split(b"row/5"))
+    node.store.settings.gc_seconds = 0.0
+    node.loop.run_for(1.0)
+    node.loop.run(node.store.cleanup.collect(b"row/", b"row0"))
+    state = node.store.state
+    assert mvcc.stats(state.engine, b"row/", b"row0", state.tombstones).version_count == 2
+
+
+def test_asking_for_an_outcome_leaves_no_lock():
+    """Seed 5 of 60 virtual seconds: whoever asked while the commit was under way was given its lock, and kept it."""
+    node = Node(force_intents=True)
+    node.store.settings.resolve_delay_seconds = 0.0
+    txn = node.coordinator.begin()
+    txn.set_commit_key("name")
+    txn.put(b"row", b"1")
+
+    async def main() -> tuple[Any, str]:
+        committed = node.loop.main.spawn(awaited(txn.commit()), "commit")
+        while not node.store.state.intents.points:
+            await node.loop.main.clock.sleep(0.0)
+        asked = await node.coordinator.outcome("name")
+        return await committed, asked
+
+    assert node.loop.run(main())[1] == "committed"
+    node.loop.run_for(5.0)
+    assert not node.store.state.locks.states
+
+
+async def awaited(eager: Any) -> Any:
+    return await eager if hasattr(eager, "__await__") else eager
