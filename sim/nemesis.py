@@ -8,7 +8,7 @@ write-stall    writes are refused for a while
 slow-disk      syncs take up to 300 times as long
 pause          the process stops, time goes on
 clock-jump     the wall clock steps, forwards or back            clock-drift  and runs wrong
-split, merge   at a key of the workload
+split, merge   at a key of the workload, or one that was read lately
 collect        garbage collection with next to no retention
 reset          connections break                                 cancel  a statement is cancelled
 cut-*          one direction of the network                      slow-reader  replies crawl
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from base.hlc import LOGICAL_BITS, into_unix_us
+from kvtier.descriptors import DATA_START
 from kvtier.messages import CollectGarbage, Merge, Split
 from sim.disk import AFTER, BEFORE
 from sim.plan import KINDS, Fault
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 PAUSE_SECONDS_MAX: Final = 10.0
 JUMP_SECONDS_MAX: Final = 10.0
 DRIFT_PPM_MAX: Final = 200_000
+LATELY: Final = 20
+"""Reads among which a place to split at is chosen."""
 TICKS_MAX: Final = 60
 """A crash comes within so many ticks after its time: at any await of what is going on."""
 
@@ -145,7 +148,14 @@ class Nemesis:
     # --- ranges and versions -----------------------------------------------------------
 
     def _split(self, fault: Fault) -> None:
-        self.world.process.command(Split(self.keys[fault.choice % len(self.keys)]))
+        self.world.process.command(Split(self._place(fault)))
+
+    def _place(self, fault: Fault) -> bytes:
+        """Returns a key of the workload, or one that was read lately."""
+        process = self.world.process
+        lately = list(process.store.state.tscache._points)[-LATELY:] if process.is_up and fault.choice % 2 else []
+        keys = [key for key in lately if key >= DATA_START] or self.keys
+        return keys[fault.choice // 2 % len(keys)]
 
     def _merge(self, fault: Fault) -> None:
         process = self.world.process

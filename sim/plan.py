@@ -40,6 +40,8 @@ KINDS: Final = (
     "cancel",
     "forget-reads",
 )
+CHEAP: Final = ("split", "merge", "collect", "reset", "cancel", "forget-reads", "clock-jump")
+"""Kinds that may also come in storms: a single one costs no time and loses nothing for long."""
 POINTS: Final = (
     "txn.commit.two-rounds",
     "txn.explicit.skipped",
@@ -78,6 +80,8 @@ class Knobs(Struct):
     sync_seconds: float = 0.0005
     sync_tail: float = 0.0
     think_seconds: float = 0.05
+    dwell_seconds: float = 0.02
+    """Longest pause of a client within a transaction."""
     timeout_seconds: float = 5.0
     """Patience of a client."""
     lock_timeout_ms: int = 0
@@ -159,12 +163,16 @@ def draw_faults(rng: Draws, kinds: tuple[str, ...], seconds: float) -> list[Faul
     """Draws when each kind strikes, in order of time."""
     faults: list[Fault] = []
     for kind in kinds:
-        for _ in range(1 + rng.below(4)):
+        is_storm = kind in CHEAP and rng.chance(0.2)
+        per_period = 15 + rng.below(60) if is_storm else 1 + rng.below(4)
+        for _ in range(per_period * max(1, round(seconds / SECONDS_DEFAULT))):
             at = rng.between(0.2, seconds)
             # Some faults come in bursts: a second failure while the first is being repaired.
-            for _ in range(1 if rng.chance(0.8) else 2 + rng.below(3)):
-                faults.append(Fault(at, kind, rng.spread(0.02, seconds / 4), rng.random(), rng.below(1 << 30)))
+            for _ in range(1 if is_storm or rng.chance(0.8) else 2 + rng.below(3)):
+                faults.append(Fault(at, kind, rng.spread(0.02, SECONDS_DEFAULT / 4), rng.random(), rng.below(1 << 30)))
                 at += rng.spread(0.001, 0.5)
+                if "crash" in kinds and rng.chance(0.1):
+                    faults.append(Fault(at, "crash", choice=rng.below(1 << 30)))
     faults.sort(key=lambda fault: (fault.at, fault.kind, fault.choice))
     return faults
 
@@ -181,6 +189,7 @@ def draw_knobs(rng: Draws, nemesis: tuple[str, ...] | None) -> Knobs:
         sync_seconds=rng.spread(0.0001, 0.01),
         sync_tail=rng.pick((0.0, 0.0, 0.01, 0.1)),
         think_seconds=rng.spread(0.02, 0.3),
+        dwell_seconds=rng.pick((0.02, 0.02, 0.2, 2.0)),
         timeout_seconds=rng.pick((0.5, 2.0, 5.0, 20.0)),
         lock_timeout_ms=rng.pick((0, 0, 0, 20, 500)),
         restart_seconds=rng.spread(0.01, 2.0),

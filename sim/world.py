@@ -9,6 +9,7 @@ verdict    final reads, served reads again, the workload's checkers
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from sim.plan import Plan
 from sim.process import Process
 from sim.streams import Streams
 
+CALM_DWELL_SECONDS: Final = 0.02
 CHECK_SECONDS: Final = 0.5
 """Invariants are checked this often."""
 
@@ -60,6 +62,8 @@ class World:
         """No faults: before the storm and after it."""
         self.is_over = False
         """Clients stop after what they are doing."""
+        self.recent_ts: deque[int] = deque(maxlen=8)
+        """Timestamps at which transactions have read lately."""
         self.served: list[Served] = []
         self.bugs: list[str] = []
         self.served_count = 0
@@ -84,6 +88,11 @@ class World:
 
     async def sleep(self, seconds: float) -> None:
         await self.loop.main.clock.sleep(seconds)
+
+    @property
+    def dwell_seconds(self) -> float:
+        """Longest pause within a transaction."""
+        return min(self.plan.knobs.dwell_seconds, CALM_DWELL_SECONDS) if self.is_calm else self.plan.knobs.dwell_seconds
 
     # --- notes -----------------------------------------------------------------------
 

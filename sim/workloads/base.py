@@ -62,6 +62,7 @@ class Work:
     async def get(self, key: bytes, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK) -> Any:
         """Reads one key."""
         value = await value_of(self.txn.get(key, lock, wait))
+        self.process.world.recent_ts.append(self.txn.read_ts)
         if wait != Wait.SKIP and not self._is_own(key):
             self.reads.append(Read(key, b"", {} if value is None else {key: value}))
         return value
@@ -126,10 +127,10 @@ class Work:
         if self.txn.needs_flush:
             await value_of(self.txn.flush())
 
-    async def pause(self, seconds_max: float = 0.02) -> None:
-        """The client thinks, now and then."""
+    async def pause(self) -> None:
+        """The client thinks, now and then; in the calm not for long."""
         if self.rng.chance(0.3):
-            await self.process.scope.clock.sleep(self.rng.random() * seconds_max)
+            await self.process.scope.clock.sleep(self.rng.random() * self.process.world.dwell_seconds)
 
     async def statement(self, run: Callable[[], Awaitable[T]]) -> T:
         """Runs one statement, again where READ COMMITTED allows it."""
@@ -209,6 +210,26 @@ class Client:
             self.last_success = self.world.now
         elif outcome.status == "info":
             self.process += self.world.plan.clients
+
+    async def spy(self, keys: list[bytes]) -> None:
+        """Reads as of exactly the timestamp another transaction reads at; no history, but the reads must hold."""
+        world = self.world
+        recent = [ts for ts in world.recent_ts if ts]
+        if not recent:
+            return
+        as_of_ts = self.rng.pick(recent)
+        rng = self.rng
+
+        async def look(work: Work) -> None:
+            for key in keys:
+                await work.get(key)
+
+        async def serve(node: Process) -> Outcome:
+            return await run_transaction(
+                world, node, look, rng, f"spy{self.number}", Isolation.SERIALIZABLE, "", {"as_of_ts": as_of_ts}
+            )
+
+        await self.request(serve)
 
     async def request(self, serve: Callable[[Process], Coroutine[Any, Any, Outcome]]) -> Outcome:
         """Makes a request; what the network says of it becomes an outcome."""

@@ -138,6 +138,9 @@ class Registers(Workload):
 
     async def operate(self, client: Client) -> None:
         rng = client.rng
+        if rng.chance(0.1):
+            await client.spy([b"reg/%02d" % rng.below(8) for _ in range(3)])
+            return
         ops: list[Micro] = []
         for _ in range(1 + rng.below(4)):
             key = rng.below(8) if rng.chance(0.8) else rng.below(3)
@@ -197,9 +200,16 @@ class Sets(Workload):
             element = self.added
             # Neighbours in time are not neighbours in the key space.
             key = b"set/%06d" % (element * 7919 % 2000 * 1000 % 999_983)
+            is_late = rng.chance(0.3)
+            mark = b"mark/%02d" % rng.below(4)
 
             async def add(work: Work) -> None:
-                if await work.get(key + b"/%06d" % element, Lock.EXCLUSIVE) is None:
+                if is_late:
+                    # Its timestamp is that of this read; by the time it writes, blindly, others have scanned.
+                    await work.get(mark)
+                    await work.pause()
+                    work.put(key + b"/%06d" % element, b"%d" % element)
+                elif await work.get(key + b"/%06d" % element, Lock.EXCLUSIVE) is None:
                     work.put(key + b"/%06d" % element, b"%d" % element)
 
             await client.transact("add", element, add, self.level_of(client))
@@ -207,8 +217,14 @@ class Sets(Workload):
         await self._read(client, rng.pick((0, 0, 1, 5, 50)), rng.chance(0.5), rng.chance(0.5))
 
     async def _read(self, client: Client, page: int, reverse: bool, single: bool) -> None:
+        marks = not single and client.rng.chance(0.3)
+
         async def read(work: Work) -> list[int]:
             rows = await work.scan(b"set/", b"set0", page=page, reverse=reverse)
+            if marks:
+                # The mark was read by others, so the commit moves and the scan is refreshed.
+                work.put(b"mark/%02d" % (client.number % 4), b"%d" % len(rows))
+                await work.pause()
             return sorted([int(value) for _, value in rows])
 
         level = Isolation.SERIALIZABLE if page else self.level_of(client)
