@@ -194,6 +194,8 @@ def _dispatch(binder: ExprBinder, parts: CallParts) -> Expr:
         return _aggregate(binder, parts)
     if is_aggregate and not _fits_function(binder, parts):
         return _aggregate(binder, parts)
+    if name in registry.windows and parts.within is not None:
+        raise FeatureNotSupported(f"hypothetical-set aggregate {name} is not supported", position=parts.position + 1)
     if name in registry.windows and name not in registry.functions:
         raise error("42809", f"window function {name} requires an OVER clause", position=parts.position + 1)
     for given, what in ((parts.distinct, "DISTINCT specified"), (parts.order, "ORDER BY specified"), (parts.filter, "FILTER specified"),

@@ -17,6 +17,7 @@ from planner.schema import ColumnDesc, TableDesc
 from sql.binder.context import Source
 from sql.binder.expressions import ExprBinder, record_type
 from sql.binder.from_clause import FromBinder, alias_of, column_type, table_scan
+from sql.binder.parts import bind_part, target_column
 from sql.binder.queries import BoundQuery
 from sql.binder.scope import FromTree, RangeItem, Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, default_value
@@ -89,14 +90,6 @@ def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc
         raise error("42809", f'cannot change sequence "{name}"')
     queries.ctx.use_table(found, letter)
     return found
-
-
-def target_column(table: TableDesc, name: str, position: int) -> ColumnDesc:
-    """A column named as a target; raises 42703."""
-    for column in table.columns:
-        if column.name == name:
-            return column
-    raise error("42703", f'column "{name}" of relation "{table.name}" does not exist', position=position + 1)
 
 
 def bind_returning(
@@ -221,6 +214,9 @@ def bind_sets(
     sets: list[tuple[int, Expr]] = []
     for node in nodes:
         call = node.expression
+        if form_of(call) == forms.SET_PART:
+            bind_part(queries, binder, table, call, sets)
+            continue
         names = [text_of(name) for name in call.expressions[1:]]
         value = call.expressions[0]
         position = position_of(call)

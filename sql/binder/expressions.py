@@ -657,5 +657,5 @@ _FORMS: Final[dict[str, _Method]] = {
     forms.CUBE: ExprBinder._misplaced, forms.SETS: ExprBinder._misplaced, forms.ORDINALITY: ExprBinder._misplaced,
     forms.ROWS: ExprBinder._misplaced, forms.COLDEFS: ExprBinder._misplaced, forms.TIES: ExprBinder._misplaced,
     forms.OVERLAPS: ExprBinder._overlaps, forms.BITS: ExprBinder._bits, forms.SET_ONE: ExprBinder._misplaced,
-    forms.SET_ROW: ExprBinder._misplaced,
+    forms.SET_ROW: ExprBinder._misplaced, forms.SET_PART: ExprBinder._misplaced, forms.WHEN: ExprBinder._misplaced,
 }  # fmt: skip

@@ -18,10 +18,11 @@ from planner.nodes import Insert, Node, OnConflict, Project, TableExprs, Values
 from planner.schema import ColumnDesc, IndexDesc, TableDesc
 from sql.binder.coerce import number
 from sql.binder.context import Source
-from sql.binder.dml import bind_returning, bind_sets, target_column, target_table
+from sql.binder.dml import bind_returning, bind_sets, target_table
 from sql.binder.equality import expr_key
 from sql.binder.expressions import ExprBinder
 from sql.binder.from_clause import alias_of, column_type
+from sql.binder.parts import target_column
 from sql.binder.queries import BoundQuery
 from sql.binder.scope import RangeItem, Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, default_value, row_ids, row_item

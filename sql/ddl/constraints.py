@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from base.errors import SqlError
+from base.errors import FeatureNotSupported, SqlError
 from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, SchemaDesc, TableDesc
 from sql.analyze import Analyzer
 from sql.ddl.columns import column_named
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 def validate_table_expressions(session: Session, table: TableDesc) -> None:
     """Binds every default, check, generated column, index expression and predicate; raises what is wrong with one."""
     Analyzer(session).check_table(table)
+
+
+def refuse_deferred(constraint: ast.Constraint) -> None:
+    """A unique key is checked at the end of each statement: what DEFERRABLE promises, and INITIALLY DEFERRED does not."""
+    if constraint.initially_deferred:
+        raise FeatureNotSupported(f"{constraint.kind.upper()} .. INITIALLY DEFERRED is not supported")
 
 
 def require_free_name(table: TableDesc, name: str) -> None:
@@ -39,6 +45,7 @@ async def build_unique(session: Session, schema: SchemaDesc, table: TableDesc, c
     """Returns the descriptor of a UNIQUE constraint's index."""
     from sql.ddl.tables import check_key_columns, require_btree
 
+    refuse_deferred(constraint)
     check_key_columns(constraint.columns, "unique constraint")
     columns = [column_named(table.name, table.columns, name) for name in constraint.columns]
     for column in columns:

@@ -18,7 +18,7 @@ from sql.ddl.columns import (
     rowid_column,
     with_new_layout,
 )
-from sql.ddl.constraints import add_check, add_foreign_key, unique_index, validate_table_expressions
+from sql.ddl.constraints import add_check, add_foreign_key, refuse_deferred, unique_index, validate_table_expressions
 from sql.ddl.likes import add_likes, copied_columns, own_sequence
 from sql.ddl.naming import choose
 from sql.ddl.privileges import require_create
@@ -124,6 +124,7 @@ async def _with_primary(
     if constraint is None:
         primary = IndexDesc(id=1, name=f"{name}_rowid", columns=(IndexColumn(columns[-1].id),), unique=True)
     else:
+        refuse_deferred(constraint)
         check_key_columns(key_names, "primary key constraint")
         key = tuple(IndexColumn(column_named(name, columns, key_name).id) for key_name in key_names)
         include = tuple(column_named(name, columns, included).id for included in constraint.include)

@@ -105,4 +105,6 @@ USING_ALIAS: Final = "\0using"
 SET_TARGET: Final = "\0target"
 SET_ONE: Final = "\0set"
 SET_ROW: Final = "\0setrow"
-"""UPDATE .. SET arrives as ``SET_TARGET = SET_ONE(value, 'column')`` or ``SET_ROW(value, 'column', ..)``."""
+SET_PART: Final = "\0setpart"
+"""UPDATE .. SET arrives as ``SET_TARGET = SET_ONE(value, 'column')`` or ``SET_ROW(value, 'column', ..)``;
+``column[i] = ..`` as ``SET_PART(value, 'column', subscripts as of SUBSCRIPT..)``."""

@@ -310,10 +310,27 @@ class StatementShaper(QueryShaper):
             self._assign(names, True)
             return
         name = self.name()
-        if self.is_punct(".") or self.is_punct("["):
+        if self.is_punct("."):
             raise self.unsupported("assignment to a part of a column")
+        if self.is_punct("["):
+            self._assign_part(name, at)
+            return
         self._expect_equals()
         self._assign((name,), False, at)
+
+    def _assign_part(self, name: str, at: Lexeme) -> None:
+        """``name[i] = value``: the value comes first, the subscripts' tokens behind it."""
+        start = len(self.out)
+        self.subscript_items(at)
+        subscripts = self.out[start:]
+        del self.out[start:]
+        self._expect_equals()
+        self.open_form(forms.SET_PART, at)
+        self.a_expr()
+        self.comma(at)
+        self.emit_string(name, at)
+        self.out.extend(subscripts)
+        self.close(at)
 
     def _expect_equals(self) -> None:
         if not self.accept_op("="):

@@ -77,6 +77,11 @@ class OperandShaper(CallShaper):
     def _subscripts(self, start: int) -> None:
         at = self.peek()
         self.wrap(start, forms.SUBSCRIPT, at)
+        self.subscript_items(at)
+        self.close(at)
+
+    def subscript_items(self, at: Lexeme) -> None:
+        """``[i]`` and ``[l:u]``, as many as there are, each behind a comma."""
         while self.accept_punct("["):
             self.comma(at)
             mark = len(self.out)
@@ -94,7 +99,6 @@ class OperandShaper(CallShaper):
             else:
                 self.out[mark:mark] = [Token(TokenType.STRING, "i"), Token(COMMA, ",")]
             self.expect_punct("]")
-        self.close(at)
 
     def _primary(self) -> None:
         lexeme = self.peek()
