@@ -202,10 +202,14 @@ def put_range_tombstone(batch: OpBatch, start: bytes, end: bytes, ts: int) -> No
     """
     assert start < end, f"{start=} {end=}"
     suffix = suffix_of(ts)
-    for kind, cf, key, _ in list(batch.ops):
+    stored = record_key(start, ts)
+    reach = end
+    for kind, cf, key, value in list(batch.ops):
         if cf == CF_DATA and kind == PUT and key[-SUFFIX:] == suffix and start <= key[:-SUFFIX] < end:
             batch.put(CF_DATA, key, b"")
-    batch.put(CF_LOCAL, record_key(start, ts), end)
+        elif cf == CF_LOCAL and kind == PUT and key == stored and value > reach:
+            reach = value
+    batch.put(CF_LOCAL, stored, reach)
     batch.touches_tombstones = True
 
 
@@ -214,11 +218,16 @@ def split_range_tombstones(batch: OpBatch, tombstones: RangeTombstones, key: byt
 
     With it every record lies in one range, and belongs to the range of its start.
     """
+    reach: dict[int, bytes] = {}
     for start, end, ts in tombstones.records():
+        # One transaction may have deleted several spans across the key, and one that begins at it.
         if start < key < end:
             batch.put(CF_LOCAL, record_key(start, ts), key)
-            batch.put(CF_LOCAL, record_key(key, ts), end)
-            batch.touches_tombstones = True
+        if start <= key < end and end > reach.get(ts, b""):
+            reach[ts] = end
+    for ts, end in reach.items():
+        batch.put(CF_LOCAL, record_key(key, ts), end)
+        batch.touches_tombstones = True
 
 
 def tombstone_span(start: bytes, end: bytes) -> tuple[bytes, bytes]:

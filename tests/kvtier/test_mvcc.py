@@ -172,6 +172,26 @@ def test_fragments(world: World) -> None:
     assert [tombstones.covering(key, 99) for key in (b"a", b"f", b"g", b"m", b"t")] == [30, 30, 30, 20, 0]
 
 
+def test_a_split_keeps_the_longest_of_a_transactions_spans(world: World) -> None:
+    """Seed 266 of 60 virtual seconds: [c, e) became [c, d) when [b, d) of the same timestamp was cut at c."""
+    world.commit(30, (b"c", b"e", "delete"), (b"b", b"d", "delete"), (b"a", b"f", "delete"))
+    batch = world.engine.batch()
+    mvcc.split_range_tombstones(batch, world.tombstones, b"c")
+    world.write(batch)
+    assert [world.tombstones.covering(key, 99) for key in (b"a", b"b", b"c", b"d", b"e", b"f")] == [30] * 5 + [0]
+    again = RangeTombstones()
+    again.load(world.engine)
+    assert again.records() == world.tombstones.records()
+
+
+def test_a_batch_keeps_the_longest_of_two_spans_with_one_start(world: World) -> None:
+    batch = world.engine.batch()
+    mvcc.put_range_tombstone(batch, b"a", b"f", 30)
+    mvcc.put_range_tombstone(batch, b"a", b"c", 30)
+    world.write(batch)
+    assert world.tombstones.records() == [(b"a", b"f", 30)]
+
+
 @given(st.lists(st.tuples(st.binary(max_size=3), st.integers(0, 3)), min_size=2, max_size=8))
 def test_records_sort_by_start_then_newest_first(records: list[tuple[bytes, int]]) -> None:
     ordered = sorted(records, key=lambda record: record_key(*record))
