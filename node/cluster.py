@@ -127,7 +127,8 @@ class Member:
         self.replication.members = lambda: list(self.directory.nodes)
         self.placement = Placement(self.replication, self.directory, settings.dead_seconds)
         self.transport.on_stranger(JOIN_CHANNEL, self._admit)
-        self.port = 0
+        self.address = settings.rpc
+        """host:port where other nodes reach this one."""
 
     def _address(self, node_id: int) -> str | None:
         return self.directory.address(node_id)
@@ -145,10 +146,10 @@ class Member:
 
     async def start(self, sql_address: str) -> None:
         """Listens for other nodes and takes part; returns once the directory knows where this node is."""
-        self.port = await self.transport.listen(self.settings.rpc)
-        host = self.settings.rpc.rpartition(":")[0] or "127.0.0.1"
+        port = await self.transport.listen(self.settings.rpc)
+        self.address = f"{self.settings.rpc.rpartition(':')[0] or '127.0.0.1'}:{port}"
         self.replication.start()
-        record = NodeRecord(self.node_id, f"{host}:{self.port}", sql_address, self.settings.locality)
+        record = NodeRecord(self.node_id, self.address, sql_address, self.settings.locality)
         self.directory.nodes[self.node_id] = record
         while True:
             try:

@@ -36,6 +36,7 @@ class NodeCollector:
         yield from self._sql()
         yield from self._transactions()
         yield from self._store()
+        yield from self._cluster()
         yield self._sync_seconds()
 
     def _sql(self) -> Iterator[Metric]:
@@ -72,6 +73,11 @@ class NodeCollector:
                 yield CounterMetricFamily(f"meridian_store_{name}", text, value=value)
             else:
                 yield GaugeMetricFamily(f"meridian_store_{name}", text, value=value)
+
+    def _cluster(self) -> Iterator[Metric]:
+        if self.node.member is not None:
+            for name, value in self.node.member.metrics().items():
+                yield GaugeMetricFamily(f"meridian_cluster_{name}", f"Cluster: {name.replace('_', ' ')}.", value=value)
 
     def _sync_seconds(self) -> Metric:
         timing = self.node.sync_timing

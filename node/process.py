@@ -17,6 +17,7 @@ from base.hlc import Hlc
 from base.keys import table_span
 from base.seams import Clock, Rng, Scheduler
 from base.typeio.datetime import canonical_zone
+from kvtier.descriptors import VOTER
 from kvtier.engine.contract import StoreEngine
 from kvtier.router import Router
 from kvtier.settings import StoreSettings
@@ -77,6 +78,7 @@ class MemberApi(Protocol):
 
     router: Router
     directory: Directory
+    address: str
 
     async def start(self, sql_address: str) -> None: ...
     async def drain(self) -> None: ...
@@ -205,7 +207,9 @@ class Node:
                 "start": replica.start,
                 "end": replica.end,
                 "bytes": replica.total_bytes,
-                "replicas": ",".join(str(place.node_id) for place in replica.descriptor.replicas),
+                "replicas": ",".join(
+                    str(place.node_id) for place in replica.descriptor.replicas if place.kind == VOTER
+                ),
             }
             for replica in found
         ]

@@ -269,7 +269,7 @@ async def _announce(node: Node, http: HttpServer, config: Config) -> None:
         f'  psql      psql "postgresql://{credentials}@{host}:{node.port}/defaultdb?sslmode={mode}"',
     ]
     if node.member is not None:
-        lines.append(f"  nodes     {config.rpc}, node {node.store.identity.node_id}")
+        lines.append(f"  nodes     {node.member.address}, node {node.store.identity.node_id}")
     if config.http:
         http_host = config.http.rpartition(":")[0] or "127.0.0.1"
         at = f"{http_host}:{http.port}"

@@ -1,6 +1,7 @@
 """Every leaseholder sees to the replicas of its ranges: enough of them, on nodes that live, far apart.
 
-    too few voters          add a learner on the best node; promote it once it has caught up
+    too few voters          add learners on the best nodes; promote each once it has caught up (first
+                            all are added, since two voters are less available than one)
     a voter's node is dead  the same, and then remove the dead one (reliability 79: add before remove)
     too many                remove the one that is missed least, never the leaseholder's own, and
                             never while one of them is silent: it might be the one that is needed
@@ -52,8 +53,8 @@ class Placement:
         while not self._is_stopped and store.failure is None:
             self._look_around()
             for replica in store.ranges.all():
-                if store.sees_to(replica.start):
-                    await self._see_to(replica)
+                while store.sees_to(replica.start) and await self._see_to(replica):
+                    pass
             await store.clock.sleep(INTERVAL_SECONDS)
 
     def stop(self) -> None:
@@ -85,31 +86,35 @@ class Placement:
 
     # --- one range -------------------------------------------------------------------------
 
-    async def _see_to(self, replica: Replica) -> None:
+    async def _see_to(self, replica: Replica) -> bool:
+        """Makes the next step; True if there may be another one at once."""
         op = self.next_step(replica)
         if op is None:
-            return
+            return False
         try:
             await send(self._replication.store.kv, Batch([op], admission=1))
-            self.steps += 1
         except MeridianError:
-            pass  # The range has changed or cannot be asked now; looked at again.
+            return False  # The range has changed or cannot be asked now; looked at again.
+        self.steps += 1
+        return True
 
     def next_step(self, replica: Replica) -> ChangeReplicas | None:
         """Returns what to do next about a range's replicas, None if it is well."""
         descriptor = replica.descriptor
         key = max(replica.start, b"\x01")
-        for place in descriptor.replicas:
-            if place.kind == LEARNER:
-                return self._about_learner(replica, key, place.node_id, place.replica_id)
         target = self._target()
-        voters = [place.node_id for place in descriptor.replicas]
+        voters = [place.node_id for place in descriptor.replicas if place.kind != LEARNER]
+        learners = [place for place in descriptor.replicas if place.kind == LEARNER]
         dead = [node_id for node_id in voters if self.is_dead(node_id)]
-        if len(voters) - len(dead) < target:
+        if len(voters) - len(dead) + len(learners) < target:
             node_id = self._best(descriptor)
             if node_id is not None:
                 return ChangeReplicas(key, node_id, Members.ADD)
-        if len(voters) <= target:
+        for place in learners:
+            step = self._about_learner(replica, key, place.node_id, place.replica_id)
+            if step is not None:
+                return step
+        if learners or len(voters) <= target:
             return None
         if dead:
             return ChangeReplicas(key, dead[0], Members.REMOVE)

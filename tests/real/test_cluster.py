@@ -1,0 +1,134 @@
+"""Three real nodes on loopback: they find each other, answer alike, and lose nothing when one is killed."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.node.processes import NodeProcess
+
+ACCOUNTS = 8
+START = 100
+WAIT_SECONDS_MAX = 90.0
+KILL_SECONDS_MAX = 60.0
+"""How long a range may be without a leaseholder here: some seconds, and as many more as a loaded machine adds."""
+
+
+class Nodes:
+    """Nodes 1..n; the first founds the cluster."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.running: dict[int, NodeProcess] = {}
+
+    def start(self, number: int) -> NodeProcess:
+        """Starts a node, for the first time or again."""
+        home = self.directory / f"n{number}"
+        home.mkdir(exist_ok=True)
+        arguments = ["--insecure", "--http", "", "--rpc", "127.0.0.1:0", "--locality", f"region=r{number}"]
+        if number > 1:
+            arguments += ["--join", self.rpc(1)]
+        self.running[number] = NodeProcess(home / "store", *arguments)
+        return self.running[number]
+
+    def rpc(self, number: int) -> str:
+        """Where a node listens for others."""
+        found = re.search(r"nodes +([0-9.:]+), node", self.running[number].output())
+        assert found is not None, self.running[number].output()
+        return found[1]
+
+    def connect(self, number: int) -> psycopg.Connection:
+        return psycopg.connect(self.running[number].dsn, autocommit=True)
+
+    def kill(self, number: int) -> None:
+        """kill -9."""
+        process = self.running.pop(number).process
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    found = Nodes(tmp_path)
+    yield found
+    for node in found.running.values():
+        node.process.kill()
+        node.process.wait()
+
+
+def wait_for_replicas(nodes: Nodes, wanted: str) -> None:
+    """Until every range of the table has its replicas on these nodes."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    with nodes.connect(1) as connection:
+        while time.monotonic() < deadline:
+            cursor = connection.execute("SHOW RANGES FROM TABLE account")
+            assert cursor.description is not None
+            place = [column.name for column in cursor.description].index("replicas")
+            replicas = [row[place] for row in cursor.fetchall()]
+            if replicas and all(found == wanted for found in replicas):
+                return
+            time.sleep(0.2)
+    raise AssertionError(f"{replicas} instead of {wanted}")
+
+
+def total(connection: psycopg.Connection) -> int:
+    row = connection.execute("SELECT sum(balance)::int FROM account").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def move(connection: psycopg.Connection, source: int, target: int) -> bool:
+    """One transfer; False if it was refused or its outcome is unknown."""
+    try:
+        with connection.transaction():
+            connection.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (source,))
+            connection.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (target,))
+    except psycopg.Error:
+        return False
+    return True
+
+
+def test_any_node_answers_and_a_killed_one_is_not_missed(nodes: Nodes) -> None:
+    nodes.start(1)
+    with nodes.connect(1) as connection:
+        connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
+        connection.execute("CREATE TABLE journal (id int PRIMARY KEY)")
+        connection.execute(f"INSERT INTO account SELECT g, {START} FROM generate_series(1, {ACCOUNTS}) g")
+    nodes.start(2)
+    nodes.start(3)
+    wait_for_replicas(nodes, "1,2,3")
+    for number in (1, 2, 3):
+        with nodes.connect(number) as connection:
+            assert total(connection) == ACCOUNTS * START
+            assert move(connection, number, number + 1)
+    with nodes.connect(2) as connection, pytest.raises(psycopg.errors.FeatureNotSupported):
+        connection.execute("CREATE TABLE late (id int)")
+
+    acknowledged: list[int] = []
+    with nodes.connect(2) as connection:
+        for number in range(20):
+            connection.execute("INSERT INTO journal VALUES (%s)", (number,))
+            acknowledged.append(number)
+        nodes.kill(1)
+        deadline = time.monotonic() + KILL_SECONDS_MAX
+        number = 20
+        while len(acknowledged) < 40:
+            assert time.monotonic() < deadline, f"{len(acknowledged)} rows"
+            number += 1
+            try:
+                connection.execute("INSERT INTO journal VALUES (%s)", (number,))
+            except psycopg.Error:
+                continue
+            acknowledged.append(number)
+        assert total(connection) == ACCOUNTS * START
+    with nodes.connect(3) as connection:
+        rows = {row[0] for row in connection.execute("SELECT id FROM journal").fetchall()}
+        assert set(acknowledged) <= rows
+        assert move(connection, 1, 8)
+        assert total(connection) == ACCOUNTS * START
