@@ -771,16 +771,20 @@ class Connection(Sink):
             self._copy_waiter = None
         item = self._copy.pop(0)
         if isinstance(item, MeridianError):
-            self._copy = None
+            self.end_copy()
             raise item
         if item is None:
-            self._copy = None
+            self.end_copy()
             return None
         self._copy_bytes -= len(item)
+        self._resume_reading()
+        return item
+
+    def _resume_reading(self) -> None:
+        """Reads on if a COPY's queue was what reading had paused for."""
         if self._reading_paused and self._copy_bytes <= COPY_QUEUE_BYTES_MAX // 2:
             self._reading_paused = False
             self.io.resume_reading()
-        return item
 
     def _process_copy_input(self) -> None:
         """Takes what already waits in the input buffer, up to the queue's bound."""
@@ -815,8 +819,10 @@ class Connection(Sink):
         return copy is not None and (not copy or copy[-1].__class__ is bytes)
 
     def end_copy(self) -> None:
-        """The session gave up on a COPY: what the client still sends of it is dropped."""
+        """A COPY is over, or the session gave up on it: what the client still sends of it is dropped."""
         self._copy = None
+        self._copy_bytes = 0
+        self._resume_reading()
 
     def _copy_message(self, kind: int, body: bytes) -> None:
         assert self._copy is not None
