@@ -659,6 +659,8 @@ class Committer(Reader):
             self._leave_fast_path()
             self._start_heartbeat()
             done = last
+            # The loop serves others, and our heartbeat: silent for too long we would be taken for dead.
+            await self._coordinator.clock.sleep(0)
         return done
 
     def _note_run(self, op: PutRun) -> tuple[tuple[bytes, bytes] | None, bool]:
