@@ -24,7 +24,7 @@ The parts, bottom up:
     log           stored log and tail in memory, commit and applied index
     config, liveness, ready     what a machine is given, asks, and gives
     core          its state and roles
-    leases, replication, following, reading, proposals, membership, leading, election, sleeping
+    leases, replication, following, reading, proposals, transfer, membership, leading, election, sleeping
                   its behaviour, a subject each
     machine       the calls
 

@@ -1,4 +1,4 @@
-"""Being leader: taking office, the duties of time, handing over.
+"""Being leader: taking office, and the duties of time.
 
 A new leader begins its term with an empty entry; with it, what earlier terms left in the
 log is committed (Raft paper 5.4.2).  It keeps its office while it hears from a quorum:
@@ -9,10 +9,9 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 
 from __future__ import annotations
 
-from base.errors import ProposalDropped
 from kvtier.raft import leases, membership, proposals, quorum, replication
 from kvtier.raft.core import LEADER, UNBOUNDED, Core, become_follower, reset
-from kvtier.raft.messages import NORMAL, TimeoutNow
+from kvtier.raft.messages import NORMAL
 
 
 def become_leader(core: Core) -> None:
@@ -69,34 +68,3 @@ def has_quorum(core: Core) -> bool:
         heard[id] = progress.is_active or leases.is_supporter(core, id)
         progress.is_active = False
     return quorum.joint_vote(core.conf.voters, core.conf.outgoing, heard) == quorum.WON
-
-
-def transfer(core: Core, to: int) -> None:
-    """Hands leadership over as soon as ``to`` holds the whole log; given up after an election timeout.
-
-    Raises ProposalDropped: "not leader", "no such voter".
-    """
-    if core.role != LEADER:
-        raise ProposalDropped("not leader", core.lead)
-    if not core.conf.is_voter(to) or to in core.conf.learners_next:
-        raise ProposalDropped("no such voter", core.id)
-    if to == core.id:
-        core.transferee = 0
-        return
-    if to == core.transferee:
-        return
-    core.transferee = to
-    core.election_elapsed = 0
-    maybe_hand_over(core)
-    core.needs_flush = core.role == LEADER
-
-
-def maybe_hand_over(core: Core) -> None:
-    """Tells the transferee to campaign, once it holds everything."""
-    to = core.transferee
-    if to == 0 or core.matches.get(to, 0) != core.log.last_index():
-        return
-    core.messages.append(TimeoutNow(core.id, to, core.term))
-    if core.fortified:
-        # The vote it asks for passes our followers' promises: our lease ends here.
-        become_follower(core, core.term, 0)

@@ -29,6 +29,7 @@ from kvtier.raft import (
     reading,
     replication,
     sleeping,
+    transfer,
 )
 from kvtier.raft.config import Config
 from kvtier.raft.core import FOLLOWER, LEADER, Core, become_follower, check
@@ -184,7 +185,7 @@ class Raft(Core):
             assert isinstance(message, AppendReply)
             replication.take_append_reply(self, message)
             if self.transferee == message.sender:
-                leading.maybe_hand_over(self)
+                transfer.maybe_hand_over(self)
         elif kind == TAG_HEARTBEAT_REPLY:
             assert isinstance(message, HeartbeatReply)
             reading.take_heartbeat_reply(self, message)
@@ -226,7 +227,7 @@ class Raft(Core):
     def transfer_leader(self, to: int) -> None:
         """Hands leadership over to a voter once it holds the whole log; until then proposals are dropped."""
         self.wake()
-        leading.transfer(self, to)
+        transfer.transfer(self, to)
 
     def read_index(self, context: bytes) -> None:
         """Asks which index a read has to wait for; a ``ReadState`` with the same context answers."""

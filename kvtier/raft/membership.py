@@ -7,13 +7,17 @@ configuration that leaves by itself is left by whoever leads when it is applied,
 leader that could not propose that (a crash, a transfer) is followed by one that does
 (reliability 60).
 
+A leader with a lease is never removed: others may apply the removal before it does, and
+would no longer count on it while it still counts on its lease.  It hands over first, while
+joint by itself to a voter of the incoming half (reliability 59).
+
 Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
 
 from base.errors import ProposalDropped
-from kvtier.raft import leases, proposals, reading, replication
+from kvtier.raft import leases, proposals, reading, replication, transfer
 from kvtier.raft.confchange import Configuration, changed, is_leaving
 from kvtier.raft.core import LEADER, Core, become_follower
 from kvtier.raft.messages import CONF, ConfChange, ConfState, encode
@@ -23,7 +27,7 @@ def propose_change(core: Core, change: ConfChange) -> int:
     """Proposes a change; returns its index.
 
     Raises ProposalDropped as ``propose`` does, and: "change in flight", "already joint",
-    "not joint", "lease not covered", or why the change cannot be made.
+    "not joint", "lease not covered", "hand over first", or why the change cannot be made.
     """
     if core.role == LEADER and core.config.validates_changes:
         if core.pending_conf_index > core.log.applied:
@@ -32,9 +36,11 @@ def propose_change(core: Core, change: ConfChange) -> int:
             raise ProposalDropped("already joint", core.id)
         if not core.conf.is_joint() and is_leaving(change):
             raise ProposalDropped("not joint", core.id)
-        _, reason = changed(core.conf, change)
-        if reason:
+        after, reason = changed(core.conf, change)
+        if after is None:
             raise ProposalDropped(reason, core.id)
+        if core.fortified and not after.is_voter(core.id):
+            raise ProposalDropped("hand over first", core.id)
         if not leases.may_change(core):
             raise ProposalDropped("lease not covered", core.id)
     index = proposals.propose(core, encode(change), CONF)
@@ -88,6 +94,9 @@ def maybe_leave_joint(core: Core) -> None:
         return
     if core.transferee != 0 or core.id not in core.progress or not leases.may_change(core):
         # Tried again with the next heartbeat.
+        return
+    if core.fortified and core.id not in core.conf.voters:
+        transfer.transfer_to_incoming(core)
         return
     # Never refused for its size: it is what lets the group get out.
     core.pending_conf_index = proposals.add_entry(core, encode(ConfChange()), CONF)

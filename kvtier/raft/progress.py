@@ -26,6 +26,8 @@ PROBE: Final = 0
 REPLICATE: Final = 1
 SNAPSHOT: Final = 2
 STATE_NAMES: Final = ("probe", "replicate", "snapshot")
+COMPACT_MIN: Final = 256
+"""Freed places that a window keeps before it moves the rest down."""
 
 
 class Window:
@@ -64,7 +66,7 @@ class Window:
             indexes.clear()
             self._sizes.clear()
             start = 0
-        elif start > self.count_max:
+        elif start > COMPACT_MIN and 2 * start > end:
             del indexes[:start]
             del self._sizes[:start]
             start = 0

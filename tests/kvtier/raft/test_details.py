@@ -171,6 +171,15 @@ def test_windows_are_bounded_in_messages_and_in_bytes() -> None:
     assert (window.count(), window.bytes) == (0, 0)
 
 
+def test_a_window_that_is_never_empty_does_not_grow() -> None:
+    window = Window(1 << 62, 1 << 62)
+    for index in range(10_000):
+        window.add(index, 3)
+        window.free_to(index - 10)
+    assert (window.count(), window.bytes) == (10, 30)
+    assert len(window._indexes) < 1000
+
+
 def test_news_of_a_follower_that_are_old_change_nothing() -> None:
     progress = Progress(2, 11, False, 10, 1000)
     progress.become_replicate()

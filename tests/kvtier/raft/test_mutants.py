@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 STEPS = 3000
-SEEDS = 20
+SEEDS = 40
 
 
 def is_found(patches: list[Patch]) -> bool:
