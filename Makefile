@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_JOBS ?= 2
-PACKAGES := base kvtier txn planner sql wire node tpcc sim
+PACKAGES := base kvtier txn planner sql wire node tpcc sim meridian
 
 .PHONY: demo test install check lint types sim-smoke compiled test-compiled bench clean
 

@@ -25,6 +25,7 @@ class SqlFailure(Exception):
     def __init__(self, sqlstate: str, message: str) -> None:
         super().__init__(f"{sqlstate} {message}")
         self.sqlstate = sqlstate
+        self.message = message
 
 
 Row = tuple[str | None, ...]
@@ -33,9 +34,11 @@ Row = tuple[str | None, ...]
 class SqlConnection(Link):
     """One session."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, user: str = "root", database: str = "defaultdb") -> None:
         self._world = world
         self._name = name
+        self._user = user
+        self._database = database
         self._buffer = bytearray()
         self._waiter: Waiter | None = None
         self._io: SimIo | None = None
@@ -43,6 +46,8 @@ class SqlConnection(Link):
         self.status = "I"
         self.lost = ""
         self.tag = ""
+        self.columns: list[tuple[str, int]] = []
+        """(name, type oid) of the last result."""
         self._prepared: dict[str, str] = {}
 
     # --- life ----------------------------------------------------------------------
@@ -54,7 +59,8 @@ class SqlConnection(Link):
         if not process.is_up or not process.is_ready:
             raise Refused
         self._io = SimIo(self._world, self._receive, self.fail)
-        body = struct.pack("!i", 3 << 16) + b"user\0root\0database\0defaultdb\0\0"
+        names = f"user\0{self._user}\0database\0{self._database}\0\0"
+        body = struct.pack("!i", 3 << 16) + names.encode()
         await self._exchange(struct.pack("!i", len(body) + 4) + body)
 
     def close(self) -> None:
@@ -120,7 +126,23 @@ class SqlConnection(Link):
         bind = f"\0{name}\0".encode() + struct.pack("!hh", 0, len(parameters)) + values + struct.pack("!h", 0)
         return data + _message(b"B", bind) + _message(b"E", b"\0" + struct.pack("!i", 0)) + _message(b"S", b"")
 
+    async def query(self, sql: str, values: list[bytes | None], oids: list[int]) -> list[tuple[bytes | None, ...]]:
+        """Runs a statement with typed parameters; returns the rows as the bytes of their text."""
+        if self.lost:
+            raise ConnectionLost(self.lost)
+        types = struct.pack(f"!h{len(oids)}i", len(oids), *oids)
+        sent = b"".join([b"\xff\xff\xff\xff" if v is None else struct.pack("!i", len(v)) + v for v in values])
+        data = _message(b"P", b"\0" + sql.encode() + b"\0" + types)
+        data += _message(b"B", b"\0\0" + struct.pack("!hh", 0, len(values)) + sent + struct.pack("!h", 0))
+        data += _message(b"D", b"P\0") + _message(b"E", b"\0" + struct.pack("!i", 0)) + _message(b"S", b"")
+        self.columns = []
+        return await self._exchange_raw(data)
+
     async def _exchange(self, data: bytes) -> list[Row]:
+        rows = await self._exchange_raw(data)
+        return [tuple([None if field is None else field.decode() for field in row]) for row in rows]
+
+    async def _exchange_raw(self, data: bytes) -> list[tuple[bytes | None, ...]]:
         """Sends and reads up to ReadyForQuery; the patience of a client bounds it."""
         world = self._world
         assert self._io is not None, "not connected"
@@ -129,13 +151,15 @@ class SqlConnection(Link):
         timeout = 60.0 if world.is_calm else world.plan.knobs.timeout_seconds
         stop = world.after(timeout, lambda: self.fail("timeout"))
         self._io.send(data)
-        rows: list[Row] = []
+        rows: list[tuple[bytes | None, ...]] = []
         failure: SqlFailure | None = None
         try:
             while True:
                 kind, body = await self._next_message()
                 if kind == b"D":
                     rows.append(_fields(body))
+                elif kind == b"T":
+                    self.columns = _columns(body)
                 elif kind == b"C":
                     self.tag = body[:-1].decode()
                 elif kind == b"E":
@@ -177,15 +201,26 @@ def _message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
-def _fields(body: bytes) -> Row:
-    fields: list[str | None] = []
+def _fields(body: bytes) -> tuple[bytes | None, ...]:
+    fields: list[bytes | None] = []
     at = 2
     for _ in range(int.from_bytes(body[:2], "big")):
         length = int.from_bytes(body[at : at + 4], "big", signed=True)
         at += 4
-        fields.append(None if length < 0 else body[at : at + length].decode())
+        fields.append(None if length < 0 else body[at : at + length])
         at += max(length, 0)
     return tuple(fields)
+
+
+def _columns(body: bytes) -> list[tuple[str, int]]:
+    """Reads a RowDescription: | name 0 | table 4B | column 2B | type 4B | size 2B | modifier 4B | format 2B | each."""
+    columns = []
+    at = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
+        end = body.index(b"\0", at)
+        columns.append((body[at:end].decode(), int.from_bytes(body[end + 7 : end + 11], "big")))
+        at = end + 19
+    return columns
 
 
 def _failure(body: bytes) -> SqlFailure:

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ["base", "kvtier", "txn", "planner", "sql", "wire"]
 """From the bottom up: a package imports itself and what stands before it."""
-ASSEMBLERS = ["node", "sim"]
+ASSEMBLERS = ["node", "sim", "meridian"]
+"""They put the layers together; ``meridian`` is what applications import, on top of all."""
 WORLD = {
     "time": "base.seams.Clock", "random": "base.seams.Rng", "secrets": "base.seams.Rng", "uuid": "base.seams.Rng",
     "asyncio": "base.seams.Scheduler", "threading": "base.seams.Scheduler", "concurrent": "base.seams.Scheduler",
