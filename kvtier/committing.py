@@ -10,7 +10,8 @@
     all versions at commit_ts, in one batch
 
 The key's newest version is known without looking if the transaction holds its EXCLUSIVE lock
-and read it: nobody could write since (``LockState.newest_ts``).
+and read it: nobody could write since (``LockState.newest_ts``).  For the same reason such a read is
+not refreshed.
 
 Nothing is written before everything is decided: an error leaves no trace.
 
@@ -209,13 +210,23 @@ class OnePhase:
             raise TxnRetry("the transaction cannot move its read timestamp", reason="cannot_forward")
         if must_refresh:
             for op in self._batch.ops:
-                if isinstance(op, Refresh):
+                if isinstance(op, Refresh) and not self._has_kept(op):
                     check_refresh(self._state, self._owner, op, op.to_ts or commit_ts)
         # What was locked and not written was read, too, and nobody can check it again later.
         cache = self._state.tscache
         for key in self._state.locks.held_by(self._owner):
             if key not in self._writes:
                 cache.add(key, commit_ts, self._owner)
+
+    def _has_kept(self, op: Refresh) -> bool:
+        """True for a key locked since it was read, whose newest version was not above the read: nobody could write it.
+
+        ``_decide`` protects it from writes below the commit as all that was locked.
+        """
+        if not op.is_point:
+            return False
+        lock = self._state.locks.states.get(op.start)
+        return lock is not None and lock.exclusive == self._owner and 0 <= lock.newest_ts <= op.from_ts
 
     def _build(self) -> Change:
         """Returns the engine batch and what follows from it."""

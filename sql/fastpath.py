@@ -260,12 +260,12 @@ class FastPath(SessionApi):
             return
         count = len(rows)
         if entry.columns is None:
-            sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")
+            sink.complete(entry.tag + str(count))
             return
         if count:
             encode = self._fast_encoder(portal, entry)
             sink.rows(encode(rows[0]) if count == 1 else b"".join([encode(row) for row in rows]), count)
-        sink.complete(f"INSERT 0 {count}" if entry.command == "INSERT" else f"{entry.command} {count}")
+        sink.complete(entry.tag + str(count))
 
     def _fast_encoder(self, portal: QueryPortal, entry: PlanEntry) -> RowEncoder:
         """The encoder of a plan's result, kept on the plan while the session prints the same way."""

@@ -26,7 +26,7 @@ class PlanEntry:
 
     __slots__ = (
         "as_of", "columns", "command", "encoders", "fast", "generation", "modified_ts", "param_types", "parsers", "plan", "read_only", "runs",
-        "sql", "statement", "write_tables",
+        "sql", "statement", "tag", "write_tables",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,8 @@ class PlanEntry:
         self.generation = generation
         self.write_tables = write_tables
         self.command = statement.command
+        self.tag = "INSERT 0 " if self.command == "INSERT" else self.command + " "
+        """Of CommandComplete, up to the number of rows."""
         self.read_only: bool = plan.is_read_only
         self.modified_ts = modified_ts
         """Newest commit timestamp of the descriptors used: a snapshot must lie above it."""

@@ -95,6 +95,35 @@ def test_a_read_without_a_batch_gives_up_without_a_trace():
     assert case.state.tscache.get_max(k("a")) == before
 
 
+def test_what_is_locked_and_not_written_is_protected_up_to_the_commit():
+    """Its refresh is left out: while the lock is held nobody can write it, and afterwards nobody may below us."""
+    case = Case()
+    case.put(a=b"1", b=b"1")
+    txn = case.txn()
+    for key in (k("a"), k("b")):
+        case.get(key, txn, EXCLUSIVE)
+    pushed_to = case.kv.now()
+    assert case.send(Get(k("b")), ts=pushed_to).results == [b"1"]
+    refreshes = [Refresh(key, prefix_end(key), txn.read_ts, 0, b"", True) for key in (k("a"), k("b"))]
+    commit_ts = case.send(*refreshes, Put(k("b"), b"2", 1), EndTxn(True), txn=txn).write_ts
+    assert commit_ts > pushed_to
+    assert case.state.tscache.get_max(k("a"))[0] >= commit_ts
+
+
+def test_a_lock_that_found_a_newer_version_does_not_replace_the_refresh():
+    case = Case()
+    case.put(a=b"1", b=b"1")
+    txn = case.txn()
+    assert case.get(k("a"), txn) == b"1"
+    case.put(a=b"2")
+    with pytest.raises(WriteTooOld):
+        case.get(k("a"), txn, EXCLUSIVE)
+    case.send(Get(k("b")), ts=case.kv.now())
+    refresh = Refresh(k("a"), prefix_end(k("a")), txn.read_ts, 0, b"", True)
+    with pytest.raises(ReadConflict):
+        case.send(refresh, Put(k("b"), b"2", 1), EndTxn(True), txn=txn)
+
+
 def test_an_empty_commit_is_answered_at_once_and_frees_its_locks():
     case = Case()
     txn = case.txn()
