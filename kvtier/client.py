@@ -11,7 +11,7 @@ from typing import Any, Final
 from mypy_extensions import mypyc_attr
 
 from base.eager import Eager
-from kvtier.messages import Batch, Reply
+from kvtier.messages import Batch, Lock, Reply, TxnMeta
 
 
 class NotNow:
@@ -53,5 +53,12 @@ class Kv(ABC):
 
         NOT_NOW where the answer is not this store's alone, or must wait: for an intent, or for the
         sync of what it shows.  ``owner`` is the transaction's id, or b"".
+        """
+        return NOT_NOW
+
+    def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
+        """Locks a key and reads its newest value as a batch of one locking Get would; NOT_NOW as ``get_now``.
+
+        Raises WriteTooOld, with the lock held, as that does.
         """
         return NOT_NOW

@@ -27,6 +27,7 @@ from base.errors import BelowGcThreshold, LockNotAvailable, ReadConflict, WriteT
 from base.hlc import TS_MAX
 from kvtier import mvcc
 from kvtier.change import Conflict
+from kvtier.client import NOT_NOW
 from kvtier.descriptors import KEY_MAX
 from kvtier.locks import NONE
 from kvtier.messages import (
@@ -44,6 +45,7 @@ from kvtier.messages import (
     prefix_end,
 )
 from kvtier.mvcc.intents import Missing
+from kvtier.mvcc.reads import newest
 from kvtier.runindex import Run
 from kvtier.runs import find_conflict, own_row
 from kvtier.state import StoreState
@@ -79,12 +81,20 @@ def read_batch(state: StoreState, batch: Batch) -> Reply:
 
 
 def get_locked(state: StoreState, batch: Batch, txn: TxnMeta, op: Get) -> Reply:
-    """Evaluates a batch of one locking Get: the fast path, for a store without intents and a free lock."""
-    key = op.key
-    if state.intents or state.poisoned or not state.locks.acquire(key, txn.id, op.lock):
+    """Evaluates a batch of one locking Get."""
+    value = lock_plainly(state, op.key, txn, op.lock)
+    if value is NOT_NOW:
         return read_batch(state, batch)
-    value, version_ts = mvcc.newest(state.engine, key, state.tombstones)
-    if op.lock == Lock.EXCLUSIVE:
+    unsynced = state.unsynced_of(op.key) if state.unsynced or state.unsynced_span_seq else 0
+    return Reply([value], txn.read_ts, 0, unsynced)
+
+
+def lock_plainly(state: StoreState, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
+    """Locks and reads a key of a store without intents; NOT_NOW, with nothing done, if that is not so easy."""
+    if state.intents or state.poisoned or not state.locks.acquire(key, txn.id, strength):
+        return NOT_NOW
+    value, version_ts = newest(state.engine, key, state.tombstones)
+    if strength == Lock.EXCLUSIVE:
         lock = state.locks.states[key]
         lock.newest_ts = version_ts
         lock.newest_size = stored_size(value)
@@ -95,8 +105,7 @@ def get_locked(state: StoreState, batch: Batch, txn: TxnMeta, op: Get) -> Reply:
         state.tscache.add(key, version_ts, txn.id)
     else:
         state.tscache.add(key, ts, txn.id)
-    unsynced = state.unsynced_of(key) if state.unsynced or state.unsynced_span_seq else 0
-    return Reply([value], ts, 0, unsynced)
+    return value
 
 
 class Reader:
@@ -186,7 +195,7 @@ class Reader:
             own = own_write(state, key, txn)
             if not isinstance(own, Missing):
                 return own
-        value, version_ts = mvcc.newest(state.engine, key, state.tombstones)
+        value, version_ts = newest(state.engine, key, state.tombstones)
         self._note_newest(key, value, version_ts)
         if version_ts > self._ts and txn.isolation != Isolation.READ_COMMITTED:
             raise WriteTooOld(key, version_ts)

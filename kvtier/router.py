@@ -37,6 +37,7 @@ from kvtier.messages import (
     DeleteSpan,
     EndTxn,
     Get,
+    Lock,
     Op,
     Put,
     PutRun,
@@ -110,6 +111,12 @@ class Router(Kv):
         store = self._store
         if store.is_whole and not self._route_always and not self.max_offset_us:
             return store.get_now(key, ts, owner)
+        return NOT_NOW
+
+    def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
+        store = self._store
+        if store.is_whole and not self._route_always and not self.max_offset_us:
+            return store.lock_now(key, txn, strength)
         return NOT_NOW
 
     def wait_durable(self, seq: int) -> Eager[None]:

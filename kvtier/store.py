@@ -57,6 +57,7 @@ from kvtier.messages import (
     CollectGarbage,
     EndTxn,
     Get,
+    Lock,
     Merge,
     Push,
     PushResult,
@@ -68,7 +69,7 @@ from kvtier.messages import (
 )
 from kvtier.mvcc.reads import get_value
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
-from kvtier.reading import get_locked, read_batch
+from kvtier.reading import get_locked, lock_plainly, read_batch
 from kvtier.replica import Replica
 from kvtier.runindex import Run, SpanIntent
 from kvtier.settings import StoreSettings
@@ -172,6 +173,12 @@ class Store(Kv):
         value = get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, owner)
         return value
+
+    def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
+        state = self.state
+        if state.unsynced_span_seq or key in state.unsynced:
+            return NOT_NOW
+        return lock_plainly(state, key, txn, strength)
 
     def wait_durable(self, seq: int) -> Eager[None]:
         return self.group.wait(seq)

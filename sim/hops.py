@@ -22,7 +22,7 @@ from base.eager import Eager
 from base.errors import AmbiguousResult, Overloaded
 from base.seams import Clock
 from kvtier.client import NOT_NOW, Kv
-from kvtier.messages import Batch, EndTxn, Heartbeat, Lock, Put, Reply
+from kvtier.messages import Batch, EndTxn, Heartbeat, Lock, Put, Reply, TxnMeta
 from sim.streams import ODDS_PARTS, Draws
 
 DELAY_SECONDS_MAX: Final = 0.02
@@ -92,6 +92,14 @@ class HopKv(Kv):
         value = self._inner.get_now(key, ts, owner)
         if self._tell is not None and value is not NOT_NOW:
             self._tell(f"read {key.hex()} at {ts} -> {value!r}")
+        return value
+
+    def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
+        if self._delay_parts and self._rng.below(ODDS_PARTS) < self._delay_parts:
+            return NOT_NOW
+        value = self._inner.lock_now(key, txn, strength)
+        if self._tell is not None and value is not NOT_NOW:
+            self._tell(f"lock {key.hex()} by {txn.id.hex()[:8]} -> {value!r}")
         return value
 
     def wait_durable(self, seq: int) -> Eager[None]:

@@ -30,17 +30,39 @@ class Reader(Attempt):
     ) -> Eager[bytes | None]:
         if lock or not self._is_plain:
             return self._get_slowly(key, lock, wait, projection)
+        return self._get_plainly(key, projection)
+
+    def _get_plainly(self, key: bytes, projection: bytes) -> Eager[bytes | None]:
+        """Reads without a batch where the store can answer so."""
         meta = self._meta
         value: Any = self._coordinator.kv.get_now(key, self.read_ts or self._start(), b"" if meta is None else meta.id)
         if value is NOT_NOW:
+            return self._get_directly(key, Lock.NONE, Wait.BLOCK, projection)
+        self._note_point(key, projection)
+        return value  # type: ignore[no-any-return]  # bytes or None
+
+    def _lock_plainly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
+        """Locks and reads without a batch where the store can answer so; this transaction holds a lock already."""
+        meta = self._meta
+        assert meta is not None, "the holder of a lock has an identity"
+        if not self.read_ts:
+            self._start()
+        try:
+            value: Any = self._coordinator.kv.lock_now(key, meta, lock)
+        except WriteTooOld as conflict:
+            return self._finish_get(self._perform_again([Get(key, lock, wait)], conflict), key, lock, projection)
+        if value is NOT_NOW:
             return self._get_directly(key, lock, wait, projection)
+        self._note_point(key, projection)
+        return value  # type: ignore[no-any-return]  # bytes or None
+
+    def _note_point(self, key: bytes, projection: bytes) -> None:
         if self._tracks:
             points = self._points
             if points.setdefault(key, projection) != projection:
                 points[key] = b""
             elif len(points) > POINTS_MAX:
                 self._reads.condense()
-        return value  # type: ignore[no-any-return]  # bytes or None
 
     def _get_slowly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
         buffer = self._buffer
@@ -51,8 +73,11 @@ class Reader(Attempt):
             if entry is not None:
                 self._check_open()
                 return entry[0]
-        if self._is_direct and (not lock or self._is_locked):
-            return self._get_directly(key, lock, wait, projection)
+        if self._is_direct:
+            if not lock:
+                return self._get_plainly(key, projection)
+            if self._is_locked:
+                return self._lock_plainly(key, lock, wait, projection)
         reply = self._perform([Get(key, lock, wait)], key, lock)
         if isinstance(reply, Reply):
             return self._note_get(reply, key, lock, projection)  # type: ignore[no-any-return]  # may be SKIPPED
@@ -68,12 +93,8 @@ class Reader(Attempt):
         if not isinstance(reply, Reply):
             return self._finish_get(self._settle(reply, ops), key, lock, projection)
         value: Any = reply.results[0]
-        if self._tracks and value is not SKIPPED:  # Wait.SKIP only
-            points = self._points
-            if points.setdefault(key, projection) != projection:
-                points[key] = b""
-            elif len(points) > POINTS_MAX:
-                self._reads.condense()
+        if value is not SKIPPED:  # Wait.SKIP only
+            self._note_point(key, projection)
         if reply.unsynced > self._unsynced:
             self._unsynced = reply.unsynced
         return value  # type: ignore[no-any-return]  # may be SKIPPED

@@ -124,6 +124,30 @@ def test_a_lock_that_found_a_newer_version_does_not_replace_the_refresh():
         case.send(refresh, Put(k("b"), b"2", 1), EndTxn(True), txn=txn)
 
 
+def test_a_lock_without_a_batch_is_the_same_lock():
+    case = Case()
+    case.put(a=b"1")
+    txn, other = case.txn(), case.txn()
+    assert case.kv.lock_now(k("a"), txn, EXCLUSIVE) == b"1"
+    assert case.kv.lock_now(k("b"), txn, SHARE) is None
+    assert case.state.locks.keys_held(txn.id) == [k("a"), k("b")]
+    assert case.state.locks.states[k("a")].newest_ts > 0
+    assert case.state.tscache.get_max(k("a")) == (txn.read_ts, txn.id)
+    assert case.kv.lock_now(k("a"), other, SHARE) is NOT_NOW, "held: who waits must send a batch"
+    assert case.state.locks.keys_held(other.id) == []
+    case.send(EndTxn(True), txn=txn)
+    written = case.kv.send(Batch([Put(k("a"), b"2")]))
+    assert case.kv.lock_now(k("a"), case.txn(), EXCLUSIVE) is NOT_NOW, "its sync has not ended"
+    case.loop.finish(written)
+    with pytest.raises(WriteTooOld):
+        case.kv.lock_now(k("a"), other, EXCLUSIVE)
+    assert case.state.locks.keys_held(other.id) == [k("a")], "the lock stays, so that the refresh is worth it"
+    case.send(EndTxn(False), txn=other)
+    weak = case.txn(READ_COMMITTED)
+    case.put(a=b"3")
+    assert case.kv.lock_now(k("a"), weak, EXCLUSIVE) == b"3"
+
+
 def test_an_empty_commit_is_answered_at_once_and_frees_its_locks():
     case = Case()
     txn = case.txn()
