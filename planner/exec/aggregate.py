@@ -17,14 +17,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from planner.context import ExecContext
+from planner.exec.fold import contains_volatile
 from planner.exec.order import equality_key, order_key, sort_positions
 from planner.exec.runtime import BATCH_ROWS, Buffered, Operator, Row, Rows, RowsFunction, Run, Stream, account, evaluate
 from planner.exec.scalar import KeyMaker
-from planner.expr import AggCall, Expr
+from planner.exec.scan import ScanOp, ScanStream
+from planner.expr import AggCall, Case, Const, Expr
 
 GROUP_BYTES: Final = 200
 """Estimated memory of a group beside its values, and of each state."""
 
+FoldFunction = Callable[[list[bytes], list[Any], Any, ExecContext, list[Any]], list[Any]]
+"""(keys, values, frame, ctx, states) -> states."""
 StepFunction = Callable[[dict[Any, list[Any]], list[Any], Rows, Rows, ExecContext], None]
 
 
@@ -112,9 +116,16 @@ def argument_layout(aggs: Sequence[AggCall]) -> tuple[list[Expr], list[AggPlan]]
         for name, wanted in groups:
             for expr in wanted:
                 slots[name].append(len(exprs))
-                exprs.append(expr)
+                exprs.append(expr if name == "filter" else _guarded(expr, call.filter))
         plans.append(AggPlan(call, slots))
     return exprs, plans
+
+
+def _guarded(expr: Expr, condition: Expr | None) -> Expr:
+    """What FILTER leaves out is not even computed: it may be a division by zero."""
+    if condition is None or not expr.children() or contains_volatile(condition):
+        return expr
+    return Case(((condition, expr),), Const(None, expr.type), expr.type, expr.typmod)
 
 
 def compile_step(plans: Sequence[AggPlan]) -> StepFunction:
@@ -189,6 +200,9 @@ class AggregateOp(Operator):
         self.step = compile_step(plans)
         self.group_exprs: list[Expr] = []
         """For EXPLAIN."""
+        self.fold: FoldFunction | None = None
+        """Steps the states of the one group over a page of ``fold_input``, in place of everything between."""
+        self.fold_input: ScanOp | None = None
 
     def children(self) -> tuple[Operator, ...]:
         return (self.input,)
@@ -213,6 +227,8 @@ class AggregateStream(Buffered):
 
     async def fill(self) -> Rows:
         operator, run = self.operator, self.run
+        if operator.fold is not None and run.counters is None:
+            return await self._fold(operator.fold)
         tables: list[dict[Any, list[Any]]] = [{} for _ in operator.sets]
         input = run.open(operator.input)
         width = GROUP_BYTES * (1 + len(operator.plans))
@@ -229,6 +245,18 @@ class AggregateStream(Buffered):
         for grouping, table in zip(operator.sets, tables):
             self._emit(grouping, table, out)
         return out
+
+    async def _fold(self, fold: FoldFunction) -> Rows:
+        """Aggregates a scan page by page; nothing is made per row."""
+        operator, run = self.operator, self.run
+        scan = operator.fold_input
+        assert scan is not None, operator
+        stream = ScanStream(scan, run)
+        states = [plan.init() for plan in operator.plans]
+        while (page := await stream.next_entries()) is not None:
+            states = fold(page[0], page[1], run.frame, run.ctx, states)
+            run.ctx.check_interrupt()
+        return [tuple([plan.finish(state, run.ctx) for plan, state in zip(operator.plans, states)])]
 
     async def _take(self, rows: Rows, tables: list[dict[Any, list[Any]]]) -> None:
         operator, run = self.operator, self.run

@@ -10,6 +10,7 @@ them from the last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ SPANS_MAX: Final = 1_000_000
 """Most spans of one scan."""
 
 Span = tuple[bytes, bytes]
+BlockFunction = Callable[[list[bytes], list[Any], Any, Any], Rows]
+"""A generated loop over entries: (keys, values, frame, ctx) -> rows."""
 
 
 class BoundPosition:
@@ -166,8 +169,22 @@ class Fetcher:
             if value.__class__ is bytes:
                 out.append(decode(key, value))
             elif value is None and lock == Lock.NONE:
-                raise error("XX002", f'index "{self.index.desc.name}" has an entry without a row at key {key.hex()}')
+                raise self._missing_row(key)
         return out
+
+    def _missing_row(self, key: bytes) -> Exception:
+        return error("XX002", f'index "{self.index.desc.name}" has an entry without a row at key {key.hex()}')
+
+    async def entries(self, keys: list[bytes], values: list[Any], run: Run) -> tuple[list[bytes], list[Any]]:
+        """Keys and values to read columns from: the entries themselves, or the rows they lead to, without locks."""
+        if self.covering:
+            return keys, values
+        make = self.primary_key
+        primary = [make(key, value) for key, value in zip(keys, values)]
+        found = await get_many(run, primary, Lock.NONE, Wait.BLOCK, self.projection)
+        if None in found:
+            raise self._missing_row(primary[found.index(None)])
+        return primary, found
 
 
 async def get_many(run: Run, keys: list[bytes], lock: Lock, wait: Wait, projection: bytes) -> list[Any]:
@@ -211,6 +228,8 @@ class ScanOp(Operator):
         self.wait = wait
         self.limit_hint: int | None = None
         """Rows after which the reader may stop; 0: unknown but few."""
+        self.block: BlockFunction | None = None
+        """Decodes and tests a page in one loop, in place of the fetcher and the residual; never with a lock."""
         self.path: Any = None
         """The optimize.paths.Path it was made of; compiled point plans start from it."""
 
@@ -294,6 +313,29 @@ class ScanStream(Stream):
 
     async def next(self) -> Rows:
         operator, run = self.operator, self.run
+        while True:
+            page = await self._page()
+            if page is None:
+                return []
+            if operator.block is not None:
+                keys, values = await operator.fetcher.entries(page.keys, page.values, run)
+                rows = operator.block(keys, values, run.frame, run.ctx)
+            else:
+                rows = await operator.fetcher.rows(page.keys, page.values, run, operator.lock, operator.wait)
+                if rows and operator.residual is not None:
+                    rows = await evaluate(operator.residual, rows, run)
+            if rows:
+                return rows
+            run.ctx.check_interrupt()
+
+    async def next_entries(self) -> tuple[list[bytes], list[Any]] | None:
+        """The next page as ``Fetcher.entries`` gives it, before any test, in place of ``next``; None at the end."""
+        page = await self._page()
+        return None if page is None else await self.operator.fetcher.entries(page.keys, page.values, self.run)
+
+    async def _page(self) -> ScanResult | None:
+        """The next page that has entries."""
+        operator, run = self.operator, self.run
         if self.spans is None:
             self.spans = await operator.spans.spans(run)
             if not operator.reverse:
@@ -304,12 +346,7 @@ class ScanStream(Stream):
             self.page = min(self.page * 4, BATCH_ROWS)
             if page.resume is not None:
                 self.spans.append((start, page.resume) if operator.reverse else (page.resume, end))
-            if not page.keys:
-                continue
-            rows = await operator.fetcher.rows(page.keys, page.values, run, operator.lock, operator.wait)
-            if rows and operator.residual is not None:
-                rows = await evaluate(operator.residual, rows, run)
-            if rows:
-                return rows
+            if page.keys:
+                return page
             run.ctx.check_interrupt()
-        return []
+        return None

@@ -11,6 +11,7 @@ from planner.exec.runtime import Operator
 from planner.exec.scan import BoundPosition, Fetcher, ScanOp, SpanMaker
 from planner.expr import Col, Expr, SortKey
 from planner.nodes import Aggregate, Distinct, Filter, Join, LockRows, Node, Project, Scan, SetOp, Sort, Window
+from planner.optimize.build_blocks import use_block
 from planner.optimize.paths import COST_REQUEST, COST_SEEK, Path, Position
 from planner.optimize.tree import base_scan, conjuncts, expr_columns, has_subquery, made_columns, walk_nodes
 
@@ -67,6 +68,7 @@ class ScanBuilder:
         )
         operator.order = self._order_of(path, order)
         operator.path = path
+        use_block(builder, operator)
         operator.is_single = path.is_unique and all(position.kind == "value" for position in path.positions)
         startup = COST_REQUEST + COST_SEEK
         operator.estimate(path.rows, path.cost, min(startup, path.cost))

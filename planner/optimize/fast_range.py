@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvtier.messages import Lock, Wait
 from planner.access import IndexAccess
-from planner.exec.aggregate import AggPlan, AggregateOp
+from planner.exec.aggregate import AggregateOp
 from planner.exec.blocks import EntryLoop
 from planner.exec.fast import EncodedRows, FastPlan, FieldSource, RowFormat
 from planner.exec.fold import fold
+from planner.exec.folding import Steps, split_arguments
 from planner.exec.order import sort_positions
 from planner.exec.relational import DistinctOp, LimitOp, ProjectOp, SortOp
 from planner.exec.runtime import Operator, int_argument
 from planner.exec.scan import ScanOp
 from planner.expr import Col, Expr, SortKey
-from planner.functions.aggregates import pair_step, plain_max, plain_min
 from planner.optimize.fast_source import Script, value_sources
 from planner.optimize.tree import conjoin, is_volatile, substitute
 
@@ -348,24 +348,12 @@ class _AggregateWriter(_RangeWriter):
         assert operator is not None
         self._add_result(operator)
         self.read(str(RANGE_ROWS_MAX), True)
-        passed = [expr for plan, exprs in zip(operator.plans, shape.arguments) if plan.is_count for expr in exprs]
-        computed = [expr for plan, exprs in zip(operator.plans, shape.arguments) if not plan.is_count for expr in exprs]
-        computed += [expr for expr in shape.filters if expr is not None]
-        computed += [expr for expr in passed if not isinstance(expr, Col)]
+        computed, passed = split_arguments(operator.plans, shape.arguments, shape.filters)
         loop = self.loop(computed, passed)
-        before: list[str] = []
-        body: list[str] = []
-        states = []
-        for i, plan in enumerate(operator.plans):
-            step = _Step(i, plan, loop, shape.arguments[i], shape.filters[i])
-            script.namespace |= step.namespace
-            states.append(step.state)
-            if self.residual is None and step.counts_all:
-                before.append(f"s{i} = len(values)")
-            else:
-                before += step.init
-                body += step.lines
-        script.add(*before)
+        steps = Steps(operator.plans, shape.arguments, shape.filters, loop, self.residual is None)
+        script.namespace |= steps.namespace
+        script.add(*steps.before)
+        body, states = steps.body, steps.states
         if body:
             script.add(*loop.lines(self.residual, body))
         script.add(f"return result(params, ctx, {', '.join(states)})" if states else "return result(params, ctx)")
@@ -385,44 +373,3 @@ class _AggregateWriter(_RangeWriter):
         script.functions.append(f"def no_rows(params, ctx):\n    return result({initial})\n")
         for i, plan in enumerate(operator.plans):
             script.namespace |= {f"finish{i}": plan.finish, f"init{i}": plan.init}
-
-
-class _Step:
-    """One aggregate's part of the loop; the commonest are written out."""
-
-    def __init__(self, i: int, plan: AggPlan, loop: EntryLoop, arguments: list[Expr], condition: Expr | None) -> None:
-        self.namespace: dict[str, Any] = {f"step{i}": plan.aggregate.step}
-        self.state = f"s{i}"
-        """Source of the finished state."""
-        self.init = [f"s{i} = init{i}()"]
-        self.counts_all = plan.is_count and not arguments and condition is None
-        tests = [] if condition is None else [loop.compiler.truth(fold(condition))]
-        before: list[str] = []
-        names: list[str] = []
-        for place, expr in enumerate(arguments):
-            source = loop.datum(expr)
-            if not source.isidentifier():
-                before.append(f"x{i}_{place} = {source}")
-                source = f"x{i}_{place}"
-            names.append(source)
-            if (plan.is_count or plan.aggregate.strict) and loop.nullable(expr):
-                tests.append(f"{source} is not None")
-        action = self._action(i, plan, names)
-        if tests:
-            action = [f"if {' and '.join(tests)}:", *["    " + line for line in action]]
-        self.lines = [*before, *action]
-
-    def _action(self, i: int, plan: AggPlan, names: list[str]) -> list[str]:
-        step = plan.aggregate.step
-        if plan.is_count:
-            self.init = [f"s{i} = 0"]
-            return [f"s{i} += 1"]
-        if step is pair_step:
-            self.init = [f"n{i} = s{i} = 0"]
-            self.state = f"[n{i}, s{i}]"
-            return [f"n{i} += 1", f"s{i} += {names[0]}"]
-        if step is plain_min or step is plain_max:
-            sign = "<" if step is plain_min else ">"
-            return [f"if s{i} is None or {names[0]} {sign} s{i}:", f"    s{i} = {names[0]}"]
-        lead = ["ctx"] if plan.with_ctx else []
-        return [f"s{i} = step{i}({', '.join([*lead, f's{i}', *names])})"]

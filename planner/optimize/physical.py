@@ -57,6 +57,7 @@ from planner.nodes import (
     Window,
     With,
 )  # fmt: skip
+from planner.optimize.build_blocks import use_fold
 from planner.optimize.build_subquery import build_subquery
 from planner.optimize.operators import Operators, strip_relabel
 from planner.optimize.paths import PathFinder
@@ -325,6 +326,7 @@ class Builder:
             groups *= self.estimator.distinct(self.column(id), input.rows)
         groups = min(groups, max(1.0, input.rows))
         operator.estimate(groups * len(sets), input.cost + input.rows * (0.5 + 0.3 * len(exprs)), input.cost)
+        use_fold(self, operator)
         return operator
 
     def build_window(self, node: Window, order: Order, limit: float | None) -> Operator:
