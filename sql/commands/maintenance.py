@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @handles(ast.Analyze)
 async def analyze(session: Session, statement: ast.Analyze, portal: QueryPortal) -> None:
     if statement.tables:
-        tables = [session.view().table(name) for name, _ in statement.tables]
+        found = [_own_table(session, name, "analyze") for name, _ in statement.tables]
+        tables = [table for table in found if table is not None]
     else:
         tables = [
             t for t in session.state().tables(session.database_id) if t.kind == "r" and session.view().owns(t.owner)
@@ -44,10 +45,45 @@ async def maintenance(session: Session, statement: ast.Maintenance, portal: Quer
     if statement.command == "VACUUM" and session.is_in_block:
         raise SqlError("VACUUM cannot run inside a transaction block", sqlstate="25001")
     for name in statement.tables:
-        table = session.view().table(name)
-        if statement.analyze:
+        if statement.command == "REINDEX":
+            _check_reindexed(session, statement.kind, name)
+            continue
+        table = _own_table(session, name, "vacuum") if statement.command == "VACUUM" else session.view().table(name)
+        if table is not None and statement.analyze:
             await collect(session, table)
     session.sink.complete(statement.command)
+
+
+def _own_table(session: Session, name: ast.Name, verb: str) -> TableDesc | None:
+    """The table; None for what has no rows of its own: catalogs, and with a warning views and sequences."""
+    found = session.view().find_relation(name.schema, name.name)
+    if found is not None and not isinstance(found, TableDesc):
+        return None
+    table = session.view().relation(name)
+    assert table is not None, f"{name=}"
+    if table.kind == "r":
+        return table
+    text = f'skipping "{table.name}" --- cannot {verb} non-tables or special system tables'
+    session.notice("WARNING", SqlError(text, sqlstate="01000"))
+    return None
+
+
+def _check_reindexed(session: Session, kind: str, name: ast.Name) -> None:
+    """REINDEX has nothing to do; its object must exist all the same."""
+    view = session.view()
+    if kind in ("database", "system"):
+        if name.name != session.database:
+            raise SqlError("can only reindex the currently open database", sqlstate="0A000")
+    elif kind == "schema":
+        if not view.schema_exists(name.name):
+            raise SqlError(f'schema "{name.name}" does not exist', sqlstate="3F000")
+    elif kind == "index":
+        if view.index(name) is None:
+            raise SqlError(f'relation "{name}" does not exist', sqlstate="42P01")
+    elif isinstance(view.find_relation(name.schema, name.name), TableDesc) or not view.find_relation(
+        name.schema, name.name
+    ):
+        view.table(name, '"{name}" is not a table or materialized view')
 
 
 @handles(ast.CreateExtension)

@@ -203,7 +203,8 @@ def parse_maintenance(cursor: Cursor) -> Maintenance:
     if cursor.is_punct("("):
         found.analyze = not {"analyze", "analyse"}.isdisjoint(_utility_options(cursor))
     if command == "reindex":
-        if cursor.accept_any("index", "table", "schema", "database", "system") is None:
+        found.kind = cursor.accept_any("index", "table", "schema", "database", "system") or ""
+        if not found.kind:
             raise cursor.syntax_error()
         cursor.accept("concurrently")
         found.tables = (cursor.qualified(),)

@@ -926,6 +926,8 @@ class Maintenance:
     """The command tag."""
     tables: tuple[Name, ...] = ()
     analyze: bool = False
+    kind: str = "table"
+    """Of REINDEX: index, table, schema, database, system."""
 
 
 @dataclass(slots=True)
