@@ -208,9 +208,13 @@ class Vote(Message, tag=TAG_VOTE):
 
 
 class VoteReply(Message, tag=TAG_VOTE_REPLY):
+    """A refusal tells what we know to be committed: a candidate may be the last to learn of its own promotion."""
+
     KIND: ClassVar[int] = TAG_VOTE_REPLY
     pre: bool = False
     reject: bool = False
+    commit: Number = 0
+    commit_term: Number = 0
 
 
 class InstallSnapshot(Message, tag=TAG_SNAPSHOT):

@@ -53,7 +53,7 @@ message = st.one_of(
     st.builds(Heartbeat, *head, number, number),
     st.builds(HeartbeatReply, *head, number, number),
     st.builds(Vote, *head, number, number, flag, flag),
-    st.builds(VoteReply, *head, flag, flag),
+    st.builds(VoteReply, *head, flag, flag, number, number),
     st.builds(InstallSnapshot, *head, snapshot),
     st.builds(TimeoutNow, *head),
     st.builds(ReadIndex, *head, data),
