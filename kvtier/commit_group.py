@@ -97,6 +97,10 @@ class CommitGroup:
             self._scheduler.spawn(self._run(), "commit group")
         return waiter
 
+    def is_syncing(self) -> bool:
+        """True while a sync is under way or asked for."""
+        return self._is_running
+
     async def _run(self) -> None:
         """Syncs until nobody waits."""
         try:

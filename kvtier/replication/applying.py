@@ -28,6 +28,7 @@ from kvtier.raft.core import LEADER
 from kvtier.raft.messages import CONF, ConfChange, Entry, decode_conf_change
 from kvtier.replication.applied import put_applied
 from kvtier.replication.group import Group, Proposal
+from kvtier.replication.stores import clock_reading
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
@@ -152,8 +153,9 @@ class Applier:
             group.place(replica)
         self._note_applied(group, entry)
         group.raft.apply_conf_change(change)
-        proposal = group.proposals.pop(entry.index, None)
-        if proposal is not None:
+        proposal = group.proposals.get(entry.index)
+        if proposal is not None and proposal.term == entry.term:
+            del group.proposals[entry.index]
             proposal.unlatch()
             proposal.waiter.wake()
         self._replication.members_changed(group, self._replication.holds_lease(group))
@@ -173,7 +175,7 @@ class Applier:
         replica = group.replica
         assert replica is not None, group.range_id
         group.leased_term = term
-        start = store.now()
+        start = clock_reading(store)
         store.state.tscache.add_span(replica.start, replica.end, start, b"")
         group.closed_ts = max(group.closed_ts, group.closed_here)
         store.cleanup.resume()

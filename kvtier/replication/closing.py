@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from kvtier.replication.envelope import Closed
 from kvtier.replication.group import Group
 from kvtier.replication.liveness import ticks_of
+from kvtier.replication.stores import clock_reading
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def close_timestamps(replication: Replication) -> list[tuple[Group, Closed]]:
     """Advances what the leaseholders here have closed; returns what to tell their followers."""
-    target = replication.store.now() - ticks_of(replication.settings.closed_lag_seconds)
+    target = clock_reading(replication.store) - ticks_of(replication.settings.closed_lag_seconds)
     told: list[tuple[Group, Closed]] = []
     for group in replication.groups.values():
         if not replication.holds_lease(group) or target <= group.closed_ts or target > group.lease_end():

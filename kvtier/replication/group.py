@@ -9,6 +9,8 @@ A proposal is in the log at (index, term) from the moment it is made, and is nev
     the entry applied at its index has its term    it was applied
     any entry of a later term is applied           it never will be: everything of the earlier
                                                    term that was committed stands before it
+    a snapshot, or the end of the replica,         nobody here knows: its answer is lost
+    comes before either                            (reliability 7)
 
 Lease = leadership, from the application of the leader's first own entry (reliability 39) until
 the time a quorum of stores supports this one.
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from base.errors import NotLeaseholder
+from base.errors import AnswerLost, NotLeaseholder
 from base.seams import Waiter
 from kvtier.administration import RangeChange
 from kvtier.change import Change
@@ -29,9 +31,6 @@ from kvtier.raft.machine import Raft
 from kvtier.raft.messages import Entry
 from kvtier.raft.storage import EngineLog
 from kvtier.replica import Replica
-
-PROPOSALS_MAX: Final = 4_096
-"""Commands of one range under way; latches bound them, too."""
 
 
 class Proposal:
@@ -108,13 +107,24 @@ class Group:
             proposal.unlatch()
             proposal.waiter.fail(NotLeaseholder(self.range_id, self.leader_node()))
 
+    def doubt_proposals(self, node_id: int, why: str) -> None:
+        """Gives up on all that is under way: others may have applied it, here it will not be seen (reliability 7)."""
+        doubted, self.proposals = self.proposals, {}
+        for proposal in doubted.values():
+            proposal.unlatch()
+            proposal.waiter.fail(AnswerLost(node_id, why))
+
     # --- closed timestamps -------------------------------------------------------------------
 
     def promise(self, index: int, ts: int) -> None:
         """A leaseholder's promise arrives; it counts once its index is applied (reliability 42)."""
-        if self.promised and (self.promised[-1][1] >= ts or self.promised[-1][0] > index):
+        promised = self.promised
+        if promised and promised[-1][1] >= ts:
             return
-        self.promised.append((index, ts))
+        while promised and promised[-1][0] >= index:
+            # Implied by this one; a former leader's may be at an index that the log does not reach for long.
+            promised.pop()
+        promised.append((index, ts))
         self.keep_promises()
 
     def keep_promises(self) -> None:

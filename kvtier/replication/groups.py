@@ -49,14 +49,12 @@ from kvtier.replication.remote import RemoteStores
 from kvtier.replication.serving import Serving
 from kvtier.replication.settings import ReplicationSettings
 from kvtier.replication.snapshots import Snapshots, conf_of
-from kvtier.replication.stores import GroupLiveness, open_liveness, put_epochs
+from kvtier.replication.stores import GroupLiveness, clock_reading, open_liveness, put_epochs
 from kvtier.store import Store
 
 STALL_RETRY_SECONDS: Final = 0.005
 """Pause before writing is tried again on an engine that takes no writes."""
 TRUNCATE_TICKS: Final = 10
-NEVER: Final = 1 << 63
-"""A term that no leader reaches."""
 PUMPS_MAX: Final = 100
 """Rounds of one pump before others may run: a group that is never done is a bug, not a hang."""
 
@@ -91,6 +89,14 @@ class Replication:
         """The engine took no writes: nothing is asked of the machines until it has what they asked for."""
         self._cancel: list[Callable[[], None]] = []
         self._ticks = 0
+        self._ending: list[int] = []
+        """Stores whose support has run out here, which is not yet written down."""
+        self._unkept: list[tuple[int, int]] = []
+        """Epochs that the engine could not take yet."""
+        self._epochs_seq = 0
+        """The engine sequence that the last epochs were written at."""
+        self._syncs_seen = 0
+        self._syncs_seen_ns = store.clock.monotonic_ns()
         store.serve_replicated = self.serving.send
         store.leads = self.leads
         store.submit_logged = self.submit
@@ -179,7 +185,7 @@ class Replication:
 
     def holds_lease(self, group: Group) -> bool:
         """True if this store may answer for the range now."""
-        return group.is_leading() and self.store.now() < group.lease_end()
+        return group.is_leading() and clock_reading(self.store) < group.lease_end()
 
     def leads(self, replica: Replica) -> bool:
         """True if this store sees to the range: its background work is done once."""
@@ -200,7 +206,7 @@ class Replication:
 
     def _wake_groups(self) -> None:
         """Wakes the groups that sleep because a store supports another, where that has changed (reliability 74)."""
-        changed = self.stores.take_changed(self.store.now())
+        changed = self.stores.take_changed(clock_reading(self.store))
         if not changed:
             return
         woken = [
@@ -216,7 +222,11 @@ class Replication:
             if last > group.log.first_index() + self.settings.log_entries_max // 4:
                 group.log.truncate(batch, last)
         if batch.ops:
-            self.store.engine.write(batch)
+            try:
+                self.store.engine.write(batch)
+            except Overloaded:
+                self._is_stalled = True
+                self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self._unstall(batch, [], []))
 
     def peers(self) -> list[int]:
         """Returns the other nodes of the cluster that are known, whether they share a range or not."""
@@ -228,27 +238,52 @@ class Replication:
         return sorted(found)
 
     def _ask_for_support(self) -> None:
-        asked = self.stores.heartbeat(self.store.now())
+        """Sends the heartbeats of this store, unless its disk is stuck or does not know its epoch yet."""
+        if not self._keep_epochs(_nothing) or not self._are_epochs_kept() or self._is_disk_stuck():
+            return
+        asked = self.stores.heartbeat(clock_reading(self.store))
         for node_id in self.peers():
             self._envelope(node_id).heartbeat = asked
         self._flush()
 
     def _withdraw_support(self) -> None:
         """Ends support that ran out, once that is durable."""
-        ended = self.stores.withdraw(self.store.now())
-        if ended:
-            self._keep_epochs(lambda: self.stores.ended(ended))
+        self._ending.extend(self.stores.withdraw(clock_reading(self.store)))
+        if self._ending:
+            ended = self._ending
+            if self._keep_epochs(lambda: self.stores.ended(ended)):
+                self._ending = []
 
-    def _keep_epochs(self, then: Callable[[], None]) -> None:
-        """Makes the epochs that changed durable before anybody acts on them."""
-        dirty = self.stores.take_dirty()
-        if not dirty:
+    def _keep_epochs(self, then: Callable[[], None]) -> bool:
+        """Calls back once all epochs are durable; False if the engine takes no writes: nothing will happen."""
+        self._unkept.extend(self.stores.take_dirty())
+        if self._unkept:
+            batch = OpBatch()
+            put_epochs(batch, self._unkept)
+            try:
+                self.store.engine.write(batch)
+            except Overloaded:
+                return False
+            self._unkept = []
+            self._epochs_seq = self.store.engine.write_seq()
+        if self._are_epochs_kept():
             then()
-            return
-        batch = OpBatch()
-        put_epochs(batch, dirty)
-        self.store.engine.write(batch)
-        self._after_sync(then)
+        else:
+            self._after_sync(then)
+        return True
+
+    def _are_epochs_kept(self) -> bool:
+        """True if every epoch that was told or promised is durable (reliability 38)."""
+        return not self._unkept and self.store.group.synced_seq >= self._epochs_seq
+
+    def _is_disk_stuck(self) -> bool:
+        """True if one sync has taken longer than support lasts: others shall take over (reliability 40)."""
+        group = self.store.group
+        now_ns = self.store.clock.monotonic_ns()
+        if group.syncs != self._syncs_seen or not group.is_syncing():
+            self._syncs_seen = group.syncs
+            self._syncs_seen_ns = now_ns
+        return now_ns - self._syncs_seen_ns > self.settings.support_seconds * 1e9
 
     def _after_sync(self, then: Callable[[], None]) -> None:
         """Calls back when everything written so far is durable."""
@@ -283,7 +318,7 @@ class Replication:
         """Sends what has gathered, one envelope a node."""
         outbox, self._outbox = self._outbox, {}
         for node_id, envelope in outbox.items():
-            envelope.now = self.store.now()
+            envelope.now = clock_reading(self.store)
             self.transport.send(node_id, CHANNEL, encode_envelope(envelope))
 
     def post(self, group: Group, messages: list[Message]) -> None:
@@ -314,7 +349,7 @@ class Replication:
             self._keep_epochs(reply)
         if envelope.supported is not None:
             self.stores.on_supported(node_id, envelope.supported)
-            self._keep_epochs(lambda: None)
+            self._keep_epochs(_nothing)
         for item in envelope.items:
             self._step(node_id, item.range_id, decode_message(item.message))
         for closed in envelope.closed:
@@ -341,7 +376,10 @@ class Replication:
         if replica_id_of(engine, range_id) != message.to:
             batch = OpBatch()
             create(engine, batch, range_id, message.to)
-            engine.write(batch)
+            try:
+                engine.write(batch)
+            except Overloaded:
+                return None  # Whoever asks, asks again.
         return self._make_group(range_id, message.to, ConfState())
 
     def take_snapshot(self, node_id: int, range_id: int, message: InstallSnapshot) -> None:
@@ -389,6 +427,10 @@ class Replication:
             index = append()
         except ProposalDropped as dropped:
             proposal.unlatch()
+            if dropped.reason == "too large":
+                raise SqlError("the command is too large for the log of its range", sqlstate="54000") from dropped
+            if dropped.reason == "uncommitted tail full":
+                raise Overloaded(f"too much of range {group.range_id} waits for a quorum") from dropped
             raise NotLeaseholder(group.range_id, group.leader_node()) from dropped
         proposal.index = index
         proposal.term = group.raft.term
@@ -471,12 +513,9 @@ class Replication:
 
     def remove(self, group: Group) -> None:
         """Takes a replica out of this store, for good (reliability 61)."""
-        if self.groups.get(group.range_id) is not group:
+        if self.groups.get(group.range_id) is not group or self._is_stopped:
             return
         store = self.store
-        del self.groups[group.range_id]
-        self.ticker.remove(group.range_id)
-        self._active.pop(group.range_id, None)
         replica = group.replica
         batch = OpBatch()
         least = group.replica_id + 1
@@ -485,8 +524,15 @@ class Replication:
             erase(batch, store.state, replica.start, replica.end)
             erase_rows_of(batch, group.range_id)
         destroy(batch, group.range_id, least)
-        store.engine.write(batch)
-        group.lose_proposals(NEVER)
+        try:
+            store.engine.write(batch)
+        except Overloaded:
+            store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self.remove(group))
+            return
+        del self.groups[group.range_id]
+        self.ticker.remove(group.range_id)
+        self._active.pop(group.range_id, None)
+        group.doubt_proposals(self.node_id, "its replica was removed")
         if replica is not None:
             store.ranges.remove(replica)
             forget(store.state, replica.start, replica.end)
@@ -576,3 +622,7 @@ class Replication:
             group.raft.synced(ready.mark)
             self.activate(group)
         self._pump()
+
+
+def _nothing() -> None:
+    return None

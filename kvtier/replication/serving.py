@@ -152,7 +152,11 @@ class Serving:
             # Nothing is served above the lease (reliability 2): a timestamp so far ahead waits for its extension.
             raise NotLeaseholder(replica.range_id, group.leader_node())
         if kinds == READ:
-            return Evaluated(read_batch(state, batch))
+            reply = read_batch(state, batch)
+            if reply.ts > group.lease_end():
+                # The process was stopped since the lease was looked at (reliability 36).
+                raise NotLeaseholder(replica.range_id, group.leader_node())
+            return Evaluated(reply)
         batch = self._above_closed(group, batch)
         last = batch.ops[-1]
         if not kinds & OTHER:

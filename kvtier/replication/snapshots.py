@@ -217,7 +217,7 @@ class Snapshots:
         group.place(replica)
         group.queue.clear()
         group.applied_index = incoming.header.index
-        group.lose_proposals(incoming.header.term + 1)
+        group.doubt_proposals(self._store.identity.node_id, "a snapshot has overtaken its command")
         group.keep_promises()
 
     def resume(self) -> None:

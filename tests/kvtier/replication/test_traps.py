@@ -1,0 +1,88 @@
+"""Traps of replicated ranges, one scenario each, in the order of reliability.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from base.errors import AmbiguousResult
+from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply
+from kvtier.replication.group import Group
+from tests.kvtier.replication.cluster import Cluster
+from tests.kvtier.replication.test_cluster import settle
+
+A, B = b"\x03a", b"\x03b"
+
+
+def begin(cluster: Cluster, node_id: int, *ops: Op) -> Any:
+    """Sends a batch through a node's router; the task is given back at once."""
+    node = cluster.nodes[node_id]
+
+    async def run() -> Reply:
+        reply = node.router.send(Batch(list(ops)))
+        return reply if isinstance(reply, Reply) else await reply
+
+    return node.scope.spawn(run(), "client").observe()
+
+
+def others(cluster: Cluster, node_id: int) -> list[int]:
+    return [other for other in cluster.nodes if other != node_id]
+
+
+def group_of(cluster: Cluster, node_id: int, range_id: int = 1) -> Group:
+    return cluster.nodes[node_id].replication.groups[range_id]
+
+
+def test_a_snapshot_overtakes_a_commit() -> None:
+    """Reliability 7: whether a command was applied is not known to whom a snapshot brings past it.
+
+    The leader's command reaches the others, their acknowledgements do not reach the leader; they commit
+    it without it, and go on until it needs a snapshot.
+    """
+    cluster = Cluster(seed=11)
+    old = cluster.wait_for_leader()
+    cluster.do(old, Put(B, b"before"))
+    cluster.settings.log_entries_max = 5
+    for other in others(cluster, old):
+        cluster.wires.cut[other, old] = None
+    put = begin(cluster, old, ConditionalPut(A, b"once", None))
+    cluster.run_for(0.05)
+    cluster.wires.partition(old)
+    other = others(cluster, old)[0]
+    assert cluster.do(other, Get(A)).results == [b"once"]
+    for number in range(40):
+        cluster.do(other, Put(B, b"%d" % number))
+    cluster.run_for(3.0)
+    assert not put.is_done()
+    cluster.wires.heal()
+    settle(cluster)
+    assert cluster.nodes[old].replication.snapshots.taken == 1
+    assert isinstance(put.error, AmbiguousResult), put.error
+
+
+def test_a_promise_above_the_log_gives_way_to_later_ones() -> None:
+    """Reliability 42: a former leader's promise may name an index that the next leader's log reaches late."""
+    cluster = Cluster()
+    cluster.wait_for_leader()
+    group = group_of(cluster, 1)
+    here = group.applied_index
+    before = group.closed_here
+    group.promise(here + 5, before + 10)
+    group.promise(here, before + 20)
+    assert group.closed_here == before + 20
+    group.promise(here, before + 15)
+    assert (group.closed_here, len(group.promised)) == (before + 20, 0)
+
+
+def test_support_is_withdrawn_although_the_disk_stalls() -> None:
+    """Reliability 40: an engine that takes no writes for a moment delays the withdrawal, and no more."""
+    cluster = Cluster()
+    old = cluster.wait_for_leader()
+    cluster.do(old, Put(A, b"one"))
+    cluster.nodes[old].crash()
+    for other in others(cluster, old):
+        cluster.nodes[other].engine.faults.write_stalls = True
+    cluster.loop.run_for(4.0)
+    for other in others(cluster, old):
+        cluster.nodes[other].engine.faults.write_stalls = False
+    cluster.loop.failures.clear()
+    assert cluster.do(others(cluster, old)[0], Get(A)).results == [b"one"]
