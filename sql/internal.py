@@ -25,7 +25,8 @@ INTERNAL_PID = 0
 class QuietSink(Sink):
     """Takes everything and keeps nothing."""
 
-    full = False
+    def __init__(self) -> None:
+        self.full = False
 
     def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings) -> RowEncoder:
         return lambda row: b""
