@@ -58,7 +58,12 @@ class Applier:
         self._follow_role(group)
 
     def _try_again(self, group: Group) -> None:
-        if self._replication.groups.get(group.range_id) is group and self._store.failure is None:
+        if self._replication.groups.get(group.range_id) is not group or not self._replication.is_running():
+            return
+        if self._replication.is_stalled:
+            # The log first: a split must not write below what its right half has still to write.
+            self._store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self._try_again(group))
+        else:
             self.run(group)
             self._replication.activate(group)
             self._replication.pump_soon()

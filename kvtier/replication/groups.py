@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from base.eager import Eager
-from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, ProposalDropped, SqlError
+from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, ProposalDropped, SqlError, StorageFailure
 from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
 from base.seams import Rng, Transport
 from kvtier.administration import RangeChange
@@ -85,7 +85,7 @@ class Replication:
         self.is_open = False
         """False just after a start: nothing is taken and nothing is said."""
         self._is_stopped = False
-        self._is_stalled = False
+        self.is_stalled = False
         """The engine took no writes: nothing is asked of the machines until it has what they asked for."""
         self._cancel: list[Callable[[], None]] = []
         self._ticks = 0
@@ -149,6 +149,10 @@ class Replication:
         self._is_stopped = True
         for cancel in self._cancel:
             cancel()
+
+    def is_running(self) -> bool:
+        """True from the creation until the stop, or the failure of the disk."""
+        return not self._is_stopped and self.store.failure is None
 
     def open_group(self, replica: Replica) -> Group:
         """Begins the group of a replica whose range is here."""
@@ -216,17 +220,15 @@ class Replication:
 
     def _truncate_logs(self) -> None:
         """Drops applied entries that no follower who answers still needs (reliability 68)."""
+        if self.is_stalled:
+            return  # Writes of the log keep their order.
         batch = OpBatch()
         for group in self.groups.values():
             last = min(group.raft.truncatable_to(), group.applied_index) - self.settings.log_entries_max
             if last > group.log.first_index() + self.settings.log_entries_max // 4:
                 group.log.truncate(batch, last)
         if batch.ops:
-            try:
-                self.store.engine.write(batch)
-            except Overloaded:
-                self._is_stalled = True
-                self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self._unstall(batch, [], []))
+            self._written(batch, [])
 
     def peers(self) -> list[int]:
         """Returns the other nodes of the cluster that are known, whether they share a range or not."""
@@ -260,9 +262,7 @@ class Replication:
         if self._unkept:
             batch = OpBatch()
             put_epochs(batch, self._unkept)
-            try:
-                self.store.engine.write(batch)
-            except Overloaded:
+            if not self.write(batch):
                 return False
             self._unkept = []
             self._epochs_seq = self.store.engine.write_seq()
@@ -376,9 +376,7 @@ class Replication:
         if replica_id_of(engine, range_id) != message.to:
             batch = OpBatch()
             create(engine, batch, range_id, message.to)
-            try:
-                engine.write(batch)
-            except Overloaded:
+            if not self.write(batch):
                 return None  # Whoever asks, asks again.
         return self._make_group(range_id, message.to, ConfState())
 
@@ -513,7 +511,11 @@ class Replication:
 
     def remove(self, group: Group) -> None:
         """Takes a replica out of this store, for good (reliability 61)."""
-        if self.groups.get(group.range_id) is not group or self._is_stopped:
+        if self.groups.get(group.range_id) is not group or not self.is_running():
+            return
+        if self.is_stalled or self.snapshots.is_installing(group.range_id):
+            # What is still to be written of it must not come after its end.
+            self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self.remove(group))
             return
         store = self.store
         replica = group.replica
@@ -524,9 +526,7 @@ class Replication:
             erase(batch, store.state, replica.start, replica.end)
             erase_rows_of(batch, group.range_id)
         destroy(batch, group.range_id, least)
-        try:
-            store.engine.write(batch)
-        except Overloaded:
+        if not self.write(batch):
             store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self.remove(group))
             return
         del self.groups[group.range_id]
@@ -546,6 +546,17 @@ class Replication:
         self._active[group.range_id] = None
         self.ticker.touch(group.range_id)
 
+    def write(self, batch: OpBatch) -> bool:
+        """Writes a batch; False if the engine takes no writes now, or never again: then the store has failed."""
+        try:
+            self.store.engine.write(batch)
+        except Overloaded:
+            return False
+        except StorageFailure as failure:
+            self.store.group.fail(failure)
+            return False
+        return True
+
     def pump_soon(self) -> None:
         """Pumps in the next tick of the loop, once for all that asks in this one."""
         if not self._is_pump_due and not self._is_stopped:
@@ -557,11 +568,11 @@ class Replication:
         if self.store.failure is not None or self._is_stopped:
             return
         for _ in range(PUMPS_MAX):
-            if not self._active or self._is_stalled:
+            if not self._active or self.is_stalled:
                 break
             self._pump_once()
         self._flush()
-        if self._active and not self._is_stalled:
+        if self._active and not self.is_stalled:
             self.pump_soon()
 
     def _pump_once(self) -> None:
@@ -569,32 +580,40 @@ class Replication:
         active, self._active = self._active, {}
         batch = OpBatch()
         work: list[tuple[Group, Ready]] = []
-        unsynced: list[tuple[Group, Ready]] = []
         for range_id in active:
             group = self.groups.get(range_id)
-            if group is None or not group.raft.has_ready():
+            if group is None or self.snapshots.is_installing(range_id) or not group.raft.has_ready():
                 continue
             ready = group.raft.ready()
             work.append((group, ready))
             if ready.snapshot is not None:
                 self.snapshots.mark(group, ready.snapshot, batch)
             group.log.write(batch, ready)
-            if ready.must_sync:
-                unsynced.append((group, ready))
-        self._written(batch, work, unsynced)
+        self._written(batch, work)
 
-    def _written(self, batch: OpBatch, work: list[tuple[Group, Ready]], unsynced: list[tuple[Group, Ready]]) -> None:
+    def _written(self, batch: OpBatch, work: list[tuple[Group, Ready]]) -> None:
         """Writes what the Readys asked for, then does what comes after; again later if the engine is stalled."""
-        if batch.ops:
-            try:
-                self.store.engine.write(batch)
-            except Overloaded:
-                self._is_stalled = True
-                self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self._unstall(batch, work, unsynced))
-                return
+        if batch.ops and not self.write(batch):
+            self.is_stalled = True
+            self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self._unstall(batch, work))
+            return
+        later: list[tuple[Group, Ready]] = []
         for group, ready in work:
             if ready.snapshot is not None:
-                self.snapshots.install(group)
+                self.snapshots.install(group, lambda done=(group, ready): self._installed(*done))  # type: ignore[misc]  # bound
+            else:
+                later.append((group, ready))
+        self._carry_out(later)
+
+    def _installed(self, group: Group, ready: Ready) -> None:
+        """The image of a snapshot is in its place: the rest of its Ready."""
+        self._carry_out([(group, ready)])
+        self.pump_soon()
+
+    def _carry_out(self, work: list[tuple[Group, Ready]]) -> None:
+        """What comes after the writing of Readys."""
+        unsynced = [(group, ready) for group, ready in work if ready.must_sync]
+        for group, ready in work:
             self.post(group, ready.messages)
             group.queue.extend(ready.committed)
             if not ready.must_sync:
@@ -607,10 +626,10 @@ class Replication:
             if group.raft.has_ready():
                 self.activate(group)
 
-    def _unstall(self, batch: OpBatch, work: list[tuple[Group, Ready]], unsynced: list[tuple[Group, Ready]]) -> None:
-        self._is_stalled = False
+    def _unstall(self, batch: OpBatch, work: list[tuple[Group, Ready]]) -> None:
+        self.is_stalled = False
         if self.store.failure is None:
-            self._written(batch, work, unsynced)
+            self._written(batch, work)
             self.pump_soon()
 
     def _on_synced(self, done: list[tuple[Group, Ready]]) -> None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from base.errors import AmbiguousResult
+import msgspec
+import pytest
+
+from base.errors import AmbiguousResult, Overloaded
+from base.seams import CF_DATA
+from kvtier.engine.batch import PUT
 from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply
+from kvtier.opening import local_rows
 from kvtier.replication.group import Group
+from kvtier.replication.snapshots import CHANNEL, INCOMING_MAX, INCOMING_SECONDS_MAX, STAGING_PREFIX, Chunk
 from tests.kvtier.replication.cluster import Cluster
 from tests.kvtier.replication.test_cluster import settle
 
@@ -86,3 +93,75 @@ def test_support_is_withdrawn_although_the_disk_stalls() -> None:
         cluster.nodes[other].engine.faults.write_stalls = False
     cluster.loop.failures.clear()
     assert cluster.do(others(cluster, old)[0], Get(A)).results == [b"one"]
+
+
+def test_snapshots_without_a_sender_leave_room_for_others() -> None:
+    """Reliability 68, 69: what a dead sender has staged is dropped after a while, and at the next start."""
+    cluster = Cluster(seed=4)
+    leader = cluster.wait_for_leader()
+    node = cluster.nodes[others(cluster, leader)[0]]
+
+    def offer(range_id: int) -> None:
+        chunk = Chunk(range_id, b"t" * 8, 0, [(PUT, CF_DATA, A, b"x")])
+        node.wire._calls[CHANNEL](leader, msgspec.msgpack.encode(chunk))
+
+    for range_id in range(100, 100 + INCOMING_MAX):
+        offer(range_id)
+    with pytest.raises(Overloaded):
+        offer(200)
+    cluster.run_for(INCOMING_SECONDS_MAX + 1.0)
+    offer(200)
+    assert len(list(local_rows(node.engine, STAGING_PREFIX))) == 1
+    cluster.run_for(1.0)
+    node.crash()
+    node.start()
+    assert not list(local_rows(node.engine, STAGING_PREFIX))
+
+
+def behind(seed: int) -> tuple[Cluster, int, int]:
+    """Returns a cluster, its leader, and a node that was down while the log was truncated; 6 MB."""
+    cluster = Cluster(seed=seed)
+    leader = cluster.wait_for_leader()
+    lagging = others(cluster, leader)[0]
+    cluster.nodes[lagging].crash()
+    cluster.settings.log_entries_max = 5
+    for number in range(60):
+        cluster.do(leader, Put(b"\x03%03d" % number, b"x" * 100_000))
+    cluster.run_for(5.0)
+    return cluster, leader, lagging
+
+
+def until_installing(cluster: Cluster, node_id: int) -> None:
+    """Runs until a snapshot is being copied there."""
+    cluster.nodes[node_id].start()
+    for _ in range(20_000):
+        if cluster.nodes[node_id].replication.snapshots.is_installing(1):
+            return
+        cluster.run_for(0.0005)
+    raise AssertionError("no snapshot came")
+
+
+def test_a_stall_in_the_middle_of_a_snapshot() -> None:
+    """An engine that takes no writes for a moment delays the copy; the other groups go on."""
+    cluster, _, lagging = behind(21)
+    until_installing(cluster, lagging)
+    node = cluster.nodes[lagging]
+    node.engine.faults.write_stalls = True
+    cluster.run_for(0.3)
+    assert node.replication.snapshots.is_installing(1)
+    node.engine.faults.write_stalls = False
+    cluster.run_for(3.0)
+    settle(cluster)
+    assert node.replication.snapshots.taken == 1
+
+
+@pytest.mark.parametrize("seed", range(31, 35))
+def test_a_crash_in_the_middle_of_a_snapshot(seed: int) -> None:
+    """Reliability 67: the copy is made again from what is staged, or the snapshot sent again."""
+    cluster, _, lagging = behind(seed)
+    until_installing(cluster, lagging)
+    cluster.nodes[lagging].crash()
+    cluster.nodes[lagging].start()
+    cluster.run_for(3.0)
+    settle(cluster)
+    assert not list(local_rows(cluster.nodes[lagging].engine, STAGING_PREFIX))
