@@ -3,6 +3,7 @@
 python -m sim SEED [--workload W] [--nemesis M] [--until T] [--trace] [--shrink]
 python -m sim --seeds A..B [--jobs J] [--json OUT] [--repeat]
 python -m sim --mutants
+python -m sim --summary FILES
 """
 
 from __future__ import annotations
@@ -156,7 +157,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--shrink", action="store_true", help="make a failing run small")
     parser.add_argument("--mutant", default="", help="with this historical bug")
     parser.add_argument("--mutants", type=int, nargs="?", const=500, help="find every mutant within so many seeds")
+    parser.add_argument(
+        "--summary", nargs="+", help="write a table of what these files of --json saw into the document"
+    )
     options = parser.parse_args(arguments)
+    if options.summary:
+        from sim.summary import summarize  # Only here: it reads and writes files.
+
+        return min(summarize(options.summary), 255)
     hush_the_buried()
     choices = Choices(_workloads(options.workload), _nemesis(options.nemesis), options.until, options.mutant)
     if options.mutants is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sim.mutants import MUTANTS, describe
+from sim.mutants import HOMES, MUTANTS, describe
 from sim.run import play
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def find(task: tuple[str, int, Choices]) -> Find:
     from sim.cli import make_plan
 
     name, seeds_max, choices = task
-    choices = msgspec.structs.replace(choices, mutant=name)
+    homes = tuple([home for home in HOMES[name] if home in choices.workloads])
+    choices = msgspec.structs.replace(choices, mutant=name, workloads=homes or choices.workloads)
     started = time.process_time()
     for seed in range(1, seeds_max + 1):
         plan = make_plan(seed, choices)

@@ -43,6 +43,40 @@ Replacement = tuple[Any, str, Any]
 Mutant = Callable[[], list[Replacement]]
 
 MUTANTS: Final[dict[str, Mutant]] = {}
+HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "cache-forgets-all": ("spans", "set"),
+    "cache-low-water-off": ("predicates", "set"),
+    "split-loses-cache": ("set",),
+    "tie-keeps-owner": ("registers",),
+    "refresh-skipped": ("predicates", "sql-ddl"),
+    "refresh-without-spans": ("predicates", "sql-ddl"),
+    "refresh-leaves-no-trace": ("registers", "set"),
+    "prefix-is-a-point": ("set",),
+    "first-committer-loses": ("bank", "sql-bank"),
+    "acknowledged-before-sync": ("set", "savepoints"),
+    "unsynced-reads-told": ("set", "registers", "sql-sequence"),
+    "failed-sync-tried-again": ("set", "queue"),
+    "clock-bound-not-kept": ("spans", "bank"),
+    "lock-released-before-apply": ("bank", "sql-bank"),
+    "skip-locked-takes-locked": ("queue",),
+    "locks-do-not-exclude": ("bank", "sql-bank"),
+    "resolution-is-a-no-op": ("spans",),
+    "record-dropped-early": ("sql-index", "bank"),
+    "readers-ignore-intents": ("spans",),
+    "locking-scan-ignores-intents": ("savepoints",),
+    "aborted-may-commit": ("list-append",),
+    "savepoints-resolved-anyway": ("savepoints", "sql-append"),
+    "flush-sends-latest-only": ("savepoints",),
+    "savepoint-rollback-forgotten": ("savepoints",),
+    "limit-before-merge": ("savepoints",),
+    "scans-ignore-tombstones": ("spans",),
+    "reads-below-the-threshold": ("savepoints",),
+    "overlapping-spans-stay": ("savepoints",),
+    "ambiguous-commit-tried-again": ("sql-sequence", "named-commits"),
+    "ambiguous-commit-taken-for-done": ("named-commits",),
+    "name-not-remembered": ("named-commits",),
+}
+"""Workloads that look at what a mutant breaks: what ``hunt`` chooses from, so that a hunt is short."""
 
 
 def mutant(make: Mutant) -> Mutant:

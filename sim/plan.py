@@ -171,7 +171,8 @@ def draw_faults(rng: Draws, kinds: tuple[str, ...], seconds: float) -> list[Faul
             for _ in range(1 if is_storm or rng.chance(0.8) else 2 + rng.below(3)):
                 faults.append(Fault(at, kind, rng.spread(0.02, SECONDS_DEFAULT / 4), rng.random(), rng.below(1 << 30)))
                 at += rng.spread(0.001, 0.5)
-                if "crash" in kinds and rng.chance(0.1):
+                # What follows a failed sync decides whether it mattered.
+                if rng.chance(0.5 if kind == "sync-fails" else 0.1 if "crash" in kinds else 0.0):
                     faults.append(Fault(at, "crash", choice=rng.below(1 << 30)))
     faults.sort(key=lambda fault: (fault.at, fault.kind, fault.choice))
     return faults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 
 from base import faults
 from sim.cli import Choices, main, make_plan
-from sim.mutants import MUTANTS, mutated
+from sim.mutants import HOMES, MUTANTS, mutated
 from sim.plan import KINDS, Fault, draw_plan
 from sim.run import play
 from sim.shrink import ddmin, shrink
@@ -22,7 +23,7 @@ EVERYTHING = tuple(WORKLOADS)
 KV = tuple(name for name, workload in WORKLOADS.items() if not workload.is_sql)
 
 
-def fingerprints(seeds: str, hash_seed: str, until: str = "3") -> str:
+def fingerprints(seeds: str, hash_seed: str, until: str = "3", python: str = sys.executable) -> str:
     """Runs seeds in a process of their own; returns what each printed last."""
     first, _, last = seeds.partition("..")
     program = (
@@ -33,7 +34,7 @@ def fingerprints(seeds: str, hash_seed: str, until: str = "3") -> str:
         "    print(seed, result.fingerprint, result.failure)\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        [python, "-c", program], capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."},
     )  # fmt: skip
     return ran.stdout
@@ -49,6 +50,29 @@ def test_a_seed_is_one_run_in_every_process():
 @pytest.mark.slow
 def test_fifty_seeds_are_fifty_runs_in_every_process():
     assert fingerprints("1..50", "11", "10") == fingerprints("1..50", "22", "10")
+
+
+def other_pythons() -> list[str]:
+    """Returns interpreters of other versions that have what the project needs; MERIDIAN_PYTHONS may name some (a:b)."""
+    found = []
+    named = os.environ.get("MERIDIAN_PYTHONS", "").split(":")
+    for name in [*named, *[f"python3.{minor}" for minor in (11, 12, 13)]]:
+        path = shutil.which(name) if name else None
+        if path is None or f"3.{sys.version_info.minor}" in name:
+            continue
+        needed = "import msgspec, pyarrow, rocksdict, sqlglot, psycopg, regex, re2, scramp, sortedcontainers, structlog"
+        if subprocess.run([path, "-c", needed], capture_output=True, check=False).returncode == 0:
+            found.append(path)
+    return found
+
+
+def test_a_seed_is_one_run_in_every_version_of_python():
+    others = other_pythons()
+    if not others:
+        pytest.skip("no other Python with the project's dependencies; MERIDIAN_PYTHONS=path:path names some")
+    here = fingerprints("1..8", "1")
+    for python in others:
+        assert fingerprints("1..8", "3", python=python) == here, python
 
 
 @pytest.mark.parametrize("workload", EVERYTHING)
@@ -105,6 +129,11 @@ def test_a_mutant_is_found(name: str):
         if play(plan).failure:
             return
     raise AssertionError(f"{name} was not found")
+
+
+def test_every_mutant_has_a_home():
+    assert list(HOMES) == list(MUTANTS)
+    assert all(home in WORKLOADS for homes in HOMES.values() for home in homes)
 
 
 def test_mutants_leave_nothing_behind():
