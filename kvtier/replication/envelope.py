@@ -1,6 +1,6 @@
 """What two stores tell each other outside of requests: one envelope a tick and pair.
 
-    | HLC now | raft messages of many ranges | store liveness | closed timestamps |
+    | HLC now | raft messages of many ranges | store liveness | closed timestamps | who was removed |
 
 It travels on the transport's channel ``CHANNEL``; it may be lost, and so nothing here needs
 an answer but what the protocols inside repeat by themselves.
@@ -36,6 +36,13 @@ class Closed(Struct, array_like=True):
     ts: int
 
 
+class Member(Struct, array_like=True):
+    """A replica of a range, by its id: one that asks whether it still is one, or is told that it is none."""
+
+    range_id: int
+    replica_id: int
+
+
 class Envelope(Struct, array_like=True, omit_defaults=True):
     """See the module docstring."""
 
@@ -44,6 +51,8 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     heartbeat: Heartbeat | None = None
     supported: Supported | None = None
     closed: Annotated[list[Closed], Meta(max_length=ITEMS_MAX)] = []
+    asking: Annotated[list[Member], Meta(max_length=ITEMS_MAX)] = []
+    removed: Annotated[list[Member], Meta(max_length=ITEMS_MAX)] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -76,6 +76,8 @@ class Group:
         """As follower: (index, closed timestamp), good once the index is applied."""
         self.closed_here = 0
         """Reads at or below this are served here whoever leads."""
+        self.heard_tick = 0
+        """The tick at which its leader was heard of last."""
         self.nodes: dict[int, int] = {}
         """Replica id -> node."""
 

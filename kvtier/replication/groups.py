@@ -40,9 +40,10 @@ from kvtier.replica import RangeState, Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
 from kvtier.replication.closing import close_timestamps
-from kvtier.replication.envelope import CHANNEL, Closed, Envelope, RaftItem, decode_envelope, encode_envelope
+from kvtier.replication.envelope import CHANNEL, Closed, Envelope, Member, RaftItem, decode_envelope, encode_envelope
 from kvtier.replication.group import Group, Proposal
 from kvtier.replication.image import erase, erase_rows_of, forget
+from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, removed_of
 from kvtier.replication.members import changed, place_on, put_first_log, put_fresh_log
 from kvtier.replication.publishing import Publisher, RangeIds
 from kvtier.replication.remote import RemoteStores
@@ -88,7 +89,8 @@ class Replication:
         self.is_stalled = False
         """The engine took no writes: nothing is asked of the machines until it has what they asked for."""
         self._cancel: list[Callable[[], None]] = []
-        self._ticks = 0
+        self.ticks = 0
+        self.closing_rounds = 0
         self._ending: list[int] = []
         """Stores whose support has run out here, which is not yet written down."""
         self._unkept: list[tuple[int, int]] = []
@@ -174,6 +176,7 @@ class Replication:
         )
         raft = Raft(config, log, log.hard_state(), conf, applied_index, self.rng, liveness)
         group = Group(range_id, replica_id, raft, log, applied_index)
+        group.heard_tick = self.ticks
         liveness.group = group
         self.groups[range_id] = group
         self.ticker.add(range_id, raft)
@@ -203,10 +206,25 @@ class Replication:
         self._wake_groups()
         for range_id in self.ticker.tick():
             self.activate(self.groups[range_id])
-        self._ticks += 1
-        if self._ticks % TRUNCATE_TICKS == 0:
+        self.ticks += 1
+        if self.ticks % TRUNCATE_TICKS == 0:
             self._truncate_logs()
+            self._ask_about_silent()
         self.pump_soon()
+
+    def _ask_about_silent(self) -> None:
+        """Asks everybody about replicas that may have been removed without a word (reliability 62)."""
+        asking = ask_about_silent(self, int(SILENT_SECONDS / self.settings.tick_seconds))
+        if asking:
+            for node_id in self.peers():
+                self._envelope(node_id).asking.extend(asking)
+
+    def _take_removed(self, removed: list[Member]) -> None:
+        """Destroys the replicas that are none any more."""
+        for member in removed:
+            group = self.groups.get(member.range_id)
+            if group is not None and group.replica_id == member.replica_id:
+                self.remove(group)
 
     def _wake_groups(self) -> None:
         """Wakes the groups that sleep because a store supports another, where that has changed (reliability 74)."""
@@ -224,9 +242,12 @@ class Replication:
             return  # Writes of the log keep their order.
         batch = OpBatch()
         for group in self.groups.values():
-            last = min(group.raft.truncatable_to(), group.applied_index) - self.settings.log_entries_max
-            if last > group.log.first_index() + self.settings.log_entries_max // 4:
-                group.log.truncate(batch, last)
+            kept = self.settings.log_entries_max
+            least = group.log.first_index() + kept + kept // 4
+            if group.applied_index > least:
+                last = min(group.raft.truncatable_to(), group.applied_index)
+                if last > least:
+                    group.log.truncate(batch, last - kept)
         if batch.ops:
             self._written(batch, [])
 
@@ -301,9 +322,11 @@ class Replication:
     def _close_timestamps(self) -> None:
         """Promises followers where nothing is written any more."""
         for group, closed in close_timestamps(self):
-            for replica_id, node_id in group.nodes.items():
-                if replica_id != group.replica_id:
-                    self._envelope(node_id).closed.append(closed)
+            replica = group.replica
+            assert replica is not None, group.range_id
+            for place in replica.descriptor.replicas:
+                if place.replica_id != group.replica_id:
+                    self._envelope(place.node_id).closed.append(closed)
         self._flush()
 
     # --- messages ----------------------------------------------------------------------------
@@ -311,7 +334,7 @@ class Replication:
     def _envelope(self, node_id: int) -> Envelope:
         found = self._outbox.get(node_id)
         if found is None:
-            found = self._outbox[node_id] = Envelope(0, [], None, None, [])
+            found = self._outbox[node_id] = Envelope(0, [], None, None, [], [], [])
         return found
 
     def _flush(self) -> None:
@@ -354,6 +377,9 @@ class Replication:
             self._step(node_id, item.range_id, decode_message(item.message))
         for closed in envelope.closed:
             self._take_closed(closed)
+        if envelope.asking:
+            self._envelope(node_id).removed.extend(removed_of(self, envelope.asking))
+        self._take_removed(envelope.removed)
         self.pump_soon()
 
     def _step(self, node_id: int, range_id: int, message: Message) -> None:
@@ -364,6 +390,8 @@ class Replication:
             return
         group.nodes.setdefault(message.sender, node_id)
         group.raft.step(message)
+        if group.raft.lead == message.sender:
+            group.heard_tick = self.ticks
         self.activate(group)
 
     def _create(self, range_id: int, message: Message) -> Group | None:
@@ -390,6 +418,7 @@ class Replication:
     def _take_closed(self, closed: Closed) -> None:
         group = self.groups.get(closed.range_id)
         if group is not None and group.replica is not None:
+            group.heard_tick = self.ticks
             group.promise(closed.index, closed.ts)
 
     def _on_disconnect(self, node_id: int) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from base.errors import SqlError
+from kvtier.descriptors import RangeDescriptor, ReplicaPlace
 from kvtier.messages import ChangeReplicas, Get, Members, Put, Scan, Split, TransferLease
+from kvtier.replication.leaving import is_removed
 from kvtier.replication.members import place_on
 from tests.kvtier.replication.cluster import Cluster
 
@@ -135,3 +137,45 @@ def test_changes_that_make_no_sense_are_refused(op: ChangeReplicas, message: str
     cluster = grown()
     with pytest.raises(SqlError, match=message):
         cluster.do(1, op)
+
+
+def test_a_replica_that_missed_its_removal_asks_and_goes() -> None:
+    """Reliability 62: it was cut off when it was removed, nobody sends it anything, and yet it ends."""
+    cluster = grown(3)
+    cluster.do(1, TransferLease(A, 1))
+    assert cluster.wait_for_leader() == 1
+    cluster.wires.partition(3)
+    cluster.do(1, ChangeReplicas(A, 3, Members.REMOVE))
+    cluster.run_for(5.0)
+    assert cluster.nodes[3].store.ranges.find(A) is not None
+    cluster.wires.heal()
+    cluster.run_for(20.0)
+    assert cluster.nodes[3].store.ranges.find(A) is None
+    assert not cluster.nodes[3].replication.groups
+    cluster.do(1, Put(A, b"later"))
+    assert cluster.do(3, Get(A)).results == [b"later"]
+    add(cluster, A, 3)
+
+
+def test_a_replica_that_is_cut_off_stays() -> None:
+    """Reliability 63: silence alone removes nobody, not even a learner that waits for its snapshot."""
+    cluster = grown(4)
+    cluster.wires.partition(3)
+    cluster.run_for(40.0)
+    cluster.wires.heal()
+    cluster.run_for(20.0)
+    assert cluster.nodes[3].store.ranges.find(A) is not None
+    assert [node.store.ranges.find(A) is not None for node in cluster.nodes.values()] == [True, True, True]
+
+
+def test_what_proves_that_a_replica_is_gone() -> None:
+    places = (ReplicaPlace(1, 1, 1), ReplicaPlace(2, 2, 4))
+    descriptor = RangeDescriptor(7, 9, b"a", b"b", places, 5)
+    assert [is_removed(descriptor, replica_id) for replica_id in range(1, 7)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]

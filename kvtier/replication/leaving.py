@@ -1,0 +1,56 @@
+"""How a replica that was removed while nobody could tell it learns of it.
+
+    nothing heard of a range for SILENT_SECONDS  ->  every node is asked: is my replica still one?
+    a node with a descriptor of the range        ->  "removed", if that shows it
+    told so                                      ->  the replica is destroyed, for good
+
+Replica ids only grow (reliability 61), and a descriptor names the next one.  So any descriptor that was
+ever applied proves that a replica is gone if its id lies below the next one and is not listed: it
+was added before, and has been removed since.  A descriptor from before its addition does not
+know the id, so it proves nothing; no look into the meta ranges could be more certain (reliability 62, 63).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kvtier.descriptors import RangeDescriptor
+from kvtier.replication.envelope import Member
+
+if TYPE_CHECKING:
+    from kvtier.replication.groups import Replication
+
+SILENT_SECONDS: Final = 10.0
+"""Of an idle range one hears by its closed timestamps every few seconds."""
+ASKED_MAX: Final = 256
+"""Replicas asked about in one round; the next ones in the next."""
+
+
+def is_removed(descriptor: RangeDescriptor, replica_id: int) -> bool:
+    """True if this replica was one of the range's once and is none any more."""
+    return replica_id < descriptor.next_replica_id and all(
+        place.replica_id != replica_id for place in descriptor.replicas
+    )
+
+
+def ask_about_silent(replication: Replication, silent_ticks: int) -> list[Member]:
+    """Returns the replicas here of whose range nothing was heard for so long; each counts as heard of again."""
+    asking: list[Member] = []
+    tick = replication.ticks
+    for group in replication.groups.values():
+        if tick - group.heard_tick >= silent_ticks and not group.is_leading():
+            group.heard_tick = tick
+            asking.append(Member(group.range_id, group.replica_id))
+            if len(asking) == ASKED_MAX:
+                break
+    return asking
+
+
+def removed_of(replication: Replication, asking: list[Member]) -> list[Member]:
+    """Returns those who ask that are replicas no more, as far as this store knows."""
+    removed: list[Member] = []
+    for member in asking:
+        replica = replication.store.ranges.get(member.range_id)
+        if replica is not None and is_removed(replica.descriptor, member.replica_id):
+            removed.append(member)
+    return removed
