@@ -196,14 +196,15 @@ class Router(Kv):
         return descriptor
 
     def _first(self) -> RangeDescriptor:
-        """Returns the descriptor of the range that holds META1, ours or what is known of it."""
+        """Returns the newest descriptor known of the range that holds META1; a replica of it here may lag."""
         here = self._store.ranges.find(b"")
-        if here is not None:
-            return here.descriptor
-        known = self.cache.find(b"") or self.first
-        if known is None:
+        newest = None if here is None else here.descriptor
+        for known in (self.cache.find(b""), self.first):
+            if known is not None and (newest is None or known.generation > newest.generation):
+                newest = known
+        if newest is None:
             raise RangeMismatch(())
-        return known
+        return newest
 
     async def _find_before(self, end: bytes) -> RangeDescriptor:
         """Returns the descriptor of the range that holds the keys just below ``end``."""

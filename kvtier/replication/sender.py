@@ -2,6 +2,7 @@
 
     leaseholder known?   ask it; else ask the replicas, nearest first
     NotLeaseholder       ask whom it names, else the next
+    RangeMismatch        the router's to learn from; one that only lags itself: ask the next
     not delivered        ask the next
     no answer            ask the next if repeating is harmless, else AmbiguousResult (reliability 6, 8, 131)
     nobody               wait a little, begin again, until the deadline: RangeUnavailable
@@ -99,7 +100,7 @@ class RangeSender:
             except (PeerUnavailable, Overloaded):
                 self._forget(range_id, node_id)
             except RangeMismatch as mismatch:
-                if mismatch.descriptors:
+                if mismatch.descriptors and not is_behind(mismatch, descriptor):
                     raise
                 mismatches += 1
                 self._forget(range_id, node_id)
@@ -150,6 +151,15 @@ class Delivery:
             raise AmbiguousResult("the outcome of the commit is unknown", detail=silence.message) from silence
         end = self._batch.ops[-1]
         self.is_commit_lost = self.is_commit_lost or (isinstance(end, EndTxn) and end.commit)
+
+
+def is_behind(mismatch: RangeMismatch, descriptor: RangeDescriptor) -> bool:
+    """True if a replica refused an address because it has not heard of the range's last change yet."""
+    return any(
+        known.range_id == descriptor.range_id and known.generation < descriptor.generation
+        for known in mismatch.descriptors
+        if isinstance(known, RangeDescriptor)
+    )
 
 
 def is_repeatable(batch: Batch) -> bool:

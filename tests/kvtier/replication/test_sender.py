@@ -12,6 +12,7 @@ from base.errors import (
     MeridianError,
     NotLeaseholder,
     PeerUnavailable,
+    RangeMismatch,
     RangeUnavailable,
     TxnAborted,
 )
@@ -95,3 +96,15 @@ def test_intents_may_be_sent_again() -> None:
     reply = Reply([None], 7)
     result, asked = send(lambda node, n: AnswerLost(node, "gone") if n == 1 else reply, [Put(b"a", b"1", 1)])
     assert (result, asked) == (reply, [2, 1])
+
+
+def test_a_replica_that_lags_is_passed_over() -> None:
+    """Its older descriptor must not replace the newer one, or the two would take turns."""
+    older = RangeDescriptor(1, 0, b"", b"\xff", RANGE.replicas[:2], 3)
+    reply = Reply([None], 7)
+    result, asked = send(lambda node, n: reply if node == 1 else RangeMismatch((older,)), [Get(b"a")])
+    assert (result, asked) == (reply, [2, 1])
+    newer = RangeDescriptor(1, 2, b"", b"m", RANGE.replicas, 4)
+    result, asked = send(lambda node, n: RangeMismatch((newer,)), [Get(b"a")])
+    assert isinstance(result, RangeMismatch)
+    assert asked == [2]
