@@ -36,9 +36,11 @@ from kvtier.replica import Replica
 class Proposal:
     """A command on its way through the log."""
 
-    __slots__ = ("_latch", "_latches", "change", "index", "ranges", "term", "waiter")
+    __slots__ = ("_latch", "_latches", "change", "index", "ranges", "term", "tick", "waiter")
 
-    def __init__(self, change: Change, ranges: RangeChange | None, latches: LatchTable, latch: Latch, waiter: Waiter) -> None:  # fmt: skip
+    def __init__(
+        self, change: Change, ranges: RangeChange | None, latches: LatchTable, latch: Latch, waiter: Waiter, tick: int
+    ) -> None:
         self.change = change
         self.ranges = ranges
         self._latches = latches
@@ -46,6 +48,8 @@ class Proposal:
         self.waiter = waiter
         self.index = 0
         self.term = 0
+        self.tick = tick
+        """When it was made."""
 
     def unlatch(self) -> None:
         """The command is over: others may touch what it touched."""
@@ -115,6 +119,22 @@ class Group:
         for proposal in doubted.values():
             proposal.unlatch()
             proposal.waiter.fail(AnswerLost(node_id, why))
+
+    def answer_late(self, node_id: int, before_tick: int) -> None:
+        """Answers who waits for commands made before: they wait for a quorum, and may yet be applied.
+
+        Their latches stay.  What waits behind them was not evaluated, and may go elsewhere.
+        """
+        is_stuck = False
+        for proposal in self.proposals.values():
+            if proposal.tick >= before_tick:
+                break
+            is_stuck = True
+            proposal.waiter.fail(AnswerLost(node_id, "its command waits for a quorum"))
+        if is_stuck and self.replica is not None:
+            for latch in self.replica.latches.latches:
+                if latch.blockers and latch.waiter is not None:
+                    latch.waiter.fail(NotLeaseholder(self.range_id, self.leader_node()))
 
     # --- closed timestamps -------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ from kvtier.store import Store
 STALL_RETRY_SECONDS: Final = 0.005
 """Pause before writing is tried again on an engine that takes no writes."""
 TRUNCATE_TICKS: Final = 10
+GIVE_UP_SECONDS: Final = 15.0
+"""After this it is told that a command waits for a quorum; several elections fit in."""
 PUMPS_MAX: Final = 100
 """Rounds of one pump before others may run: a group that is never done is a bug, not a hang."""
 
@@ -210,7 +212,15 @@ class Replication:
         if self.ticks % TRUNCATE_TICKS == 0:
             self._truncate_logs()
             self._ask_about_silent()
+            self._answer_late()
         self.pump_soon()
+
+    def _answer_late(self) -> None:
+        """Nobody waits for a quorum for ever."""
+        before_tick = self.ticks - int(GIVE_UP_SECONDS / self.settings.tick_seconds)
+        for group in self.groups.values():
+            if group.proposals:
+                group.answer_late(self.node_id, before_tick)
 
     def _ask_about_silent(self) -> None:
         """Asks everybody about replicas that may have been removed without a word (reliability 62)."""
@@ -449,7 +459,7 @@ class Replication:
     ) -> None:
         replica = group.replica
         assert replica is not None, group.range_id
-        proposal = Proposal(change, ranges, replica.latches, latch, self.store.scheduler.waiter())
+        proposal = Proposal(change, ranges, replica.latches, latch, self.store.scheduler.waiter(), self.ticks)
         try:
             index = append()
         except ProposalDropped as dropped:

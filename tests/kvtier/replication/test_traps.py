@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
-from base.errors import AmbiguousResult, Overloaded
+from base.errors import AmbiguousResult, Overloaded, RangeUnavailable, Retryable
 from base.seams import CF_DATA
 from kvtier.engine.batch import PUT
-from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply
+from kvtier.messages import Batch, ConditionalPut, Get, Isolation, Lock, Op, Put, Reply, TransferLease
 from kvtier.opening import local_rows
 from kvtier.replication.group import Group
+from kvtier.replication.groups import GIVE_UP_SECONDS
 from kvtier.replication.snapshots import CHANNEL, INCOMING_MAX, INCOMING_SECONDS_MAX, STAGING_PREFIX, Chunk
 from tests.kvtier.replication.cluster import Cluster
 from tests.kvtier.replication.test_cluster import settle
+from txn.coordinator import Transaction
 
 A, B = b"\x03a", b"\x03b"
 
@@ -165,3 +168,70 @@ def test_a_crash_in_the_middle_of_a_snapshot(seed: int) -> None:
     cluster.run_for(3.0)
     settle(cluster)
     assert not list(local_rows(cluster.nodes[lagging].engine, STAGING_PREFIX))
+
+
+@pytest.mark.parametrize(
+    ("isolation", "writes_elsewhere"),
+    [
+        (Isolation.READ_COMMITTED, False),
+        (Isolation.READ_COMMITTED, True),
+        (Isolation.REPEATABLE_READ, False),
+        (Isolation.REPEATABLE_READ, True),
+        (Isolation.SERIALIZABLE, True),
+    ],
+)
+def test_a_lock_that_went_with_its_lease(isolation: Isolation, writes_elsewhere: bool) -> None:
+    """Reliability 22, 23: a row locked FOR UPDATE was changed by another after the lock was lost: no commit.
+
+    A serializable transaction that writes nothing commits: it comes before the other.
+    """
+    cluster = Cluster(seed=8)
+    old = cluster.wait_for_leader()
+    cluster.do(old, Put(A, b"free"))
+    other = others(cluster, old)[0]
+    txn = cluster.nodes[old].coordinator.begin(isolation)
+    run_txn(cluster, old, txn, lambda: txn.get(A, Lock.EXCLUSIVE))
+    cluster.do(old, TransferLease(A, other))
+    cluster.run_for(5.0)
+    assert cluster.wait_for_leader() == other
+    cluster.do(other, Put(A, b"taken"))
+    if writes_elsewhere:
+        txn.put(B, b"mine")
+    with pytest.raises(Retryable):
+        run_txn(cluster, old, txn, txn.commit)
+
+
+def run_txn(cluster: Cluster, node_id: int, txn: Transaction, call: Callable[[], Any]) -> Any:
+    """Waits for one call on a transaction of a node."""
+
+    async def run() -> Any:
+        found = call()
+        return await found if hasattr(found, "__await__") else found
+
+    task = cluster.nodes[node_id].scope.spawn(run(), "client").observe()
+    for _ in range(1000):
+        cluster.run_for(0.02)
+        if task.is_done():
+            break
+    if task.error is not None:
+        raise task.error
+    return task.result
+
+
+def test_what_waits_for_a_quorum_is_answered_in_the_end() -> None:
+    """A command in the log may yet be applied; what waits behind it was not even looked at."""
+    cluster = Cluster(seed=9)
+    leader = cluster.wait_for_leader()
+    cluster.do(leader, Put(A, b"before"))
+    for other in others(cluster, leader):
+        cluster.nodes[other].crash()
+    first = begin(cluster, leader, Put(A, b"first"))
+    second = begin(cluster, leader, Put(A, b"second"))
+    cluster.run_for(2 * GIVE_UP_SECONDS + 5.0)
+    assert isinstance(first.error, AmbiguousResult), first.error
+    assert isinstance(second.error, RangeUnavailable), second.error
+    for other in others(cluster, leader):
+        cluster.nodes[other].start()
+    assert cluster.do(leader, Get(A)).results[0] in (b"before", b"first")
+    cluster.do(leader, Put(A, b"third"))
+    settle(cluster)
