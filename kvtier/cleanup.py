@@ -331,12 +331,14 @@ class Cleanup:
         """Recounts a range whose statistics a range tombstone made an estimate."""
         store = self._store
         seq = replica.last_write_seq
+        old = replica.counts()
         survey = mvcc.Survey(replica.start, replica.end, store.state.tombstones)
         while not survey.advance(store.engine):
             await store.clock.sleep(SWEEP_PAUSE_SECONDS)
-        if replica.last_write_seq == seq and store.ranges.get(replica.range_id) is replica:
+        # Writes of replicated ranges do not pass ``last_write_seq``; every write counts a version, though.
+        is_unchanged = replica.last_write_seq == seq and replica.counts() == old
+        if is_unchanged and store.ranges.get(replica.range_id) is replica:
             counted = survey.stats.as_tuple()
-            old = replica.counts()
             delta = [new - before for new, before in zip(counted, old)]
             change = Change(store.engine.batch())
             change.deltas.append((replica, [*delta, 0]))

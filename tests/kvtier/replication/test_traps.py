@@ -10,6 +10,7 @@ import pytest
 
 from base.errors import AmbiguousResult, Overloaded, RangeUnavailable, Retryable
 from base.seams import CF_DATA
+from kvtier import mvcc
 from kvtier.engine.batch import PUT
 from kvtier.messages import Batch, ConditionalPut, Get, Isolation, Lock, Op, Put, Reply, TransferLease
 from kvtier.opening import local_rows
@@ -235,3 +236,21 @@ def test_what_waits_for_a_quorum_is_answered_in_the_end() -> None:
     assert cluster.do(leader, Get(A)).results[0] in (b"before", b"first")
     cluster.do(leader, Put(A, b"third"))
     settle(cluster)
+
+
+def test_a_recount_is_not_made_of_what_changed_meanwhile() -> None:
+    """A replicated range's statistics stay exact although it is written to while it is counted again."""
+    cluster = Cluster(seed=12)
+    leader = cluster.wait_for_leader()
+    for number in range(5):
+        cluster.do(leader, *[Put(b"\x03b%d/%04d" % (number, row), b"v") for row in range(1_000)])
+    node = cluster.nodes[leader]
+    replica = node.store.ranges.get(1)
+    assert replica is not None
+    replica.is_estimate = True
+    counting = node.scope.spawn(node.store.cleanup._count_again(replica), "count")
+    writes = [begin(cluster, leader, Put(b"\x03a%04d" % number, b"new")) for number in range(20)]
+    cluster.run_for(2.0)
+    assert counting.is_done()
+    assert all(write.is_done() for write in writes)
+    assert replica.counts() == tuple(mvcc.stats(node.engine, replica.start, replica.end).as_tuple())
