@@ -283,11 +283,9 @@ class Cleanup:
             await self._count_again(replica)
         if self._has_garbage(replica):
             await self._collect_if_old(replica)
-        if not replica.is_alone:
-            return
         if replica.live_bytes > settings.range_max_bytes:
             await self._split(replica)
-        elif settings.merge_automatically:
+        elif settings.merge_automatically and replica.is_alone:
             await self._merge(replica)
 
     def _has_garbage(self, replica: Replica) -> bool:

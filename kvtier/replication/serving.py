@@ -126,6 +126,7 @@ class Serving:
                 replica.latches.release(latch)
                 return done.reply
             await self._replication.propose(group, done.change, done.ranges, latch)
+            store.cleanup.note_write()
             return done.reply
 
     async def _wait(self, batch: Batch, conflict: Conflict) -> None:

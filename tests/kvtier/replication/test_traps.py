@@ -12,7 +12,7 @@ from base.errors import AmbiguousResult, Overloaded, RangeUnavailable, Retryable
 from base.seams import CF_DATA
 from kvtier import mvcc
 from kvtier.engine.batch import PUT
-from kvtier.messages import Batch, ConditionalPut, Get, Isolation, Lock, Op, Put, Reply, TransferLease
+from kvtier.messages import Batch, ConditionalPut, Get, Isolation, Lock, Op, Put, Reply, Scan, TransferLease
 from kvtier.opening import local_rows
 from kvtier.replication.group import Group
 from kvtier.replication.groups import GIVE_UP_SECONDS
@@ -254,3 +254,34 @@ def test_a_recount_is_not_made_of_what_changed_meanwhile() -> None:
     assert counting.is_done()
     assert all(write.is_done() for write in writes)
     assert replica.counts() == tuple(mvcc.stats(node.engine, replica.start, replica.end).as_tuple())
+
+
+def test_garbage_of_replicated_ranges_is_collected() -> None:
+    """Long after the lease began: a write to a replicated range makes its leaseholder sweep, too."""
+    cluster = Cluster(seed=13)
+    leader = cluster.wait_for_leader()
+    for node in cluster.nodes.values():
+        settings = node.store.settings
+        settings.gc_seconds, settings.gc_interval_seconds, settings.gc_min_bytes = 5.0, 2.0, 100
+    cluster.run_for(2_000.0)
+    for number in range(50):
+        cluster.do(leader, Put(A, b"%d" % number * 10))
+    cluster.run_for(60.0)
+    assert cluster.leader() == leader
+    for node in cluster.nodes.values():
+        assert mvcc.stats(node.engine, b"\x03", b"\x04").as_tuple()[2] < 5, node.node_id
+    settle(cluster)
+
+
+def test_replicated_ranges_are_split_by_size() -> None:
+    cluster = Cluster(seed=14)
+    leader = cluster.wait_for_leader()
+    for node in cluster.nodes.values():
+        node.store.settings.range_max_bytes = 100_000
+        node.store.settings.gc_interval_seconds = 2.0
+    for number in range(40):
+        cluster.do(leader, Put(b"\x03%02d" % number, b"x" * 5_000))
+    cluster.run_for(70.0)
+    assert [len(node.store.ranges) >= 2 for node in cluster.nodes.values()] == [True, True, True]
+    assert len(cluster.do(leader, Scan(b"\x03", b"\x04")).results[0].keys) == 40
+    settle(cluster)
