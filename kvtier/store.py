@@ -415,6 +415,10 @@ class Store(Kv):
             await self.wait_out(batch.txn, conflict, batch.deadline_ns)
             if batch.range_id:
                 self._check_address(batch)
+            elif not self.is_whole and self.kv is not self:
+                # A range may have got other replicas meanwhile: it is written through its log.
+                routed = self.kv.send(batch)
+                return routed if isinstance(routed, Reply) else await routed
             try:
                 reply = self._evaluate(batch)
             except Conflict as next_conflict:

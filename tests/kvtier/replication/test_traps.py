@@ -19,6 +19,7 @@ from kvtier.replication.groups import GIVE_UP_SECONDS
 from kvtier.replication.snapshots import CHANNEL, INCOMING_MAX, INCOMING_SECONDS_MAX, STAGING_PREFIX, Chunk
 from tests.kvtier.replication.cluster import Cluster
 from tests.kvtier.replication.test_cluster import settle
+from tests.kvtier.replication.test_members import add
 from txn.coordinator import Transaction
 
 A, B = b"\x03a", b"\x03b"
@@ -283,5 +284,25 @@ def test_replicated_ranges_are_split_by_size() -> None:
         cluster.do(leader, Put(b"\x03%02d" % number, b"x" * 5_000))
     cluster.run_for(70.0)
     assert [len(node.store.ranges) >= 2 for node in cluster.nodes.values()] == [True, True, True]
-    assert len(cluster.do(leader, Scan(b"\x03", b"\x04")).results[0].keys) == 40
+    assert len(cluster.do(leader, Scan(b"\x030", b"\x034")).results[0].keys) == 40
+    settle(cluster)
+
+
+def test_a_write_that_waited_while_its_range_became_replicated() -> None:
+    """It was addressed to nobody, because one store had everything; afterwards it must go through the log."""
+    cluster = Cluster(2, 15, founders=1)
+    cluster.do(1, Put(A, b"one"))
+    txn = cluster.nodes[1].coordinator.begin()
+    run_txn(cluster, 1, txn, lambda: txn.get(A, Lock.EXCLUSIVE))
+    put = begin(cluster, 1, Put(A, b"two"))
+    cluster.run_for(0.5)
+    assert not put.is_done()
+    add(cluster, A, 2)
+    run_txn(cluster, 1, txn, txn.rollback)
+    cluster.run_for(5.0)
+    assert put.is_done()
+    assert put.error is None, put.error
+    cluster.do(1, TransferLease(A, 2))
+    assert cluster.wait_for_leader() == 2
+    assert cluster.do(2, Get(A)).results == [b"two"]
     settle(cluster)
