@@ -28,7 +28,7 @@ from kvtier.change import Change
 from kvtier.command import encode_command
 from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.batch import OpBatch
-from kvtier.latches import Latch
+from kvtier.latches import Latch, LatchSpan
 from kvtier.messages import ChangeReplicas, Members
 from kvtier.raft.config import Config
 from kvtier.raft.machine import Raft
@@ -484,7 +484,17 @@ class Replication:
         return self._submit(group, replica, change)
 
     async def _submit(self, group: Group, replica: Replica, change: Change) -> None:
-        latch = replica.latches.acquire([])
+        # Statistics are of the range as it was counted: no split may come between.
+        spans = [LatchSpan(replica.start, replica.end, True)] if change.deltas else []
+        latch = replica.latches.acquire(spans)
+        try:
+            if latch.waiter is not None:
+                await latch.waiter.wait()
+                if self.store.ranges.get(replica.range_id) is not replica or not self.holds_lease(group):
+                    raise NotLeaseholder(replica.range_id, group.leader_node())
+        except BaseException:
+            replica.latches.release(latch)
+            raise
         await self.propose(group, change, None, latch)
 
     # --- ranges come, change and go -------------------------------------------------------------

@@ -8,16 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from base.errors import AmbiguousResult, Overloaded, RangeUnavailable, Retryable
+from base.errors import AmbiguousResult, KvError, Overloaded, RangeUnavailable, Retryable
 from base.seams import CF_DATA
 from kvtier import mvcc
 from kvtier.engine.batch import PUT
-from kvtier.messages import Batch, ConditionalPut, Get, Isolation, Lock, Op, Put, Reply, Scan, TransferLease
+from kvtier.messages import Batch, ConditionalPut, Get, Isolation, Lock, Op, Put, Reply, Scan, Split, TransferLease
 from kvtier.opening import local_rows
+from kvtier.replica import Replica
 from kvtier.replication.group import Group
 from kvtier.replication.groups import GIVE_UP_SECONDS
 from kvtier.replication.snapshots import CHANNEL, INCOMING_MAX, INCOMING_SECONDS_MAX, STAGING_PREFIX, Chunk
-from tests.kvtier.replication.cluster import Cluster
+from tests.kvtier.replication.cluster import Cluster, Node
 from tests.kvtier.replication.test_cluster import settle
 from tests.kvtier.replication.test_members import add
 from txn.coordinator import Transaction
@@ -306,3 +307,43 @@ def test_a_write_that_waited_while_its_range_became_replicated() -> None:
     assert cluster.wait_for_leader() == 2
     assert cluster.do(2, Get(A)).results == [b"two"]
     settle(cluster)
+
+
+def test_a_recount_and_a_split_at_once() -> None:
+    """What a recount found is added to the range it counted, not to a half of it."""
+    cluster = Cluster(seed=16)
+    leader = cluster.wait_for_leader()
+    node = cluster.nodes[leader]
+    for number in range(20):
+        cluster.do(leader, Put(b"\x03%02d" % number, b"v"))
+    cluster.do(leader, Split(b"\x03", 76))
+    settle(cluster)
+    leader = cluster.wait_for_leader(76)
+    node = cluster.nodes[leader]
+    replica = node.store.ranges.get(76)
+    assert replica is not None
+    split = begin(cluster, leader, Split(b"\x0310", 77))
+    group = group_of(cluster, leader, 76)
+    while not any(proposal.ranges for proposal in group.proposals.values()):
+        cluster.run_for(0.0001)
+    replica.is_estimate = True
+    node.scope.spawn(count(node, replica), "count")
+    cluster.run_for(3.0)
+    assert split.error is None, split.error
+    cluster.do(leader, Put(b"\x0319", b"synced"))
+    for each in cluster.nodes.values():
+        each.crash()
+        each.start()
+    cluster.wait_for_leader(76)
+    settle(cluster)
+    left = node.store.ranges.get(76)
+    assert left is not None
+    assert left.counts() == tuple(mvcc.stats(node.engine, left.start, left.end).as_tuple())
+
+
+async def count(node: Node, replica: Replica) -> None:
+    """Counts a range again; it may have moved."""
+    try:
+        await node.store.cleanup._count_again(replica)
+    except KvError:
+        pass  # The sweep that counts would come again.
