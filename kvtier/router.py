@@ -160,12 +160,25 @@ class Router(Kv):
         return await self._look_up(key)
 
     async def _look_up(self, key: bytes) -> RangeDescriptor:
-        """Reads the meta ranges; the descriptor of the first range is the store's to know."""
+        """Reads the meta ranges until they know the key's range.
+
+        They are told of a split one half after the other: for a moment the entry that is found may be the
+        right half's, although the key is in the left one (reliability 73).
+        """
+        attempts = Attempts(self)
+        while True:
+            descriptor = await self._read_entry(key)
+            if descriptor.contains(key):
+                self.cache.insert(descriptor)
+                return descriptor
+            await attempts.failed(descriptor, RangeMismatch(()))
+
+    async def _read_entry(self, key: bytes) -> RangeDescriptor:
+        """Reads the first meta entry above a key; the descriptor of the first range is the store's to know."""
         self.lookups += 1
         start, end = lookup_span(key)
         first = self._first()
         if first.contains(key):
-            self.cache.insert(first)
             return first
         if first.contains_span(start, end):
             home = first
@@ -191,9 +204,7 @@ class Router(Kv):
             start = scan_end
             home = await self.find(start)
             scan_end = min(end, home.end)
-        descriptor = decode_descriptor(rows.values[0])
-        self.cache.insert(descriptor)
-        return descriptor
+        return decode_descriptor(rows.values[0])
 
     def _first(self) -> RangeDescriptor:
         """Returns the newest descriptor known of the range that holds META1; a replica of it here may lag."""
