@@ -581,6 +581,7 @@ class Replication:
         del self.groups[group.range_id]
         self.ticker.remove(group.range_id)
         self._active.pop(group.range_id, None)
+        self.snapshots.forget(group.range_id)
         group.doubt_proposals(self.node_id, "its replica was removed")
         if replica is not None:
             store.ranges.remove(replica)

@@ -245,6 +245,10 @@ class Snapshots:
         assert header.index == snapshot.index, (header.index, snapshot.index)
         batch.put(CF_LOCAL, MARKER_PREFIX + group.range_id.to_bytes(8, "big"), _encoder.encode(header))
 
+    def forget(self, range_id: int) -> None:
+        """The replica goes: a snapshot that its machine had accepted is not waited for."""
+        self._incoming.pop(range_id, None)
+
     def is_installing(self, range_id: int) -> bool:
         """True while the image of a range is copied into its place."""
         return range_id in self._installing
