@@ -53,4 +53,4 @@ bench: install compiled
 	$(BIN)/python -m bench
 
 sim-smoke: install
-	$(BIN)/python -m sim --seeds 1..10 --jobs 2
+	$(BIN)/python -m sim --seeds 1..200 --until 10 --jobs 2
