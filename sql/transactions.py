@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from base.errors import KvError, MeridianError, Retryable, SqlError, TxnRetry
-from kvtier.messages import Batch, DeleteSpan, Isolation, Reply
+from base.errors import MeridianError, Retryable, SqlError, TxnRetry
+from kvtier.messages import Isolation
 from sql.catalog.draft import Draft, Snapshot
 from txn.transaction import Txn
 
@@ -215,14 +215,24 @@ class TransactionBlock:
         self._finish(committed=False)
 
     async def _clear(self, spans: list[tuple[bytes, bytes]]) -> None:
-        """Deletes spans nobody reads any more; where that fails only their space is lost."""
+        """Deletes spans nobody reads any more; where that fails only their space is lost.
+
+        Each by a transaction that reads now: one whose answer is lost may be applied later, and must then
+        find that the place was taken again by an index of the same id, and leave it alone.
+        """
         for start, end in spans:
+            txn = self.session.server.coordinator.begin(Isolation.SERIALIZABLE)
             try:
-                cleared = self.session.server.kv.send(Batch([DeleteSpan(start, end)]))
-                if not isinstance(cleared, Reply):
-                    await cleared
-            except KvError:
-                continue
+                deleted = txn.delete_span(start, end)
+                if deleted is not None:
+                    await deleted
+                committed = txn.commit()
+                if not isinstance(committed, int):
+                    await committed
+            except MeridianError:
+                released = txn.rollback()
+                if released is not None:
+                    await released
 
     def _finish(self, committed: bool) -> None:
         session = self.session
