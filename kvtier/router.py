@@ -368,7 +368,10 @@ class _Assembly:
             parts: dict[int, tuple[RangeDescriptor, list[tuple[int, Op]]]] = {}
             for index, op in pending:
                 for descriptor, piece in await self._cut(op):
-                    parts.setdefault(descriptor.range_id, (descriptor, []))[1].append((index, piece))
+                    place = descriptor.range_id
+                    if isinstance(piece, CollectGarbage | Checksum):
+                        place = -1 - len(parts)  # Alone in its batch, also where a merge has joined two pieces' ranges.
+                    parts.setdefault(place, (descriptor, []))[1].append((index, piece))
             pending = []
             for descriptor, ops in parts.values():
                 try:

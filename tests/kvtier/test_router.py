@@ -12,6 +12,7 @@ from kvtier.descriptors import KEY_MAX
 from kvtier.messages import (
     Batch,
     Checksum,
+    CollectGarbage,
     Delete,
     DeleteSpan,
     EndTxn,
@@ -308,3 +309,14 @@ def test_random_splits_and_batches_against_a_flat_model(seed: int):
     case.crash(seed)
     rows = case.send(Scan(k("00"), k("99"))).results[0]
     assert dict(zip(rows.keys, rows.values)) == model.rows
+
+
+def test_pieces_of_a_garbage_collection_go_alone_into_a_merged_range() -> None:
+    """Simulator, seed 164 of 60 seconds: two ranges were merged between the cutting and the sending."""
+    case = Case(StoreSettings(route_always=True))
+    case.put(b=b"1", x=b"2")
+    case.send(Split(k("m")))
+    assert case.scan("a", "z") == {"b": b"1", "x": b"2"}
+    case.loop.finish(case.store.send(Batch([Merge(k("b"))])))
+    case.send(CollectGarbage(k("a"), k("z"), 1))
+    assert case.scan("a", "z") == {"b": b"1", "x": b"2"}
