@@ -68,7 +68,12 @@ class Suspended:
         self.interruption: BaseException | None = None
 
     def interrupt(self, error: BaseException) -> None:
-        """Raises ``error`` inside the coroutine at its current wait; nothing if it already goes on."""
+        """Raises ``error`` inside the coroutine at its current wait; nothing if it already goes on.
+
+        The first of two that come before it goes on is the one it sees.
+        """
+        if self.interruption is not None:
+            return
         self.interruption = error
         if not self.waiting_for.cancel():
             self.interruption = None

@@ -265,3 +265,25 @@ def test_a_wait_interrupted_before_it_began_is_interrupted():
 
     loop.run(main())
     assert seen == ["client is gone"]
+
+
+def test_of_two_interruptions_at_once_the_first_is_seen():
+    """Seed 50 of 60 seconds: a cancel request, then the loss of the client; the session kept its locks for ever."""
+    loop = Loop()
+    waiter = loop.main.waiter()
+
+    async def statement() -> str:
+        try:
+            await waiter.wait()
+        except TimeoutError as error:
+            return str(error)
+        return "woken"
+
+    coroutine = statement()
+    suspended = Suspended(coroutine, run_eagerly(coroutine))
+    task = loop.main.spawn(suspended.run(), "statement")
+    loop.settle()
+    suspended.interrupt(TimeoutError("canceled"))
+    suspended.interrupt(TimeoutError("client is gone"))
+    loop.settle()
+    assert task.result == "canceled"
