@@ -26,7 +26,7 @@ from kvtier.administration import RangeChange
 from kvtier.change import Change, Conflict
 from kvtier.committing import OnePhase
 from kvtier.descriptors import KEY_MAX
-from kvtier.dispatch import END, KINDS, OTHER, READ, WRITE, General, is_one_phase
+from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
 from kvtier.latches import LatchSpan
 from kvtier.messages import (
     Batch,
@@ -266,6 +266,3 @@ def latch_spans(batch: Batch, replica: Replica) -> list[LatchSpan]:
         for start, end in spans_of(op, batch.txn):
             spans.append(LatchSpan(start, end or KEY_MAX, is_write))
     return spans
-
-
-__all__ = ["WRITE", "Evaluated", "Serving", "is_plain_read", "latch_spans", "read_timestamp"]
