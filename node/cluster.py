@@ -1,193 +1,51 @@
-"""A node among others: transport, replication, routing to other nodes, the directory, placement.
-
-    first start      founds a cluster of one, or (--join) asks a node of one for an id
-    every start      listens for the others, opens its ranges' groups, writes its row in the directory
-    then             placement gives ranges their replicas, here and elsewhere
+"""A node of a cluster in production: ``node.member`` over gRPC.
 
 A node that was started without ``--rpc`` has none of this, and imports none of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-import msgspec
-from msgspec import Struct
-
-from base.errors import CallFailed, KvError, MeridianError
-from base.hlc import Hlc
-from base.seams import Clock, Rng
+from base.seams import Clock
 from kvtier.engine.contract import StoreEngine
-from kvtier.opening import is_fresh
-from kvtier.replication import founding
-from kvtier.replication.directory import Directory, Known, NodeRecord, draw_node_id, remember_known
-from kvtier.replication.groups import Replication
-from kvtier.replication.placement import Placement
-from kvtier.replication.sender import RangeSender
-from kvtier.router import Router
 from kvtier.rpc.settings import RpcSettings
 from kvtier.rpc.transport import Callbacks
-from kvtier.store import Store
+from node.member import MAX_OFFSET_SECONDS, Member, MemberSettings
+from node.member import join as join_by
+from node.process import Node
 from node.transport.security import Security
 from node.transport.service import GrpcTransport, ask
 from node.world import LoopScheduler
 
-MAX_OFFSET_SECONDS: Final = 0.25
-"""How far the clocks of two nodes may differ."""
-JOIN_CHANNEL: Final = "cluster.join"
 JOIN_SECONDS_MAX: Final = 10.0
-JOIN_ATTEMPTS: Final = 10
-JOIN_PAUSE_SECONDS: Final = 1.0
-DEAD_SECONDS: Final = 60.0
-"""A node that has been silent for so long is replaced; what it has is copied elsewhere."""
-REGISTER_PAUSE_SECONDS: Final = 0.2
 
 
-class ClusterSettings(Struct):
+class ClusterSettings(MemberSettings):
     """What a node is told about its cluster."""
 
-    rpc: str
-    """host:port for other nodes."""
     join: list[str] = []
     """Addresses of nodes of the cluster to join, at the first start."""
     security: Security = Security()
-    locality: tuple[tuple[str, str], ...] = ()
-    dead_seconds: float = DEAD_SECONDS
-
-
-class Admission(Struct, array_like=True):
-    """What a node that joins is told."""
-
-    cluster_id: bytes
-    node_id: int
-    known: Known
-
-
-class JoinFailed(Exception):
-    """No node of the cluster could be asked; says why, address by address."""
-
-
-_encoder = msgspec.msgpack.Encoder()
-_admission_decoder = msgspec.msgpack.Decoder(Admission)
 
 
 async def join(engine: StoreEngine, settings: ClusterSettings, clock: Clock) -> None:
-    """Makes an empty store one of the cluster's; does nothing to a store that is in use."""
-    if not is_fresh(engine):
-        return
-    reasons: dict[str, str] = {}
-    for attempt in range(JOIN_ATTEMPTS):
-        for address in settings.join:
-            try:
-                answer = await ask(address, settings.security, JOIN_CHANNEL, b"", JOIN_SECONDS_MAX)
-            except (KvError, CallFailed) as failure:
-                reasons[address] = failure.message
-                continue
-            admission = _admission_decoder.decode(answer)
-            founding.join(engine, admission.cluster_id, admission.node_id)
-            remember_known(engine, admission.known)
-            return
-        if attempt < JOIN_ATTEMPTS - 1:
-            await clock.sleep(JOIN_PAUSE_SECONDS)
-    raise JoinFailed("; ".join([f"{address}: {reason}" for address, reason in sorted(reasons.items())]))
+    """Makes an empty store one of the cluster's; does nothing to a store that is in use.  Raises JoinFailed."""
+
+    async def ask_over_grpc(address: str, channel: str, message: bytes) -> bytes:
+        return await ask(address, settings.security, channel, message, JOIN_SECONDS_MAX)
+
+    await join_by(engine, settings.join, ask_over_grpc, clock)
 
 
-class Member:
-    """Everything that makes a node one of several; see the module docstring."""
-
-    def __init__(
-        self,
-        store: Store,
-        hlc: Hlc,
-        clock: Clock,
-        rng: Rng,
-        scheduler: LoopScheduler,
-        settings: ClusterSettings,
-        note: Callable[..., None],
-        on_stray: Callable[[str], None],
-        on_bug: Callable[[BaseException], str],
-    ) -> None:
-        self.settings = settings
-        self._store = store
-        self._clock = clock
-        self._scheduler = scheduler
-        self.node_id = store.identity.node_id
-        rpc = RpcSettings(max_offset_seconds=MAX_OFFSET_SECONDS)
-        self.transport = GrpcTransport(
-            self.node_id, store.identity.cluster_id, self._address, settings.security, clock, rng, scheduler, rpc,
-            callbacks=Callbacks(note, on_bug, on_stray),
-        )  # fmt: skip
-        self.replication = Replication(store, self.transport, rng)
-        self.sender = RangeSender(self.node_id, self.replication.remote.ask, clock, rng)
-        self.sender.distance = self._distance
-        self.router = Router(store, self.sender.send)
-        self.router.draw_range_id = self.replication.range_ids.draw
-        self.directory = Directory(store, self.router)
-        self.replication.members = lambda: list(self.directory.nodes)
-        self.placement = Placement(self.replication, self.directory, settings.dead_seconds)
-        self.transport.on_stranger(JOIN_CHANNEL, self._admit)
-        self.address = settings.rpc
-        """host:port where other nodes reach this one."""
-
-    def _address(self, node_id: int) -> str | None:
-        return self.directory.address(node_id)
-
-    def _distance(self, node_id: int) -> int:
-        """Returns how far a node is: itself, its region, elsewhere."""
-        if node_id == self.node_id:
-            return 0
-        return 1 if self.directory.region(node_id) == dict(self.settings.locality).get("region", "") else 2
-
-    async def _admit(self, request: bytes) -> bytes:
-        """Gives a node that joins its id and what it needs to find everybody."""
-        node_id = await draw_node_id(self.router)
-        return _encoder.encode(Admission(self._store.identity.cluster_id, node_id, self.directory.known()))
-
-    async def start(self, sql_address: str) -> None:
-        """Listens for other nodes and takes part; returns once the directory knows where this node is."""
-        port = await self.transport.listen(self.settings.rpc)
-        self.address = f"{self.settings.rpc.rpartition(':')[0] or '127.0.0.1'}:{port}"
-        self.replication.start()
-        record = NodeRecord(self.node_id, self.address, sql_address, self.settings.locality)
-        self.directory.nodes[self.node_id] = record
-        while True:
-            try:
-                await self.directory.register(record)
-                break
-            except KvError:
-                await self._clock.sleep(REGISTER_PAUSE_SECONDS)
-        self.directory.remember()
-        self._scheduler.spawn(self.directory.run(), "directory")
-        self._scheduler.spawn(self.placement.run(), "placement")
-
-    async def drain(self) -> None:
-        """Hands the leases that are here to others, so that nobody waits for them to run out."""
-        self.placement.stop()
-        for group in list(self.replication.groups.values()):
-            if self.replication.holds_lease(group):
-                others = [node for replica, node in sorted(group.nodes.items()) if replica != group.replica_id]
-                live = [node for node in others if self.placement.is_live(node)]
-                if live:
-                    try:
-                        self.replication.transfer_lease(group, live[0])
-                    except MeridianError:
-                        pass  # It catches up, or another takes over when this one is gone.
-
-    async def stop(self) -> None:
-        """Leaves; the store is closed by its owner."""
-        self.directory.stop()
-        self.placement.stop()
-        self.replication.stop()
-        await self.transport.stop()
-
-    def metrics(self) -> dict[str, int]:
-        """Returns counters by stable names."""
-        leads = sum(1 for group in self.replication.groups.values() if self.replication.holds_lease(group))
-        return {
-            "groups": len(self.replication.groups),
-            "leases": leads,
-            "snapshots_sent": self.replication.snapshots.sent,
-            "snapshots_taken": self.replication.snapshots.taken,
-            "redirects": self.sender.redirects,
-        }
+def make_member(node: Node, scheduler: LoopScheduler, settings: ClusterSettings, callbacks: Callbacks) -> Member:
+    """Makes a node one of several."""
+    identity = node.store.identity
+    rpc = RpcSettings(max_offset_seconds=MAX_OFFSET_SECONDS)
+    return Member(
+        node.store, node.clock, node.rng, scheduler, settings,
+        lambda resolve: GrpcTransport(
+            identity.node_id, identity.cluster_id, resolve, settings.security, node.clock, node.rng, scheduler, rpc,
+            callbacks=callbacks,
+        ),
+    )  # fmt: skip

@@ -74,7 +74,7 @@ def session_defaults(given: dict[str, str]) -> dict[str, str]:
 
 
 class MemberApi(Protocol):
-    """What makes a node one of several, as the node sees it (``node.cluster.Member``)."""
+    """What makes a node one of several, as the node sees it (``node.member.Member``)."""
 
     router: Router
     directory: Directory

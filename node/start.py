@@ -158,9 +158,9 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
     )
     make_member = None
     if config.rpc:
-        from node import cluster
+        from node.member import MAX_OFFSET_SECONDS
 
-        settings.max_offset_us = round(cluster.MAX_OFFSET_SECONDS * 1e6)
+        settings.max_offset_us = round(MAX_OFFSET_SECONDS * 1e6)
         make_member = _member_maker(config, scheduler, log)
     try:
         session_defaults(settings.defaults)
@@ -186,15 +186,16 @@ def _cluster_settings(config: Config) -> ClusterSettings:
 
     return ClusterSettings(
         config.rpc,
-        config.join.split(",") if config.join else [],
-        files_of(config.certs) if config.certs else Security(),
         parse_locality(config.locality),
+        join=config.join.split(",") if config.join else [],
+        security=files_of(config.certs) if config.certs else Security(),
     )
 
 
 async def _join(config: Config, engine: RocksEngine) -> None:
     """Makes an empty store one of a cluster's."""
-    from node.cluster import JoinFailed, join
+    from node.cluster import join
+    from node.member import JoinFailed
 
     try:
         await join(engine, _cluster_settings(config), SystemClock())
@@ -207,7 +208,8 @@ async def _join(config: Config, engine: RocksEngine) -> None:
 
 
 def _member_maker(config: Config, scheduler: LoopScheduler, log: Log) -> MakeMember:
-    from node.cluster import Member
+    from kvtier.rpc.transport import Callbacks
+    from node.cluster import make_member
 
     def stray(why: str) -> None:
         log.error("this node's clock is wrong, it stops", why=why)
@@ -217,10 +219,8 @@ def _member_maker(config: Config, scheduler: LoopScheduler, log: Log) -> MakeMem
         log.error("internal error between nodes", trace="".join(traceback.format_exception(problem)))
         return ""
 
-    return lambda node: Member(
-        node.store, node.hlc, node.clock, node.rng, scheduler, _cluster_settings(config),
-        log.info, stray, bug,
-    )  # fmt: skip
+    callbacks = Callbacks(log.info, bug, stray)
+    return lambda node: make_member(node, scheduler, _cluster_settings(config), callbacks)
 
 
 def _tls(config: Config) -> tuple[ssl.SSLContext | None, bytes]:

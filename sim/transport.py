@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from base.errors import CallFailed, KvError, PeerUnavailable
 from kvtier.rpc.conditions import Conditions
 from kvtier.rpc.link import Dialed
 from kvtier.rpc.settings import RpcSettings
@@ -140,6 +141,28 @@ class SimDialer(Dialer):
         near.wake()
 
 
+class SimTransport(StreamTransport):
+    """A node's transport; others reach it once it listens."""
+
+    nodes: SimNodes
+    scope: Scope
+
+    def appear(self) -> None:
+        """Others can dial this node from now on."""
+        nodes = self.nodes
+        nodes.silent.pop(self.node_id, None)
+        nodes.transports[self.node_id] = self
+        nodes.scopes[self.node_id] = self.scope
+
+    async def listen(self, address: str) -> int:
+        self.appear()
+        return await super().listen(address)
+
+    async def stop(self) -> None:
+        await super().stop()
+        self.nodes.transports.pop(self.node_id, None)
+
+
 class SimNodes:
     """The network of all simulated nodes."""
 
@@ -148,12 +171,33 @@ class SimNodes:
         self.conditions = conditions if conditions is not None else Conditions()
         self.transports: dict[int, StreamTransport] = {}
         self.scopes: dict[int, Scope] = {}
+        self._lives: dict[int, SimTransport] = {}
+        """The transport of every node's present life, whether it listens or not."""
         self.silent: dict[int, None] = {}
         """Nodes whose machine is gone."""
 
     def hop_seconds(self) -> float:
         """Draws the time of one way."""
         return self.rng.random() * HOP_SECONDS_MAX
+
+    def make(
+        self,
+        node_id: int,
+        cluster_id: bytes,
+        scope: Scope,
+        rng: Draws,
+        settings: RpcSettings | None = None,
+        callbacks: Callbacks | None = None,
+    ) -> SimTransport:
+        """Returns the transport of a node, or of its next life; its scope is the node's."""
+        dialer = SimDialer(self, scope)
+        transport = SimTransport(
+            node_id, cluster_id, dialer, scope.clock, rng, scope, settings, self.conditions, callbacks
+        )
+        transport.nodes = self
+        transport.scope = scope
+        self._lives[node_id] = transport
+        return transport
 
     def join(
         self,
@@ -164,27 +208,34 @@ class SimNodes:
         settings: RpcSettings | None = None,
         callbacks: Callbacks | None = None,
     ) -> StreamTransport:
-        """Starts the transport of a node, or of its next life; its scope is the node's."""
-        transport = StreamTransport(
-            node_id,
-            cluster_id,
-            SimDialer(self, scope),
-            scope.clock,
-            rng,
-            scope,
-            settings,
-            self.conditions,
-            callbacks,
-        )
-        self.silent.pop(node_id, None)
-        self.transports[node_id] = transport
-        self.scopes[node_id] = scope
+        """Makes a transport that others reach from now on."""
+        transport = self.make(node_id, cluster_id, scope, rng, settings, callbacks)
+        transport.appear()
         transport.start()
         return transport
 
+    async def ask(self, node_id: int, channel: str, message: bytes) -> bytes:
+        """Asks a node that listens, for somebody who has no id yet; raises PeerUnavailable."""
+        transport = self.transports.get(node_id)
+        if transport is None:
+            raise PeerUnavailable(0, f"node {node_id}: connection refused")
+        handler = transport.strangers[channel]
+        answered = self.scopes[node_id].waiter()
+
+        async def answer() -> None:
+            try:
+                answered.wake(await handler(message))
+            except KvError as problem:
+                answered.fail(CallFailed(problem.message, sqlstate=problem.sqlstate))
+
+        self.scopes[node_id].spawn(answer(), "stranger")
+        reply: bytes = await answered.wait()
+        return reply
+
     def crash(self, node_id: int, is_silent: bool) -> None:
         """Follows the crash of a node's scope (see the module docstring)."""
-        transport = self.transports.pop(node_id)
+        transport = self._lives.pop(node_id)
+        self.transports.pop(node_id, None)
         if is_silent:
             self.silent[node_id] = None
         self.conditions.unwatch(transport.on_conditions)

@@ -31,6 +31,10 @@ COUNTERS: Final = (
 )  # fmt: skip
 
 
+StrangerHandler = Callable[[bytes], Awaitable[bytes]]
+"""Answers somebody who has no id yet."""
+
+
 class Dialer(ABC):
     """Makes the wires of streams to other nodes."""
 
@@ -94,6 +98,7 @@ class StreamTransport(Transport):
         self.call_handlers: dict[str, dict[str, Callable[[int, bytes], Eager[bytes]]]] = {
             name: {} for name in CHANNEL_CLASSES
         }
+        self.strangers: dict[str, StrangerHandler] = {}
         self.counts: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.streams: dict[Stream, None] = {}
         """Every stream that is alive, dialed and accepted."""
@@ -134,6 +139,11 @@ class StreamTransport(Transport):
     def on_disconnect(self, handler: Callable[[int], None]) -> None:
         self._disconnect_handlers.append(handler)
 
+    def on_stranger(self, channel: str, handler: StrangerHandler) -> None:
+        """Registers who answers what nodes ask that may talk to this one, but have no id or cluster yet."""
+        assert channel not in self.strangers, f"{channel=}"
+        self.strangers[channel] = handler
+
     def _route(self, node_id: int, channel: str) -> Link:
         assert node_id != self.node_id, f"{node_id=} is this node"
         assert node_id > 0, f"{node_id=}"
@@ -147,6 +157,15 @@ class StreamTransport(Transport):
         return link
 
     # --- life -------------------------------------------------------------------------
+
+    async def listen(self, address: str) -> int:
+        """Opens the port for other nodes, if the wires need one (0: they do not), and begins to beat."""
+        self.start()
+        return 0
+
+    async def stop(self) -> None:
+        """Ends every stream, and what carried them."""
+        self.close()
 
     def start(self) -> None:
         """Begins to beat."""

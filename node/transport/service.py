@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 # gRPC reads these when it is imported.  Its own lines on standard error, one per stranger that fails a
@@ -73,7 +73,6 @@ SERVER_OPTIONS: Final = [
 
 Resolve = Callable[[int], str | None]
 """Node id to ``host:port``, asked at every attempt to connect; None if it is not known."""
-StrangerHandler = Callable[[bytes], Awaitable[bytes]]
 
 
 class DialedWire(GrpcWire):
@@ -198,7 +197,6 @@ class GrpcTransport(StreamTransport):
         self._security = security
         self._spawn = scheduler.spawn
         self._server: Any = None
-        self._strangers: dict[str, StrangerHandler] = {}
         self._serving: list[Any] = []
         """Writers and readers of accepted streams; they end a little after their streams."""
 
@@ -247,11 +245,6 @@ class GrpcTransport(StreamTransport):
             for task in wires:
                 task.cancel()
 
-    def on_stranger(self, channel: str, handler: StrangerHandler) -> None:
-        """Registers who answers ``ask`` on a channel: nodes with a certificate, but no id or cluster yet."""
-        assert channel not in self._strangers, f"{channel=}"
-        self._strangers[channel] = handler
-
     def _on_refused(self, peer: str, reason: str) -> None:
         self.counts["refusals"] += 1
         self.note("refused a connection", address=peer, why=reason)
@@ -285,7 +278,7 @@ class GrpcTransport(StreamTransport):
     async def _serve_stranger(self, request: bytes, rpc: Any) -> bytes:
         try:
             channel, message = _ASKED.decode(request)
-            handler = self._strangers.get(channel)
+            handler = self.strangers.get(channel)
             if handler is None:
                 await rpc.abort(grpc.StatusCode.UNIMPLEMENTED, f"this node does not serve {channel[:32]}")
                 raise AssertionError("abort returned")
