@@ -3,6 +3,7 @@
     primary    key = primary key columns             value = row: every column that its key cannot restore
     secondary  key = index columns + primary key     value = INCLUDE columns, or nothing
     unique     key = index columns                   value = primary key, then INCLUDE columns
+               (DEFERRABLE: as secondary, see ``planner.exec.unique``)
                (with a NULL among them, unless NULLS NOT DISTINCT: key as secondary, same value)
 
 Value of a unique entry: | length of primary key 2B | primary key bytes | INCLUDE row |.
@@ -203,7 +204,8 @@ class IndexAccess:
         self.table = table
         self.desc = desc
         self.is_primary = desc.id == PRIMARY_INDEX_ID
-        self.is_unique = desc.unique or self.is_primary
+        self.is_unique = (desc.unique and not desc.deferrable) or self.is_primary
+        """True if no two entries have the same values; those of a deferrable key may, for a while."""
         self.is_readable = desc.state == "public"
         self.takes_puts = desc.state in ("write_only", "backfilling", "public")
         self.width = len(desc.columns)
@@ -287,7 +289,7 @@ class IndexAccess:
             body, include, more = self.include_codec.encode_source([f"i{i}" for i in range(len(self.include))], "iw")
             lines += body
             namespace |= more
-        if not self.desc.unique:
+        if not self.is_unique:
             return define_function("entry", "row, computed", [*lines, f"return {full}, {include}"], namespace)
         body_source, more = table.key_body.encode_source(key_names)
         short, more_short = self.unique_codec.encode_source(names)
@@ -316,7 +318,7 @@ class IndexAccess:
             return lambda key, value: key
         if not self.is_known:
             return _unknown_index
-        if self.desc.unique:
+        if self.is_unique:
             read_length = _LENGTH.unpack_from
             return lambda key, value: prefix + value[2 : 2 + read_length(value)[0]]
         if self.suffix_width:
@@ -362,14 +364,14 @@ class IndexAccess:
         lines: list[str] = []
         namespace: dict[str, Any] = {"length_of": _LENGTH.unpack_from}
         variables: dict[int, str] = {}
-        if self.desc.unique:
+        if self.is_unique:
             lines += ["size, = length_of(value)", "body = value[2:2 + size]", "included = value[2 + size:]"]
         else:
             lines.append("included = value")
             in_key = in_key + in_primary
         places = [restorable[a] if a in restorable else self.width + table.key_position[a] for a in in_key]
         self._add(self.codec.decode_source("key", places, "d"), in_key, lines, variables, namespace)
-        if self.desc.unique and in_primary:
+        if self.is_unique and in_primary:
             body = table.key_body.decode_source("body", [table.key_position[a] for a in in_primary], "b")
             self._add(body, in_primary, lines, variables, namespace)
         if in_row:

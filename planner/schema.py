@@ -67,6 +67,11 @@ class IndexDesc(Struct, frozen=True, omit_defaults=True):
     oid: int = 0
     """pg_class.oid of the index."""
     comment: str = ""
+    deferrable: bool = False
+    """A unique key that is checked later than its entries are written (``planner.exec.unique``)."""
+    initially_deferred: bool = False
+    primary: bool = False
+    """The PRIMARY KEY of a table whose rows have another key, as that of a deferrable one must be."""
 
 
 class CheckDesc(Struct, frozen=True, omit_defaults=True):
@@ -150,6 +155,18 @@ class TableDesc(Struct, frozen=True, omit_defaults=True):
     options: dict[str, str] = field(default_factory=dict)
     key_prefix_table: int = 0
     """Table id in the key; differs from ``id`` after TRUNCATE (0: same as id)."""
+
+
+def primary_key(table: TableDesc) -> IndexDesc | None:
+    """Returns the index of the PRIMARY KEY constraint; None if the table has none."""
+    if table.indexes and table.indexes[0].constraint:
+        return table.indexes[0]
+    return next((index for index in table.indexes if index.primary), None)
+
+
+def is_primary_key(index: IndexDesc) -> bool:
+    """True if a constraint's index is that of the PRIMARY KEY."""
+    return index.id == PRIMARY_INDEX_ID or index.primary
 
 
 class TypeDesc(Struct, frozen=True, omit_defaults=True):

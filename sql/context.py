@@ -37,8 +37,8 @@ class SessionContext(ExecContext):
         self.memory_limit = 0
         self.deferred: list[Any] = []
         """Constraint checks to run at commit (or SET CONSTRAINTS .. IMMEDIATE)."""
-        self.constraint_modes: dict[str, bool] = {}
-        """SET CONSTRAINTS of this transaction: name ("" is ALL) to whether it is deferred."""
+        self.constraint_modes: dict[tuple[int, str], bool] = {}
+        """SET CONSTRAINTS of this transaction: table and name (0 and "" are ALL) to whether it is deferred."""
         self.changes: dict[int, int] = {}
         """Rows that this transaction wrote, by table, where not a compiled plan did."""
         self.currvals: dict[int, int] = {}
@@ -215,10 +215,10 @@ class SessionContext(ExecContext):
     def type_by_oid(self, oid: int) -> PgType | None:
         return self.session.state().type_by_oid(oid)
 
-    def is_deferred(self, name: str, initially_deferred: bool) -> bool:
+    def is_deferred(self, table_id: int, name: str, initially_deferred: bool) -> bool:
         """Whether a deferrable constraint waits for the commit in this transaction."""
         modes = self.constraint_modes
-        return modes.get(name, modes.get("", initially_deferred)) if modes else initially_deferred
+        return modes.get((table_id, name), modes.get((0, ""), initially_deferred)) if modes else initially_deferred
 
     def defer(self, check: Any) -> None:
         """Queues a constraint check for the end of the transaction."""

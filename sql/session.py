@@ -23,6 +23,7 @@ from base.errors import MeridianError, QueryCanceled, Retryable, SqlError
 from base.typeio import IoSettings, binary_decoder, text_decoder
 from base.types import PgType
 from kvtier.messages import Isolation
+from planner.exec.deferral import is_deferred
 from planner.schema import DatabaseDesc
 from sql import commands, temporary
 from sql.analyze import Analyzer
@@ -775,15 +776,24 @@ class Session(CallPath):
 
     # --- ends ------------------------------------------------------------------
 
-    async def run_deferred(self) -> None:
-        """Runs the constraint checks put off until now."""
+    async def run_deferred(self, is_commit: bool = True) -> None:
+        """Runs the constraint checks put off until now; before the commit only of constraints that are immediate now.
+
+        A check is forgotten once it has passed: after one that failed, a savepoint may bring the transaction back.
+        """
         context = self.context
-        while context.deferred:
-            checks, context.deferred = context.deferred, []
-            for check in checks:
-                done = check(self.block.ensure(), context)
-                if done is not None:
-                    await done
+        pending, kept, at = context.deferred, [], 0
+        try:
+            while at < len(pending):
+                check = pending[at]
+                if not is_commit and is_deferred(check.table_id, check.constraint, context):
+                    kept.append(check)
+                else:
+                    await check(self.block.ensure(), context)
+                at += 1
+        finally:
+            # A new list: savepoints keep the old one.
+            context.deferred = kept + pending[at:]
 
     async def before_commit(self) -> None:
         """Runs the deferred constraint checks, and materialises cursors WITH HOLD."""

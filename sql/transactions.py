@@ -39,6 +39,9 @@ class Savepoint(NamedTuple):
     cursors: tuple[str, ...]
     scrapped: int
     dropped: int
+    deferred: tuple[list[Any], int]
+    """Constraint checks put off by then: a list that is only appended to, and how many of it."""
+    constraint_modes: dict[tuple[int, str], bool]
 
 
 class TransactionBlock:
@@ -288,6 +291,8 @@ class TransactionBlock:
                 tuple(self.session.portals),
                 len(self.scrapped),
                 len(self.dropped),
+                (self.session.context.deferred, len(self.session.context.deferred)),
+                dict(self.session.context.constraint_modes),
             )
         )
 
@@ -318,6 +323,9 @@ class TransactionBlock:
         self.rubbish.extend(self.scrapped[savepoint.scrapped :])
         del self.scrapped[savepoint.scrapped :]
         del self.dropped[savepoint.dropped :]
+        checks, count = savepoint.deferred
+        self.session.context.deferred = checks[:count]
+        self.session.context.constraint_modes = dict(savepoint.constraint_modes)
         self.status = "T"
 
     # --- what statements ask for -----------------------------------------------

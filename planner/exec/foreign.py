@@ -11,13 +11,12 @@ missing when a row is written are looked at again at the end of the statement: t
 statement itself may bring the parent.  Cascades are queued, not nested: a chain of any length
 takes no stack.
 
-Deferred constraints go to ``ctx.defer(check)``, if the context has it: ``check`` is a coroutine function
-of (txn, ctx), to be run at COMMIT or SET CONSTRAINTS .. IMMEDIATE.
+Deferred constraints: ``planner.exec.deferral``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from base.errors import FeatureNotSupported, MeridianError, error
@@ -26,11 +25,11 @@ from kvtier.messages import Isolation, Lock, ScanResult, Wait
 from planner.access import IndexAccess, TableAccess
 from planner.context import ExecContext
 from planner.exec.datums import datum_text
+from planner.exec.deferral import check_later
 from planner.exec.runtime import BATCH_ROWS, Row, Rows, RowsFunction, Run, evaluate
 from planner.exec.scan import get_many
 from planner.exec.write import TableWriter
 from planner.schema import ForeignKeyDesc
-from txn.transaction import Txn
 
 ROWS_PER_CASCADE: Final = 1024
 """Child rows changed at a time."""
@@ -55,24 +54,6 @@ def unique_index(target: TableAccess, key: ForeignKeyDesc) -> IndexAccess:
         if index.is_unique and not index.desc.predicate and sorted(index.attnums) == sorted(key.target_columns):
             return index
     raise AssertionError(f"foreign key {key.name} has no unique index on its target")
-
-
-def is_deferred(key: ForeignKeyDesc, ctx: ExecContext) -> bool:
-    """Whether the constraint waits for COMMIT now; SET CONSTRAINTS is known to the context."""
-    if not key.deferrable or not hasattr(ctx, "defer"):
-        return False
-    asked = getattr(ctx, "is_deferred", None)
-    return bool(asked(key.name, key.initially_deferred)) if asked is not None else key.initially_deferred
-
-
-class DeferredCheck:
-    """A check put off to the commit: ``await check(txn, ctx)``."""
-
-    def __init__(self, check: Callable[[Run], Any]) -> None:
-        self.check = check
-
-    async def __call__(self, txn: Txn, ctx: ExecContext) -> None:
-        await self.check(Run(txn, [], ctx))
 
 
 class OutboundKey:
@@ -106,10 +87,7 @@ class OutboundKey:
         missing = await self._missing(wanted, run)
         if not missing:
             return
-        if is_deferred(self.key, run.ctx):
-            run.ctx.defer(DeferredCheck(lambda later: self._require(missing, later)))  # type: ignore[attr-defined]  # see is_deferred
-        else:
-            run.checks.append(lambda: self._require(missing, run))
+        check_later(self.child.desc.id, self.key, lambda later: self._require(missing, later), run)
 
     async def _missing(self, wanted: dict[bytes, Row], run: Run) -> dict[bytes, Row]:
         keys = list(wanted)
@@ -225,10 +203,7 @@ class InboundKey:
         if action == "RESTRICT":
             await self._refuse(gone, run, may_be_back=False)
         elif action == "NO ACTION":
-            if is_deferred(self.key, run.ctx):
-                run.ctx.defer(DeferredCheck(lambda later: self._refuse(gone, later)))  # type: ignore[attr-defined]  # see is_deferred
-            else:
-                run.checks.append(lambda: self._refuse(gone, run))
+            check_later(self.child.desc.id, self.key, lambda later: self._refuse(gone, later), run)
         elif action == "CASCADE" and event == "delete":
             run.at_end.append(lambda: self._cascade_delete(gone, run))
         else:

@@ -93,6 +93,7 @@ class Upsert:
         for entry in mine:
             if entry is not None and entry[2]:
                 taken[entry[0]] = entry[1]
+        writer.check_later([row], [[entry] for entry in mine], run)
         for foreign in writer.outbound:
             await foreign.check([row], run)
 

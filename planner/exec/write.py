@@ -120,6 +120,8 @@ class TableWriter:
         """foreign.OutboundKey of this table's foreign keys."""
         self.inbound: list[Any] = []
         """foreign.InboundKey of keys that reference this table."""
+        self.deferrable: list[Any] = []
+        """(number of the index, unique.DeferrableKey) of keys whose duplicates are looked for later."""
         self.presence = access.projection(())
 
     # --- rows
@@ -215,13 +217,20 @@ class TableWriter:
         check_keys(keys, self.access.primary)
         values = [value_of_row(row) for row in rows]
         entries = await self.entries(rows, run)
+        fresh = list(entries)
         if len(rows) >= RUN_ROWS_MIN:
             await self._insert_by_bulk(rows, keys, values, entries, run)
         else:
             await self._insert_one_by_one(rows, Written(range(len(rows)), keys, values), entries, run)
         await run.flush()
+        self.check_later(rows, fresh, run)
         for foreign in self.outbound:
             await foreign.check(rows, run)
+
+    def check_later(self, rows: Rows, entries: list[list[Entry | None]], run: Run) -> None:
+        """Has the deferrable keys of new rows checked."""
+        for at, key in self.deferrable:
+            key.inserted(rows, entries[at], run)
 
     async def _insert_by_bulk(
         self, rows: Rows, keys: list[bytes], values: list[bytes], entries: list[list[Entry | None]], run: Run
@@ -309,6 +318,8 @@ class TableWriter:
         await self._check_new(old_keys, new_keys, before, after, new, run)
         self._put_new(new, new_keys, before, after, run)
         await run.flush()
+        for at, key in self.deferrable:
+            key.updated(new, before[at], after[at], run)
         for foreign in self.outbound:
             await foreign.check_changed(old, new, run)
         for inbound in self.inbound:

@@ -13,6 +13,7 @@ from planner.exec.merge import MergeOp, MergePart
 from planner.exec.modify import DeleteOp, InsertOp, UpdateOp
 from planner.exec.runtime import Operator, RowsFunction
 from planner.exec.scalar import pick_rows
+from planner.exec.unique import DeferrableKey
 from planner.exec.upsert import Upsert
 from planner.exec.write import IndexWriter, TableWriter
 from planner.expr import Const, Expr
@@ -69,6 +70,9 @@ class WriteBuilder:
         writer = self.writers[desc.id] = TableWriter(access, exprs)
         self._add_constraints(writer, exprs)
         writer.indexes = [self._index_writer(writer, index.desc.id) for index in access.secondary]
+        for at, index in enumerate(access.secondary):
+            if index.desc.deferrable:
+                writer.deferrable.append((at, DeferrableKey(writer, at)))
         self._add_keys(writer, desc)
         return writer
 

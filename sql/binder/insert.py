@@ -263,11 +263,12 @@ class InsertBinder(RowBinder):
         if constraint is not None:
             for index in self.table.indexes:
                 if index.unique and (index.constraint or index.name) == constraint.name:
-                    return (index,)
+                    return _immediate((index,))
             text = f'constraint "{constraint.name}" for table "{self.table.name}" does not exist'
             raise error("42704", text)
         keys = clause.args.get("conflict_keys")
         if not keys:
+            _immediate(self.table.indexes)
             return ()
         scope = Scope(None, [new], new.columns)
         binder = ExprBinder(self.ctx, self.source, scope, self.queries, "ON CONFLICT")
@@ -277,7 +278,7 @@ class InsertBinder(RowBinder):
         found = tuple([index for index in self.table.indexes if self._is_arbiter(index, exprs, new, wanted, given)])
         if not found:
             raise error("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification")
-        return found
+        return _immediate(found)
 
     def _is_arbiter(
         self, index: IndexDesc, exprs: TableExprs, new: RangeItem, wanted: set[object], given: set[object]
@@ -295,6 +296,14 @@ class InsertBinder(RowBinder):
             return False
         condition = exprs.index_predicates.get(index.id)
         return condition is None or _conjuncts(condition) <= given
+
+
+def _immediate(arbiters: tuple[IndexDesc, ...]) -> tuple[IndexDesc, ...]:
+    """Raises 55000 if a key that is checked later would have to tell now."""
+    if any(index.deferrable for index in arbiters):
+        text = "ON CONFLICT does not support deferrable unique constraints/exclusion constraints as arbiters"
+        raise error("55000", text)
+    return arbiters
 
 
 class _LiteralReader:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from base.errors import FeatureNotSupported, SqlError
 from sql.asof import as_of_timestamp
 from sql.commands import handles
+from sql.ddl.naming import constraints_named
 from sql.parse import statements as ast
 
 if TYPE_CHECKING:
@@ -115,13 +116,35 @@ async def set_transaction(session: Session, statement: ast.SetTransaction, porta
 
 @handles(ast.SetConstraints)
 async def set_constraints(session: Session, statement: ast.SetConstraints, portal: QueryPortal) -> None:
+    if not session.is_in_block:
+        session.notice("WARNING", SqlError("SET CONSTRAINTS can only be used in transaction blocks", sqlstate="25P01"))
     if not statement.names:
-        session.context.constraint_modes = {"": statement.deferred}
+        session.context.constraint_modes = {(0, ""): statement.deferred}
     for name in statement.names:
-        session.context.constraint_modes[name.name] = statement.deferred
+        for place in _deferrable(session, name, statement.deferred):
+            session.context.constraint_modes[place] = statement.deferred
     if not statement.deferred:
-        await session.run_deferred()
+        await session.run_deferred(is_commit=False)
     session.sink.complete("SET CONSTRAINTS")
+
+
+def _deferrable(session: Session, name: ast.Name, is_deferred: bool) -> list[tuple[int, str]]:
+    """Tables and names of the deferrable constraints that are meant: those in the first schema of the path with any."""
+    view = session.view()
+    if name.schema is not None and not view.schema_exists(name.schema):
+        raise SqlError(f'schema "{name.schema}" does not exist', sqlstate="3F000")
+    for schema in [name.schema] if name.schema is not None else view.effective_path():
+        found = [
+            (table.id, name.name, is_deferrable)
+            for table in view.state.tables(view.database_id)
+            if view.schema_name(table.schema_id) == schema
+            for is_deferrable in constraints_named(table, name.name)
+        ]
+        if found:
+            if is_deferred and not all(is_deferrable for _, _, is_deferrable in found):
+                raise SqlError(f'constraint "{name.name}" is not deferrable', sqlstate="42809")
+            return [(table_id, label) for table_id, label, is_deferrable in found if is_deferrable]
+    raise SqlError(f'constraint "{name.name}" does not exist', sqlstate="42704")
 
 
 @handles(ast.LockTable)

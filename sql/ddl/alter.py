@@ -7,13 +7,14 @@ forgets a column.  Others rebuild the table under a new key prefix (``sql.ddl.ba
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from base.errors import FeatureNotSupported, SqlError
-from planner.schema import ColumnDesc, IndexColumn, IndexDesc, SchemaDesc, TableDesc, TypeDesc
+from planner.schema import ColumnDesc, IndexColumn, IndexDesc, SchemaDesc, TableDesc, TypeDesc, primary_key
 from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.ddl.backfill import Backfill
@@ -250,7 +251,8 @@ async def alter_default(session: Session, table: TableDesc, action: ast.AlterCol
 async def alter_not_null(session: Session, table: TableDesc, action: ast.AlterColumnNotNull) -> TableDesc:
     column = find_column(table, action.name)
     if not action.not_null:
-        if any(c.column_id == column.id for c in table.indexes[0].columns):
+        key = primary_key(table)
+        if key is not None and any(c.column_id == column.id for c in key.columns):
             raise SqlError(f'column "{column.name}" is in a primary key', sqlstate="42P16")
         if column.identity:
             raise SqlError(f'column "{column.name}" of relation "{table.name}" is an identity column', sqlstate="42601")
@@ -430,6 +432,17 @@ async def _add_unique(session: Session, table: TableDesc, constraint: ast.Constr
         if not index.unique or index.predicate:
             raise SqlError(f'"{index.name}" is not a unique index', sqlstate="42809")
         name = constraint.name or index.name
+        if name != index.name:
+            text = f'ALTER TABLE / ADD CONSTRAINT USING INDEX will rename index "{index.name}" to "{name}"'
+            session.notice("NOTICE", SqlError(text, sqlstate="00000"))
+        if constraint.deferrable:
+            # Its entries look different.
+            by_id = {c.id: c.name for c in table.columns}
+            names = tuple(by_id[c.column_id] for c in index.columns if c.column_id)
+            table = await drop_index(session, table, index.id)
+            return await _add_unique(
+                session, table, dataclasses.replace(constraint, name=name, columns=names, using_index=None)
+            )
         indexes = tuple(
             msgspec.structs.replace(i, name=name, constraint=name) if i.id == index.id else i for i in table.indexes
         )
@@ -448,7 +461,7 @@ def _index_named(table: TableDesc, name: str) -> IndexDesc:
 
 
 async def _add_primary_key(session: Session, table: TableDesc, constraint: ast.Constraint) -> TableDesc:
-    if table.indexes[0].constraint:
+    if primary_key(table) is not None:
         raise SqlError(f'multiple primary keys for table "{table.name}" are not allowed', sqlstate="42P16")
     names = constraint.columns
     if constraint.using_index is not None:
@@ -465,6 +478,13 @@ async def _add_primary_key(session: Session, table: TableDesc, constraint: ast.C
                 table=table.name,
                 column=column.name,
             )
+    if constraint.deferrable:
+        for column in keys:
+            table = await _replace_column(session, table, msgspec.structs.replace(column, nullable=False))
+        name = constraint.name or constraint.using_index
+        return await _add_unique(
+            session, table, dataclasses.replace(constraint, name=name, columns=names, using_index=None)
+        )
     taken = taken_names(session, _schema(session, table))
     label = constraint.name or constraint.using_index or choose(table.name, "", "pkey", taken)
     primary = IndexDesc(
@@ -588,6 +608,9 @@ async def alter_constraint(session: Session, table: TableDesc, action: Any) -> T
         else k
         for k in table.foreign_keys
     )
+    if any(label == action.name for label in (*(i.constraint for i in table.indexes), *(c.name for c in table.checks))):
+        message = f'constraint "{action.name}" of relation "{table.name}" is not a foreign key constraint'
+        raise SqlError(message, sqlstate="42809")
     if keys == table.foreign_keys and all(k.name != action.name for k in keys):
         raise SqlError(f'constraint "{action.name}" of relation "{table.name}" does not exist', sqlstate="42704")
     return await session.block.ddl().update_table(table, foreign_keys=keys)
@@ -682,7 +705,10 @@ async def split_at(session: Session, table: TableDesc, action: ast.SplitAt) -> T
 @_acts(ast.AlterPrimaryKey)
 async def alter_primary_key(session: Session, table: TableDesc, action: ast.AlterPrimaryKey) -> TableDesc:
     names = tuple(element.column or "" for element in action.columns)
-    if table.indexes[0].constraint:
+    key = primary_key(table)
+    if key is not None and key.primary:
+        table = await drop_index(session, table, key.id)
+    elif key is not None:
         table = await _without_primary_key(session, table)
     return await _add_primary_key(session, table, ast.Constraint("primary key", columns=names))
 

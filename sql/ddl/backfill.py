@@ -97,7 +97,39 @@ class Backfill:
                 duplicate = await self._write(index_puts(entries))
                 if duplicate is not None:
                     raise await self._duplicate(index_writer, rows, entries, duplicate)
+        for index_writer in writers:
+            if index_writer.index.desc.deferrable:
+                await self._check_deferrable(index_writer)
         return count
+
+    async def _check_deferrable(self, writer: IndexWriter) -> None:
+        """Raises 23505 if two entries of a key that may have duplicates for a while have the same values."""
+        index = writer.index
+        start, end = index.span()
+        before = b""
+        while True:
+            page: Any = self.txn.scan(start, end, limit=CHUNK_ROWS)
+            if not isinstance(page, ScanResult):
+                page = await page
+            for key, value in zip(page.keys, page.values):
+                primary = index.primary_key(key, value)
+                values = key[: len(key) - len(primary) + len(self.access.prefix)]
+                if values == before:
+                    row = self.access.decode_row(primary, await self._stored(primary))
+                    if index.desc.nulls_not_distinct or None not in index.values(row, ()):
+                        raise await self._duplicate(writer, [row], [(key, b"", True)], key)
+                before = values
+            self.session.context.check_interrupt()
+            if page.resume is None:
+                return
+            start = page.resume
+
+    async def _stored(self, key: bytes) -> bytes:
+        found: Any = self.txn.get(key)
+        if found is not None and not isinstance(found, bytes):
+            found = await found
+        assert isinstance(found, bytes), key.hex()
+        return found
 
     async def _clear(self, start: bytes, end: bytes) -> None:
         """Removes what an index of the same id left, whose transaction ended in a crash or went back to a savepoint."""

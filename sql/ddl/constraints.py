@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from base.errors import FeatureNotSupported, SqlError
-from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, SchemaDesc, TableDesc
+from base.errors import SqlError
+from planner.schema import (
+    CheckDesc,
+    ColumnDesc,
+    ForeignKeyDesc,
+    IndexColumn,
+    IndexDesc,
+    SchemaDesc,
+    TableDesc,
+    primary_key,
+)
 from sql.analyze import Analyzer
 from sql.ddl.columns import column_named
 from sql.ddl.naming import choose, constraint_names
@@ -22,12 +31,6 @@ def validate_table_expressions(session: Session, table: TableDesc) -> None:
     Analyzer(session).check_table(table)
 
 
-def refuse_deferred(constraint: ast.Constraint) -> None:
-    """A unique key is checked at the end of each statement: what DEFERRABLE promises, and INITIALLY DEFERRED does not."""
-    if constraint.initially_deferred:
-        raise FeatureNotSupported(f"{constraint.kind.upper()} .. INITIALLY DEFERRED is not supported")
-
-
 def require_free_name(table: TableDesc, name: str) -> None:
     if name in constraint_names(table):
         raise SqlError(f'constraint "{name}" for relation "{table.name}" already exists', sqlstate="42710")
@@ -42,23 +45,28 @@ async def unique_index(session: Session, schema: SchemaDesc, table: TableDesc, c
 
 
 async def build_unique(session: Session, schema: SchemaDesc, table: TableDesc, constraint: ast.Constraint) -> IndexDesc:
-    """Returns the descriptor of a UNIQUE constraint's index."""
+    """Returns the descriptor of the index of a UNIQUE constraint, or of a PRIMARY KEY that is not the rows' key."""
     from sql.ddl.tables import check_key_columns, require_btree
 
-    refuse_deferred(constraint)
-    check_key_columns(constraint.columns, "unique constraint")
+    is_primary = constraint.kind == "primary key"
+    check_key_columns(constraint.columns, "primary key constraint" if is_primary else "unique constraint")
     columns = [column_named(table.name, table.columns, name) for name in constraint.columns]
     for column in columns:
         pg_type = session.state().type_by_oid(column.type_oid)
         require_btree(pg_type.name if pg_type is not None else "?")
     taken = taken_names(session, schema)
-    name = constraint.name or choose(table.name, "_".join(constraint.columns), "key", taken)
+    name = constraint.name or (
+        choose(table.name, "", "pkey", taken)
+        if is_primary
+        else choose(table.name, "_".join(constraint.columns), "key", taken)
+    )
     if name in taken:
         raise SqlError(f'relation "{name}" already exists', sqlstate="42P07")
     return IndexDesc(
         id=table.next_index_id, name=name, columns=tuple(IndexColumn(c.id) for c in columns), unique=True, constraint=name,
         include=tuple(column_named(table.name, table.columns, n).id for n in constraint.include),
-        nulls_not_distinct=constraint.nulls_not_distinct, oid=await session.block.ddl().new_id(),
+        nulls_not_distinct=constraint.nulls_not_distinct, deferrable=constraint.deferrable,
+        initially_deferred=constraint.initially_deferred, primary=is_primary, oid=await session.block.ddl().new_id(),
     )  # fmt: skip
 
 
@@ -124,9 +132,12 @@ async def _build_key(
     if written.columns:
         referenced = [_own_column(target, name) for name in written.columns]
     else:
-        primary = target.indexes[0]
-        if not primary.constraint:
+        primary = primary_key(target)
+        if primary is None:
             raise SqlError(f'there is no primary key for referenced table "{target.name}"', sqlstate="42704")
+        if primary.deferrable:
+            text = f'cannot use a deferrable primary key for referenced table "{target.name}"'
+            raise SqlError(text, sqlstate="55000")
         by_id = {c.id: c for c in target.columns}
         referenced = [by_id[c.column_id] for c in primary.columns]
     if len(columns) != len(referenced):
@@ -153,6 +164,7 @@ def _own_column(table: TableDesc, name: str) -> ColumnDesc:
 
 def _target_index(target: TableDesc, wanted: tuple[int, ...]) -> tuple[IndexDesc, tuple[int, ...]]:
     """Finds the unique index over exactly these columns; returns it and their order in it."""
+    is_deferrable = False
     for index in target.indexes:
         ids = tuple(c.column_id for c in index.columns)
         if (
@@ -162,7 +174,13 @@ def _target_index(target: TableDesc, wanted: tuple[int, ...]) -> tuple[IndexDesc
             and sorted(ids) == sorted(wanted)
             and 0 not in ids
         ):
+            if index.deferrable:
+                is_deferrable = True
+                continue
             return index, tuple(wanted.index(id) for id in ids)
+    if is_deferrable:
+        text = f'cannot use a deferrable unique constraint for referenced table "{target.name}"'
+        raise SqlError(text, sqlstate="55000")
     raise SqlError(
         f'there is no unique constraint matching given keys for referenced table "{target.name}"', sqlstate="42830"
     )

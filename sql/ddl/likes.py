@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from planner.schema import ColumnDesc, IndexDesc, SchemaDesc, TableDesc
+from planner.schema import ColumnDesc, IndexDesc, SchemaDesc, TableDesc, is_primary_key
 from sql.ddl.sequences import create_owned_sequence
 from sql.parse import statements as ast
 from sql.parse.stored import parse_stored_expression
@@ -90,9 +90,12 @@ def _add_index(statement: ast.CreateTable, index: IndexDesc, names: dict[int, st
         return
     include = tuple(names[id] for id in index.include)
     if index.constraint:
-        kind = "primary key" if index.id == 1 else "unique"
+        kind = "primary key" if is_primary_key(index) else "unique"
         columns = tuple(names[part.column_id] for part in index.columns)
-        copied = ast.Constraint(kind, columns=columns, include=include, nulls_not_distinct=index.nulls_not_distinct)
+        copied = ast.Constraint(
+            kind, columns=columns, include=include, nulls_not_distinct=index.nulls_not_distinct,
+            deferrable=index.deferrable, initially_deferred=index.initially_deferred,
+        )  # fmt: skip
         statement.constraints = (*statement.constraints, copied)
         return
     elements = tuple(

@@ -22,7 +22,9 @@ async def lock_exclusively(session: Session, table: TableDesc, command: str) -> 
 
 
 def require_unused(session: Session, table: TableDesc, command: str) -> None:
-    """Raises 55006 if a cursor of this session reads the table."""
+    """Raises 55006 if a cursor of this session reads the table, or constraint checks of its rows wait for the commit."""
+    if any(check.table_id == table.id for check in session.context.deferred):
+        raise SqlError(f'cannot {command} "{table.name}" because it has pending trigger events', sqlstate="55006")
     for portal in session.portals.values():
         if portal.is_open_on(table.id):
             raise SqlError(

@@ -41,6 +41,13 @@ def choose(first: str, second: str, label: str, taken: Container[str]) -> str:
         number += 1
 
 
+def constraints_named(table: TableDesc, name: str) -> list[bool]:
+    """Returns of each constraint of that name whether it is deferrable."""
+    found = [False for check in table.checks if check.name == name]
+    found += [key.deferrable for key in table.foreign_keys if key.name == name]
+    return found + [index.deferrable for index in table.indexes if index.constraint == name]
+
+
 def constraint_names(table: TableDesc) -> set[str]:
     """Names of a table's constraints."""
     return {

@@ -18,7 +18,7 @@ from sql.ddl.columns import (
     rowid_column,
     with_new_layout,
 )
-from sql.ddl.constraints import add_check, add_foreign_key, refuse_deferred, unique_index, validate_table_expressions
+from sql.ddl.constraints import add_check, add_foreign_key, unique_index, validate_table_expressions
 from sql.ddl.likes import add_likes, copied_columns, own_sequence
 from sql.ddl.naming import choose
 from sql.ddl.privileges import require_create
@@ -102,6 +102,8 @@ async def _build(session: Session, schema: SchemaDesc, table_id: int, statement:
                 )
             column = await build_column(session, table_id, statement.name.name, schema, definition, id, nullable)
         columns.append(column)
+    if primary_constraint is not None and primary_constraint.deferrable:
+        primary_constraint = None
     if primary_constraint is None:
         columns.append(rowid_column(len(columns) + 1))
     return await _with_primary(session, schema, table_id, statement, tuple(columns), primary_constraint, key_names)
@@ -124,7 +126,6 @@ async def _with_primary(
     if constraint is None:
         primary = IndexDesc(id=1, name=f"{name}_rowid", columns=(IndexColumn(columns[-1].id),), unique=True)
     else:
-        refuse_deferred(constraint)
         check_key_columns(key_names, "primary key constraint")
         key = tuple(IndexColumn(column_named(name, columns, key_name).id) for key_name in key_names)
         include = tuple(column_named(name, columns, included).id for included in constraint.include)
@@ -173,7 +174,7 @@ async def _add_constraints(
     """Adds UNIQUE, CHECK and FOREIGN KEY constraints, those of columns first, as PostgreSQL names them."""
     constraints = [c for column in statement.columns for c in column.constraints] + list(statement.constraints)
     for constraint in constraints:
-        if constraint.kind == "unique":
+        if constraint.kind == "unique" or (constraint.kind == "primary key" and constraint.deferrable):
             table = await unique_index(session, schema, table, constraint)
         elif constraint.kind == "check":
             table = await add_check(session, table, constraint)

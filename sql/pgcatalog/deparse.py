@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError
 from base.typeio import type_name
-from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc
+from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc, is_primary_key
 from sql.pgcatalog import builtin, oids
 
 if TYPE_CHECKING:
@@ -127,9 +127,21 @@ def _names(table: TableDesc, ids: tuple[int, ...]) -> str:
 
 def key_definition(table: TableDesc, index: IndexDesc) -> str:
     """PRIMARY KEY (..) or UNIQUE (..)."""
-    word = "PRIMARY KEY" if index.id == 1 else "UNIQUE NULLS NOT DISTINCT" if index.nulls_not_distinct else "UNIQUE"
+    word = (
+        "PRIMARY KEY"
+        if is_primary_key(index)
+        else "UNIQUE NULLS NOT DISTINCT"
+        if index.nulls_not_distinct
+        else "UNIQUE"
+    )
     text = f"{word} ({_names(table, tuple(c.column_id for c in index.columns))})"
-    return text + (f" INCLUDE ({_names(table, index.include)})" if index.include else "")
+    return text + (f" INCLUDE ({_names(table, index.include)})" if index.include else "") + _deferral(index)
+
+
+def _deferral(constraint: IndexDesc | ForeignKeyDesc) -> str:
+    return (" DEFERRABLE" if constraint.deferrable else "") + (
+        " INITIALLY DEFERRED" if constraint.initially_deferred else ""
+    )
 
 
 def check_definition(check: CheckDesc, is_pretty: bool = False) -> str:
@@ -148,9 +160,7 @@ def foreign_key_definition(view: SessionView, table: TableDesc, key: ForeignKeyD
         text += f" ON UPDATE {key.on_update}"
     if key.on_delete != "NO ACTION":
         text += f" ON DELETE {key.on_delete}"
-    if key.deferrable:
-        text += " DEFERRABLE" + (" INITIALLY DEFERRED" if key.initially_deferred else "")
-    return text + ("" if key.validated else " NOT VALID")
+    return text + _deferral(key) + ("" if key.validated else " NOT VALID")
 
 
 def view_query(view: SessionView, registry: Registry, table: TableDesc) -> str:

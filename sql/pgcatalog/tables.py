@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from base.types import BY_NAME, OID, TEXT, PgType
-from planner.schema import IndexDesc, TableDesc
+from planner.schema import IndexDesc, TableDesc, is_primary_key
 from sql.catalog.keys import FIRST_USER_ID as FIRST_USER_OID
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
 from sql.pgcatalog import builtin, deparse, oids
@@ -280,8 +280,8 @@ def pg_index(view: SessionView) -> Iterator[Row]:
             expressions = [c.expression for c in index.columns if not c.column_id]
             yield {
                 "indexrelid": index.oid, "indrelid": table.id, "indnatts": len(ids), "indnkeyatts": len(index.columns),
-                "indisunique": index.unique, "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": index.id == 1,
-                "indimmediate": True, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
+                "indisunique": index.unique, "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": is_primary_key(index),
+                "indimmediate": not index.deferrable, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
                 "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": tuple(_opclasses(view, table, index)),
                 "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.columns),
                 "indexprs": ", ".join(expressions) or None, "indpred": deparse.parenthesised(index.predicate) if index.predicate else None,
@@ -310,8 +310,8 @@ def pg_constraint(view: SessionView) -> Iterator[Row]:
         for index in table.indexes:
             if index.constraint:
                 yield {
-                    **base, "oid": constraint_oid(index.oid), "conname": index.constraint, "contype": "p" if index.id == 1 else "u",
-                    "conindid": index.oid, "conkey": tuple(c.column_id for c in index.columns),
+                    **base, "oid": constraint_oid(index.oid), "conname": index.constraint, "contype": "p" if is_primary_key(index) else "u",
+                    "condeferrable": index.deferrable, "condeferred": index.initially_deferred, "conindid": index.oid, "conkey": tuple(c.column_id for c in index.columns),
                 }  # fmt: skip
         for number, check in enumerate(table.checks):
             yield {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from base.typeio import type_name
 from base.types import PgType
-from planner.schema import TableDesc
+from planner.exec.deferral import Deferrable
+from planner.schema import TableDesc, is_primary_key
 from sql.pgcatalog import builtin, deparse
 from sql.pgcatalog.tables import check_columns, persistence, role_oid, shown_indexes, user_tables, visible_columns
 from sql.settings import BY_NAME, PARAMETERS
@@ -241,7 +242,7 @@ def _constraint_rows(view: SessionView) -> Iterator[tuple[TableDesc, str, str, t
     for table in user_tables(view):
         for index in table.indexes:
             if index.constraint:
-                kind = "PRIMARY KEY" if index.id == 1 else "UNIQUE"
+                kind = "PRIMARY KEY" if is_primary_key(index) else "UNIQUE"
                 yield table, index.constraint, kind, tuple(c.column_id for c in index.columns)
         for key in table.foreign_keys:
             yield table, key.name, "FOREIGN KEY", key.columns
@@ -259,7 +260,8 @@ def _place(view: SessionView, table: TableDesc, name: str) -> Row:
 
 def table_constraints(view: SessionView) -> Iterator[Row]:
     for table, name, kind, _ in _constraint_rows(view):
-        deferrable = next((k for k in table.foreign_keys if k.name == name and k.deferrable), None)
+        keys: tuple[Deferrable, ...] = (*table.foreign_keys, *table.indexes)
+        deferrable = next((k for k in keys if k.name == name and k.deferrable), None)
         yield {
             **_place(view, table, name), "constraint_type": kind, "is_deferrable": "YES" if deferrable else "NO",
             "initially_deferred": "YES" if deferrable and deferrable.initially_deferred else "NO", "enforced": "YES",
