@@ -57,6 +57,10 @@ class RangeSender:
         """How far a node is, for whom to ask first."""
         self.redirects = 0
 
+    def leaseholder(self, range_id: int) -> int | None:
+        """Returns who answered for a range last, if that is known."""
+        return self._leaseholders.get(range_id)
+
     async def send(self, descriptor: RangeDescriptor, batch: Batch) -> Reply:
         """Returns the reply of a replica of the range."""
         delivery = Delivery(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvtier.messages import Get, Put, Split
+from kvtier.replication.overview import ranges_over
 from tests.kvtier.replication.cluster import Cluster
 from tests.kvtier.replication.test_cluster import settle
 
@@ -37,6 +38,25 @@ def test_a_range_spreads_over_three_regions() -> None:
     wait_for(cluster, M, [1, 3, 5])
     assert cluster.do(2, Get(A), Get(M)).results == [b"2", b"3"]
     settle(cluster)
+
+
+def test_any_node_tells_where_ranges_are() -> None:
+    cluster = Cluster(4, seed=6, founders=1, regions=["a", "b", "c", "c"])
+    cluster.do(1, Put(A, b"1"))
+    cluster.do(1, Split(M))
+    cluster.run_for(30.0)
+    node = cluster.nodes[4]
+    task = node.scope.spawn(ranges_over(node.store, node.router, node.sender, A, b""), "overview")
+    cluster.run_for(5.0)
+    left, right = task.result
+    assert left.descriptor.start < A
+    assert left.descriptor.end == right.descriptor.start == M
+    for found in (left, right):
+        nodes = sorted([place.node_id for place in found.descriptor.replicas])
+        assert nodes == voters(cluster, found.descriptor.start)
+        assert len(nodes) == 3
+        assert found.leaseholder == cluster.leader(found.descriptor.range_id)
+        assert (found.size_bytes is not None) == (4 in nodes)
 
 
 def test_a_dead_node_is_replaced() -> None:
