@@ -17,17 +17,20 @@ from msgspec import Struct, field
 
 from base.errors import CallFailed, KvError, MeridianError
 from base.seams import Clock, Rng, Scheduler
+from kvtier.descriptors import VOTER
 from kvtier.engine.contract import StoreEngine
 from kvtier.opening import is_fresh
 from kvtier.replication import founding
 from kvtier.replication.directory import Directory, Known, NodeRecord, draw_node_id, remember_known
 from kvtier.replication.groups import Replication
+from kvtier.replication.overview import ranges_over
 from kvtier.replication.placement import Placement
 from kvtier.replication.sender import RangeSender
 from kvtier.replication.settings import ReplicationSettings
 from kvtier.router import Router
 from kvtier.rpc.transport import StreamTransport
 from kvtier.store import Store
+from sql.regions.topology import RangePlace
 
 MAX_OFFSET_SECONDS: Final = 0.25
 """How far the clocks of two nodes may differ."""
@@ -172,6 +175,22 @@ class Member:
         self.placement.stop()
         self.replication.stop()
         await self.transport.stop()
+
+    async def describe_ranges(self, start: bytes, end: bytes) -> list[RangePlace]:
+        """Returns the ranges that overlap [start, end), in key order; ``end`` b"" is the end of all keys."""
+        found = await ranges_over(self._store, self.router, self.sender, start, end)
+        return [
+            RangePlace(
+                descriptor.range_id, descriptor.start, descriptor.end, size, holder,
+                tuple([place.node_id for place in descriptor.replicas if place.kind == VOTER]),
+                tuple([place.node_id for place in descriptor.replicas if place.kind != VOTER]),
+            )
+            for descriptor, holder, size in found
+        ]  # fmt: skip
+
+    def is_live(self, node_id: int) -> bool:
+        """True for a node that gives signs of life."""
+        return self.placement.is_live(node_id)
 
     def metrics(self) -> dict[str, int]:
         """Returns counters by stable names."""

@@ -17,7 +17,6 @@ from base.hlc import Hlc
 from base.keys import table_span
 from base.seams import Clock, Rng, Scheduler
 from base.typeio.datetime import canonical_zone
-from kvtier.descriptors import VOTER
 from kvtier.engine.contract import StoreEngine
 from kvtier.router import Router
 from kvtier.settings import StoreSettings
@@ -28,6 +27,7 @@ from planner.functions import builtin_registry
 from planner.schema import TableDesc
 from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
+from sql.regions.topology import Locality, NodePlace, RangePlace
 from sql.server import SqlServer
 from sql.settings import Settings, builtin_defaults, canonical
 from sql.temporary import drop_leftovers
@@ -62,6 +62,7 @@ class NodeSettings(Struct):
     range_max_bytes: int = 512 << 20
     max_offset_us: int = 0
     """How far the clocks of two nodes may differ; 0 for a node that is alone."""
+    locality: Locality = ()
 
 
 def session_defaults(given: dict[str, str]) -> dict[str, str]:
@@ -83,6 +84,8 @@ class MemberApi(Protocol):
     async def start(self, sql_address: str) -> None: ...
     async def drain(self) -> None: ...
     async def stop(self) -> None: ...
+    def is_live(self, node_id: int) -> bool: ...
+    async def describe_ranges(self, start: bytes, end: bytes) -> list[RangePlace]: ...
     def metrics(self) -> dict[str, int]: ...
 
 
@@ -131,7 +134,9 @@ class Node:
         self.sql = SqlServer(
             self.kv, self.coordinator, self.catalog, registry, clock, rng, scheduler, defaults, settings.connections_max
         )
-        self.sql.range_source = self.describe_ranges
+        self.sql.describe_ranges = self.describe_ranges
+        self.sql.locality = settings.locality
+        self.sql.topology = self.topology
         self.sql.stored_bytes = self.stored_bytes
         self.store.cleanup.retention_of = self.retention_seconds
         self.connection_settings = ConnectionSettings(
@@ -197,22 +202,23 @@ class Node:
 
     # --- what the layers ask the node -----------------------------------------------
 
-    def describe_ranges(self, start: bytes, end: bytes) -> list[dict[str, Any]]:
+    async def describe_ranges(self, start: bytes, end: bytes) -> list[RangePlace]:
         """Returns the ranges that overlap [start, end), in key order; ``end`` b"" is the end of all keys."""
+        if self.member is not None:
+            return await self.member.describe_ranges(start, end)
         ranges = self.store.ranges
-        found = ranges.over(start, end) if end else ranges.all()
+        node_id = self.store.identity.node_id
         return [
-            {
-                "range_id": replica.range_id,
-                "start": replica.start,
-                "end": replica.end,
-                "bytes": replica.total_bytes,
-                "replicas": ",".join(
-                    str(place.node_id) for place in replica.descriptor.replicas if place.kind == VOTER
-                ),
-            }
-            for replica in found
+            RangePlace(replica.range_id, replica.start, replica.end, replica.total_bytes, node_id, (node_id,))
+            for replica in (ranges.over(start, end) if end else ranges.all())
         ]
+
+    def topology(self) -> list[NodePlace]:
+        """Returns the nodes of the cluster, this one too, by id."""
+        if self.member is None:
+            return [NodePlace(self.store.identity.node_id, self.settings.locality)]
+        nodes = self.member.directory.nodes
+        return [NodePlace(id, nodes[id].locality, self.member.is_live(id)) for id in sorted(nodes)]
 
     def stored_bytes(self) -> int:
         """Returns the bytes of the store: its files, and what is in memory before them."""

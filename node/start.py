@@ -155,6 +155,7 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
         insecure=config.insecure,
         defaults=dict(config.settings),
         connections_max=config.max_connections,
+        locality=parse_locality(config.locality),
     )
     make_member = None
     if config.rpc:

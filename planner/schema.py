@@ -118,6 +118,17 @@ class SequenceDesc(Struct, frozen=True, omit_defaults=True):
     owner_column: int = 0
 
 
+class LocalityDesc(Struct, frozen=True, omit_defaults=True):
+    """Where the rows of a table in a database with regions are at home."""
+
+    kind: str = "table"
+    """table (all in one region), row (each where its region column says), global (read everywhere)."""
+    region: str = ""
+    """Of kind table; "" is the database's primary region."""
+    column_id: int = 0
+    """Of kind row: the column that names a row's region; the first column of every index."""
+
+
 class TableDesc(Struct, frozen=True, omit_defaults=True):
     """A table, view or sequence (``kind`` r, v, m, S as pg_class.relkind)."""
 
@@ -155,6 +166,8 @@ class TableDesc(Struct, frozen=True, omit_defaults=True):
     options: dict[str, str] = field(default_factory=dict)
     key_prefix_table: int = 0
     """Table id in the key; differs from ``id`` after TRUNCATE (0: same as id)."""
+    locality: LocalityDesc = LocalityDesc()
+    """Of no meaning where the database has no regions."""
 
 
 def primary_key(table: TableDesc) -> IndexDesc | None:
@@ -183,6 +196,8 @@ class TypeDesc(Struct, frozen=True, omit_defaults=True):
     what keys and rows hold, so that ADD VALUE .. BEFORE needs no rewrite."""
     owner: str = "root"
     comment: str = ""
+    is_regions: bool = False
+    """The type of the database's regions: changed by ALTER DATABASE alone."""
 
 
 class SchemaDesc(Struct, frozen=True, omit_defaults=True):
@@ -195,6 +210,20 @@ class SchemaDesc(Struct, frozen=True, omit_defaults=True):
     comment: str = ""
 
 
+class RegionConfig(Struct, frozen=True, omit_defaults=True):
+    """The regions of a database and what it survives; design.md 7."""
+
+    primary: str
+    regions: tuple[str, ...]
+    """All of them, the primary one too, in order of name."""
+    type_id: int
+    """The enum of the regions' names."""
+    survival: str = "zone"
+    """zone, region: what may fail without a write having to wait for it."""
+    placement: str = "default"
+    """default: every region has a replica for stale reads; restricted: only the home region of regional tables."""
+
+
 class DatabaseDesc(Struct, frozen=True, omit_defaults=True):
     id: int
     version: int
@@ -203,6 +232,7 @@ class DatabaseDesc(Struct, frozen=True, omit_defaults=True):
     privileges: tuple[tuple[str, str], ...] = ()
     comment: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    regions: RegionConfig | None = None
 
 
 class ColumnStats(Struct, frozen=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from base.eager import Eager
@@ -19,6 +19,7 @@ from sql.notify import Notifications
 from sql.parse import statements as ast
 from sql.parse.shapes import Shapes
 from sql.plancache import PlanCache
+from sql.regions.topology import Locality, NodePlace, RangePlace
 from sql.sequences import Sequences
 from sql.session import Session
 from sql.tablelocks import TableLocks
@@ -35,6 +36,10 @@ CANCEL_KEY_BYTES: Final = 4
 
 def _allow() -> None:
     return None
+
+
+async def _no_ranges(start: bytes, end: bytes) -> list[RangePlace]:
+    return []
 
 
 class SqlServer(Server):
@@ -80,8 +85,12 @@ class SqlServer(Server):
         """Transactions and statements run again after a 40001 without the client being told."""
         self.stored_bytes: Callable[[], int] = lambda: 0
         """Set by the node: size of the store."""
-        self.range_source: Callable[[bytes, bytes], list[dict[str, Any]]] = lambda start, end: []
-        """Set by the node: descriptions of the ranges over a span."""
+        self.describe_ranges: Callable[[bytes, bytes], Awaitable[list[RangePlace]]] = _no_ranges
+        """Set by the node: the ranges that overlap a span."""
+        self.locality: Locality = ()
+        """Of this node; set by it."""
+        self.topology: Callable[[], list[NodePlace]] = lambda: [NodePlace(0, self.locality)]
+        """Set by the node: the nodes of the cluster."""
         self.check_ddl: Callable[[], None] = _allow
         """Set by the node: raises where a schema change cannot be made now."""
         self._last_pid = 0
@@ -129,10 +138,6 @@ class SqlServer(Server):
             self.controls[text] = "BEGIN"
         elif isinstance(statement, ast.Commit) and not statement.chain:
             self.controls[text] = "COMMIT"
-
-    def describe_ranges(self, start: bytes, end: bytes) -> list[dict[str, Any]]:
-        """Ranges that overlap a span, for SHOW RANGES."""
-        return self.range_source(start, end)
 
     def kv_bytes(self) -> int:
         """Bytes the store holds, for pg_database_size."""

@@ -8,6 +8,7 @@
 
 A line ``> sql`` (continued by further ``> `` lines) runs a statement; the lines up to the next blank line are what the client
 sees. ``b> sql`` runs it in another session, ``b& sql`` starts it without waiting and ``b<`` waits for it.
+A comment ``# regions: a b`` gives the node the region a, zone a, in a cluster with three zones in each region.
 Lines ``| text`` right after the statement are the data of COPY FROM STDIN; the data of COPY TO STDOUT is shown as ``~ text``.
 REWRITE=1 writes what was seen into the scripts; the diff is reviewed like code.
 """
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 import pytest
 
+from sql.regions.topology import NodePlace
 from tests.inprocess import Client, Node, render, with_node
 
 SCRIPTS = sorted((Path(__file__).parent / "scripts").rglob("*.txt"))
@@ -81,11 +83,22 @@ async def run_block(lines: list[str], clients: dict[str, Client], node: Node) ->
     return kept + render(await client.until_ready())
 
 
+def set_regions(node: Node, script: str) -> None:
+    """Lets the node believe that it is one of three in each of some regions, the first being its own."""
+    found = re.search(r"^# regions: (.*)$", script, re.MULTILINE)
+    if found is None:
+        return
+    places = [(("region", region), ("zone", zone)) for region in found[1].split() for zone in "abc"]
+    node.sql.locality = places[0]
+    node.sql.topology = lambda: [NodePlace(id, locality) for id, locality in enumerate(places, 1)]
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(Path(__file__).parent / "scripts")))
 def test_script(path: Path) -> None:
     seen: list[str] = []
 
     async def body(node: Node) -> None:
+        set_regions(node, path.read_text())
         clients: dict[str, Client] = {}
         for block in blocks(path.read_text()):
             seen.append("\n".join(await run_block(block, clients, node)))

@@ -63,6 +63,10 @@ class Draft:
         self.txn.delete(name_key)
         self._remember(desc.id, None)
 
+    async def hold(self, desc: Desc) -> None:
+        """Makes sure that a descriptor stays as it is until this transaction has ended."""
+        await self._lock(desc.id, desc)
+
     async def put_role(self, role: RoleDesc) -> None:
         key = keys.role_key(role.name)
         await self._get(key)

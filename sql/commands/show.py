@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from base.errors import FeatureNotSupported
 from base.keys import table_span
-from base.types import INT8, TEXT
+from base.types import INT8, TEXT, array_of
 from sql.api import ResultColumn
 from sql.commands import handles, send_rows, text_columns
 from sql.parse import statements as ast
+from sql.regions.topology import locality_text, own_database
 
 if TYPE_CHECKING:
     from sql.portals import QueryPortal
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _KINDS = {"r": "table", "v": "view", "S": "sequence"}
 _COLUMNS = {
-    "tables": ("schema_name", "table_name", "type", "owner"),
+    "tables": ("schema_name", "table_name", "type", "owner", "locality"),
     "databases": ("database_name", "owner"),
     "schemas": ("schema_name", "owner"),
     "columns": ("column_name", "data_type", "is_nullable", "column_default"),
@@ -25,6 +26,7 @@ _COLUMNS = {
     "sequences": ("sequence_schema", "sequence_name"),
     "users": ("username", "options"),
     "roles": ("username", "options"),
+    "locality": ("locality",),
 }
 
 
@@ -48,7 +50,19 @@ def _rows(session: Session, statement: ast.ShowObjects) -> list[tuple[Any, ...]]
     view, kind = session.view(), statement.kind
     tables = session.state().tables(session.database_id)
     if kind == "tables":
-        return [(view.schema_name(t.schema_id), t.name, _KINDS[t.kind], t.owner) for t in tables]
+        database = own_database(session)
+        return [
+            (
+                view.schema_name(t.schema_id),
+                t.name,
+                _KINDS[t.kind],
+                t.owner,
+                deparse.table_locality(t) if database.regions is not None and t.kind == "r" else None,
+            )
+            for t in tables
+        ]
+    if kind == "locality":
+        return [(locality_text(session.server.locality),)]
     if kind == "databases":
         return [(d.name, d.owner) for d in session.state().databases()]
     if kind == "schemas":
@@ -83,7 +97,8 @@ def _rows(session: Session, statement: ast.ShowObjects) -> list[tuple[Any, ...]]
 
 _RANGE_COLUMNS = (
     ResultColumn("range_id", INT8), ResultColumn("start_key", TEXT), ResultColumn("end_key", TEXT), ResultColumn("range_bytes", INT8),
-    ResultColumn("replicas", TEXT),
+    ResultColumn("lease_holder", INT8), ResultColumn("lease_holder_locality", TEXT), ResultColumn("replicas", TEXT),
+    ResultColumn("replica_localities", array_of(TEXT)), ResultColumn("non_voting_replicas", TEXT),
 )  # fmt: skip
 
 
@@ -97,8 +112,16 @@ async def show_ranges(session: Session, statement: ast.ShowRanges, portal: Query
     if statement.table is not None:
         table = session.view().table(statement.table)
         start, end = table_span(table.key_prefix_table or table.id)
+    localities = {node.node_id: locality_text(node.locality) for node in session.server.topology()}
     rows: list[tuple[Any, ...]] = []
-    for found in session.server.describe_ranges(start, end):
-        rows.append((found["range_id"], found["start"].hex(), found["end"].hex(), found["bytes"], found["replicas"]))
+    for found in await session.server.describe_ranges(start, end):
+        replicas = (*found.voters, *found.non_voters)
+        rows.append(
+            (
+                found.range_id, found.start.hex(), found.end.hex(), found.size_bytes, found.leaseholder,
+                localities.get(found.leaseholder or 0, ""), ",".join(map(str, sorted(found.voters))),
+                tuple([localities.get(node_id, "") for node_id in sorted(replicas)]), ",".join(map(str, sorted(found.non_voters))),
+            )
+        )  # fmt: skip
     send_rows(session, portal, _RANGE_COLUMNS, rows)
     session.sink.complete("SHOW")

@@ -30,6 +30,7 @@ from sql.ddl.columns import (
 )
 from sql.ddl.constraints import add_check, add_foreign_key, build_unique, require_free_name, validate_table_expressions
 from sql.ddl.drop import drop_index, drop_relation
+from sql.ddl.locality import set_locality
 from sql.ddl.locking import lock_exclusively
 from sql.ddl.naming import choose
 from sql.ddl.roles import role_named
@@ -628,6 +629,11 @@ async def rename_constraint(session: Session, table: TableDesc, action: ast.Rena
     if (checks, keys, indexes) == (table.checks, table.foreign_keys, table.indexes):
         raise SqlError(f'constraint "{old}" for table "{table.name}" does not exist', sqlstate="42704")
     return await session.block.ddl().update_table(table, checks=checks, foreign_keys=keys, indexes=indexes)
+
+
+@_acts(ast.SetLocality)
+async def alter_locality(session: Session, table: TableDesc, action: ast.SetLocality) -> TableDesc:
+    return await set_locality(session, table, action.locality)
 
 
 # --- the table itself -------------------------------------------------------------

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from base.errors import FeatureNotSupported, SqlError
+from base.errors import SqlError
 from planner.schema import DatabaseDesc, SchemaDesc
 from sql.commands import handles
 from sql.commands.settings import value_text
 from sql.ddl.drop import drop_schema
+from sql.ddl.regions import alter_regions, create_regions, has_region_options
 from sql.ddl.roles import role_named
 from sql.parse import statements as ast
 from sql.settings import canonical
@@ -31,8 +32,6 @@ async def create_database(session: Session, statement: ast.CreateDatabase, porta
     role = session.state().roles[session.user]
     if not (role.superuser or role.create_db):
         raise SqlError("permission denied to create database", sqlstate="42501")
-    if "primary_region" in statement.options or "regions" in statement.options:
-        raise FeatureNotSupported("regions are not supported on a single node")
     if session.state().database(statement.name) is not None:
         if not statement.if_not_exists:
             raise SqlError(f'database "{statement.name}" already exists', sqlstate="42P04")
@@ -43,7 +42,8 @@ async def create_database(session: Session, statement: ast.CreateDatabase, porta
     owner = statement.options.get("owner") or session.user
     owner = role_named(session, owner).name if owner != "default" else session.user
     id = await draft.new_id()
-    await draft.put(DatabaseDesc(id=id, version=1, name=statement.name, owner=owner))
+    desc = DatabaseDesc(id=id, version=1, name=statement.name, owner=owner)
+    await draft.put(desc)
     await draft.put(
         SchemaDesc(
             id=await draft.new_id(),
@@ -54,6 +54,9 @@ async def create_database(session: Session, statement: ast.CreateDatabase, porta
             privileges=(("public", "UC"),),
         )
     )
+    if has_region_options(statement):
+        desc = await create_regions(session, desc, statement)
+        await draft.put(msgspec.structs.replace(desc, version=2))
     session.sink.complete("CREATE DATABASE")
 
 
@@ -105,7 +108,7 @@ async def alter_database(session: Session, statement: ast.AlterDatabase, portal:
     elif statement.action in ("set", "reset"):
         desc = msgspec.structs.replace(desc, settings=changed_settings(desc.settings, statement.setting))
     else:
-        raise FeatureNotSupported(f"ALTER DATABASE .. {statement.action.upper()} is not supported on a single node")
+        desc = await alter_regions(session, desc, statement)
     await session.block.ddl().put(msgspec.structs.replace(desc, version=desc.version + 1))
     session.sink.complete("ALTER DATABASE")
 

@@ -16,6 +16,7 @@ from base.keys import index_span, table_span
 from planner.schema import SchemaDesc, TableDesc, TypeDesc
 from sql.commands import handles
 from sql.ddl.locking import lock_exclusively
+from sql.ddl.types import refuse_regions
 from sql.parse import statements as ast
 from sql.pgcatalog.deparse import relation_name
 
@@ -211,6 +212,7 @@ async def _drop_type(session: Session, name: ast.Name, statement: ast.Drop) -> N
         _skip(session, "type", name)
         return
     session.view().require_owner("type", desc.name, desc.owner)
+    refuse_regions(desc, "drop")
     await drop_type(session, desc, statement.cascade)
 
 
@@ -261,6 +263,9 @@ async def _drop_schema(session: Session, name: ast.Name, statement: ast.Drop) ->
         _skip(session, "schema", name)
         return
     session.view().require_owner("schema", desc.name, desc.owner)
+    for enum in state.enums(session.database_id):
+        if enum.schema_id == desc.id:
+            refuse_regions(enum, "drop")
     await drop_schema(session, desc, statement.cascade)
 
 

@@ -20,6 +20,7 @@ from sql.ddl.columns import (
 )
 from sql.ddl.constraints import add_check, add_foreign_key, unique_index, validate_table_expressions
 from sql.ddl.likes import add_likes, copied_columns, own_sequence
+from sql.ddl.locality import checked_locality
 from sql.ddl.naming import choose
 from sql.ddl.privileges import require_create
 from sql.ddl.sequences import taken_names
@@ -54,7 +55,8 @@ async def create(session: Session, statement: ast.CreateTable) -> TableDesc | No
     table_id = await draft.new_id()
     # The table's row of its own lock: nobody else can know it yet, but DROP in this transaction will look for it.
     await session.block.lock_table(table_id, statement.name.name, exclusive=True)
-    table = await _build(session, schema, table_id, statement)
+    locality = await checked_locality(session, statement.locality, schema.name.startswith(PREFIX))
+    table = msgspec.structs.replace(await _build(session, schema, table_id, statement), locality=locality)
     await draft.put(table)
     table = await _add_constraints(session, schema, table, statement)
     for index in statement.indexes:
@@ -66,8 +68,6 @@ async def create(session: Session, statement: ast.CreateTable) -> TableDesc | No
 
 
 def _refuse(statement: ast.CreateTable) -> None:
-    if statement.locality is not None and statement.locality.kind != "table":
-        raise FeatureNotSupported(f"LOCALITY {statement.locality.kind} is not supported on a single node")
     if statement.interleave is not None:
         raise FeatureNotSupported("INTERLEAVE IN PARENT is not supported yet")
 

@@ -59,7 +59,18 @@ def find_enum(session: Session, name: ast.Name) -> TypeDesc:
     if not isinstance(desc, TypeDesc):
         raise SqlError(f'type "{name}" does not exist', sqlstate="42704")
     session.view().require_owner("type", desc.name, desc.owner)
+    refuse_regions(desc, "alter")
     return desc
+
+
+def refuse_regions(desc: TypeDesc, action: str) -> None:
+    """Raises 42809 for the type of a database's regions."""
+    if desc.is_regions:
+        raise SqlError(
+            f'cannot {action} type "{desc.name}": it is the type of the database\'s regions',
+            sqlstate="42809",
+            hint="Use ALTER DATABASE .. ADD REGION and DROP REGION.",
+        )
 
 
 @handles(ast.AlterTypeAddValue)
@@ -73,7 +84,7 @@ async def add_value(session: Session, statement: ast.AlterTypeAddValue, portal: 
         session.notice("NOTICE", SqlError(f'enum label "{statement.label}" already exists, skipping', sqlstate="42710"))
     else:
         at = _place(names, statement)
-        labels = (*desc.labels[:at], (statement.label, _physical(desc, at)), *desc.labels[at:])
+        labels = (*desc.labels[:at], (statement.label, label_number(desc, at)), *desc.labels[at:])
         await session.block.ddl().put(msgspec.structs.replace(desc, version=desc.version + 1, labels=labels))
     session.sink.complete("ALTER TYPE")
 
@@ -87,7 +98,7 @@ def _place(names: list[str], statement: ast.AlterTypeAddValue) -> int:
     return names.index(neighbour) + (0 if statement.before is not None else 1)
 
 
-def _physical(desc: TypeDesc, at: int) -> int:
+def label_number(desc: TypeDesc, at: int) -> int:
     """Returns a number between the neighbours': rows that hold the others stay as they are."""
     if not desc.labels:
         return 0

@@ -26,6 +26,7 @@ from sql.parse.statements import (
     SetVariable,
     ShowObjects,
     ShowRanges,
+    ShowRegions,
     ShowVariable,
     TransactionModes,
     Unlisten,
@@ -151,7 +152,7 @@ def _value(cursor: Cursor) -> str:
 # --- SHOW, RESET, DISCARD -----------------------------------------------------------------
 
 _SHOWN: Final = (
-    "tables", "databases", "schemas", "regions", "sequences", "users", "roles", "types", "jobs", "sessions", "queries",
+    "tables", "databases", "schemas", "sequences", "users", "roles", "types", "jobs", "sessions", "queries",
     "statements", "transactions", "locality", "grants", "nodes", "enums", "functions",
 )  # fmt: skip
 _SHOWN_FROM: Final = ("columns", "indexes", "index", "keys", "constraints")
@@ -173,10 +174,15 @@ def _show(cursor: Cursor) -> AnyStatement:
         return ShowVariable("transaction_status")
     if cursor.is_any(("ranges", "range")) and cursor.peek(1).kind == WORD:
         return _show_ranges(cursor)
+    if cursor.accept("regions"):
+        return _show_regions(cursor)
+    if cursor.accept("survival", "goal"):
+        database = cursor.name() if cursor.accept("from", "database") and cursor.is_name() else None
+        return ShowRegions("survival", database)
     if cursor.accept("create"):
         kind = cursor.accept_any("table", "view", "sequence", "schema", "database", "all")
         return ShowObjects(f"create {kind}" if kind else "create", cursor.qualified())
-    if cursor.is_any(("zone", "backup", "survival", "partitions", "changefeed", "experimental_ranges")):
+    if cursor.is_any(("zone", "backup", "partitions", "changefeed", "experimental_ranges")):
         raise cursor.unsupported(f"SHOW {cursor.peek().text.upper()}")
     if cursor.is_any(_SHOWN_FROM) and cursor.is_any(_SHOWN_FROM) and cursor.peek(1).text in ("from", "in", "on"):
         kind = cursor.advance().text
@@ -190,6 +196,17 @@ def _show(cursor: Cursor) -> AnyStatement:
             target = cursor.qualified()
         return ShowObjects(kind, target)
     return ShowVariable(_setting_name(cursor))
+
+
+def _show_regions(cursor: Cursor) -> ShowRegions:
+    if not cursor.accept("from"):
+        return ShowRegions()
+    if cursor.accept("cluster"):
+        return ShowRegions("cluster")
+    if cursor.accept("all", "databases"):
+        return ShowRegions("all")
+    cursor.expect("database")
+    return ShowRegions("database", cursor.name() if cursor.is_name() else None)
 
 
 def _show_ranges(cursor: Cursor) -> ShowRanges:

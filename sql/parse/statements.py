@@ -213,6 +213,15 @@ class ShowRanges:
 
 
 @dataclass(slots=True)
+class ShowRegions:
+    """SHOW REGIONS [FROM CLUSTER | DATABASE [d] | ALL DATABASES], SHOW SURVIVAL GOAL [FROM DATABASE d]."""
+
+    source: str = ""
+    """"", cluster, database, all, survival."""
+    database: str | None = None
+
+
+@dataclass(slots=True)
 class ShowObjects:
     """SHOW TABLES, DATABASES, SCHEMAS, COLUMNS FROM t, INDEXES FROM t, CREATE TABLE t, REGIONS, JOBS..."""
 
@@ -953,7 +962,7 @@ class Empty:
 
 AnyStatement = Union[
     Query, Begin, Commit, Rollback, Savepoint, ReleaseSavepoint, RollbackToSavepoint, SetTransaction, SetConstraints,
-    LockTable, SetVariable, ShowVariable, ResetVariable, ShowRanges, ShowObjects, Discard, Prepare, Execute, Deallocate,
+    LockTable, SetVariable, ShowVariable, ResetVariable, ShowRanges, ShowRegions, ShowObjects, Discard, Prepare, Execute, Deallocate,
     DeclareCursor, Fetch, CloseCursor, Listen, Unlisten, Notify, Explain, Copy, CreateDatabase, DropDatabase, AlterDatabase,
     CreateSchema, AlterSchema, CreateEnum, AlterTypeAddValue, AlterTypeRenameValue, CreateSequence, AlterSequence, CreateTable,
     CreateTableAs, CreateIndex, CreateView, Drop, Truncate, AlterTable, CommentOn, CreateRole, AlterRole, DropRole, GrantRole,

@@ -220,3 +220,14 @@ def row_type_text(view: SessionView, oid: int) -> str | None:
         if table is not None and table.kind in ("r", "v"):
             return relation_name(view, table) + suffix
     return builtin.row_types().get(oid)
+
+
+def table_locality(table: TableDesc) -> str:
+    """Returns where a table's rows are at home, as LOCALITY spells it."""
+    locality = table.locality
+    if locality.kind == "global":
+        return "GLOBAL"
+    if locality.kind == "row":
+        names = [column.name for column in table.columns if column.id == locality.column_id and not column.hidden]
+        return "REGIONAL BY ROW" + (f" AS {quote_identifier(names[0])}" if names else "")
+    return f"REGIONAL BY TABLE IN {quote_identifier(locality.region) if locality.region else 'PRIMARY REGION'}"

@@ -14,6 +14,7 @@ from planner.schema import IndexDesc, TableDesc
 from sql.pgcatalog import builtin, deparse, oids
 from sql.pgcatalog.tables import constraint_oid
 from sql.privilegewords import LETTERS
+from sql.regions.topology import own_database, region_of
 from sql.regnames import REGCLASS, REGNAMESPACE, REGPROC, REGROLE, REGTYPE
 from sql.temporary import ALIAS, PREFIX
 
@@ -617,6 +618,8 @@ def _register_session(add: Callable[..., None]) -> None:
         context=False,
     )
     add("unique_rowid() int8", unique_rowid, VOLATILE)
+    add("gateway_region() text", gateway_region)
+    add("default_to_database_primary_region(text) text", default_to_database_primary_region)
     _register_server(add)
     add("cluster_logical_timestamp() numeric", cluster_timestamp, STABLE)
     add("txid_current() int8", txid_current)
@@ -625,6 +628,24 @@ def _register_session(add: Callable[..., None]) -> None:
     add("pg_export_snapshot() text", _no_snapshot, VOLATILE, context=False)
     add("pg_describe_object(oid, oid, int4) text", _none, context=False)
     add("acldefault(char, oid) aclitem[]", acldefault)
+
+
+def gateway_region(ctx: ExecContext) -> str:
+    """The region of the node that the client is connected to."""
+    region = region_of(_session(ctx).server.locality)
+    if not region:
+        raise SqlError(
+            "this node is in no region", sqlstate="22023", hint="Start it with --locality region=<name>,zone=<name>."
+        )
+    return region
+
+
+def default_to_database_primary_region(ctx: ExecContext, region: str) -> str | None:
+    """A region of the current database: the one given, or else the primary one."""
+    desc = own_database(_session(ctx))
+    if desc.regions is None or region in desc.regions.regions:
+        return region
+    return desc.regions.primary
 
 
 def pg_sequence_state(ctx: ExecContext, oid: int) -> list[tuple[int, int, bool]]:

@@ -54,11 +54,11 @@ def test_ranges_are_described_in_key_order() -> None:
         await client.until_ready()
         await client.run("create table t (a int primary key)")
         await client.run("alter table t split at values (10), (20)")
-        everything = node.describe_ranges(b"", b"")
+        everything = await node.describe_ranges(b"", b"")
         assert len(everything) == 3
-        assert [found["start"] for found in everything[1:]] == [found["end"] for found in everything[:-1]]
-        assert {found["replicas"] for found in everything} == {"1"}
-        assert node.describe_ranges(everything[1]["start"], everything[1]["end"]) == everything[1:2]
+        assert [found.start for found in everything[1:]] == [found.end for found in everything[:-1]]
+        assert {(found.leaseholder, found.voters, found.non_voters) for found in everything} == {(1, (1,), ())}
+        assert await node.describe_ranges(everything[1].start, everything[1].end) == everything[1:2]
 
     with_node(body)
 

@@ -105,6 +105,9 @@ def test_any_node_answers_and_a_killed_one_is_not_missed(nodes: Nodes) -> None:
     wait_for_replicas(nodes, "1,2,3")
     for number in (1, 2, 3):
         with nodes.connect(number) as connection:
+            for row in connection.execute("SHOW RANGES FROM TABLE account").fetchall():
+                assert row[5:8] == (f"region=r{row[4]}", "1,2,3", ["region=r1", "region=r2", "region=r3"])
+            assert connection.execute("SELECT gateway_region()").fetchall() == [(f"r{number}",)]
             assert total(connection) == ACCOUNTS * START
             assert move(connection, number, number + 1)
     with nodes.connect(2) as connection, pytest.raises(psycopg.errors.FeatureNotSupported):

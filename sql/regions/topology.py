@@ -1,0 +1,84 @@
+"""The nodes of the cluster and the regions they are in, as SQL sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from base.errors import SqlError
+from planner.schema import DatabaseDesc
+
+if TYPE_CHECKING:
+    from sql.session import Session
+
+Locality = tuple[tuple[str, str], ...]
+"""Tiers from the widest: (("region", "eu-west"), ("zone", "a"))."""
+
+
+class NodePlace(NamedTuple):
+    """One node of the cluster."""
+
+    node_id: int
+    locality: Locality
+    is_live: bool = True
+
+
+class RangePlace(NamedTuple):
+    """Where one range is."""
+
+    range_id: int
+    start: bytes
+    end: bytes
+    size_bytes: int | None
+    """None where no replica of it is here to count."""
+    leaseholder: int | None
+    """None while nobody holds the lease, or says so in time."""
+    voters: tuple[int, ...]
+    non_voters: tuple[int, ...] = ()
+
+
+def region_of(locality: Locality) -> str:
+    """Returns the region, "" if none was named."""
+    return dict(locality).get("region", "")
+
+
+def zone_of(locality: Locality) -> str:
+    """Returns the tier below the region, "" if there is none: zone, az, rack, whatever it is called."""
+    below = [value for key, value in locality if key != "region"]
+    return below[0] if below else ""
+
+
+def locality_text(locality: Locality) -> str:
+    """Returns a locality as ``--locality`` takes it."""
+    return ",".join(f"{key}={value}" for key, value in locality)
+
+
+def zones_by_region(nodes: Iterable[NodePlace]) -> dict[str, tuple[str, ...]]:
+    """Returns the regions that nodes are in, sorted, each with the names of its zones."""
+    found: dict[str, dict[str, None]] = {}
+    for node in nodes:
+        region = region_of(node.locality)
+        if region:
+            zones = found.setdefault(region, {})
+            if zone_of(node.locality):
+                zones[zone_of(node.locality)] = None
+    return {region: tuple(sorted(found[region])) for region in sorted(found)}
+
+
+def require_region(nodes: Iterable[NodePlace], region: str) -> None:
+    """Raises 42704 for a region that no node is in."""
+    known = zones_by_region(nodes)
+    if region not in known:
+        hint = (
+            f"Regions of the cluster: {', '.join(known)}."
+            if known
+            else "Start nodes with --locality region=.. to give the cluster regions."
+        )
+        raise SqlError(f'region "{region}" does not exist', sqlstate="42704", detail="No node is in it.", hint=hint)
+
+
+def own_database(session: Session) -> DatabaseDesc:
+    """Returns the session's database."""
+    desc = session.state().by_id[session.database_id]
+    assert isinstance(desc, DatabaseDesc), desc
+    return desc
