@@ -51,6 +51,8 @@ class MeridianError(Exception):
         self.datatype = datatype
         self.context = context
         """Where it happened, as COPY tells its line."""
+        self.row: int | None = None
+        """Which of the rows given to the statement it is about, from 0; None if not one row."""
 
 
 def error(sqlstate: str, message: str, **fields: str | int | None) -> MeridianError:

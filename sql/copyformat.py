@@ -75,10 +75,14 @@ class TextReader:
         self._null = options.null
         self._rest = b""
         self.line = 0
+        """Of the data, how many are read."""
+        self.lines: list[str] = []
+        """Those of the rows that were returned last, as they came."""
         self.is_done = False
 
     def feed(self, chunk: bytes) -> list[Fields]:
         """Returns the rows completed by a chunk."""
+        self.lines = []
         data = self._rest + chunk
         end = data.rfind(b"\n")
         while end > 0 and _ends_escaped(data, end):
@@ -93,6 +97,7 @@ class TextReader:
 
     def finish(self) -> list[Fields]:
         """Returns the last row, if the data did not end with a newline."""
+        self.lines = []
         rest, self._rest = self._rest, b""
         return self._rows(rest) if rest else []
 
@@ -109,6 +114,7 @@ class TextReader:
             if line == "\\.":
                 self.is_done = True
                 break
+            self.lines.append(line)
             if "\\" in line:
                 rows.append(self._escaped(line))
             else:
@@ -177,10 +183,12 @@ def decode_utf8(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as problem:
-        raise SqlError(
-            f'invalid byte sequence for encoding "UTF8": 0x{data[problem.start : problem.start + 1].hex()}',
-            sqlstate="22021",
-        ) from None
+        lead = data[problem.start]
+        length = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2 if lead >= 0xC0 else 1
+        shown = " ".join(f"0x{byte:02x}" for byte in data[problem.start : problem.start + length])
+        found = SqlError(f'invalid byte sequence for encoding "UTF8": {shown}', sqlstate="22021")
+        found.row = data.count(b"\n", 0, problem.start)
+        raise found from None
 
 
 class CsvReader:
@@ -191,9 +199,12 @@ class CsvReader:
         self._rest = ""
         self._bytes = b""
         self.line = 0
+        """Of the data, how many are read; a row with newlines in quotes has several."""
+        self.lines: list[str] = []
         self.is_done = False
 
     def feed(self, chunk: bytes) -> list[Fields]:
+        self.lines = []
         data = self._bytes + chunk
         end = data.rfind(b"\n")
         if end < 0:
@@ -205,6 +216,7 @@ class CsvReader:
         return self._rows(self._rest + decode_utf8(data[: end + 1]), at_end=False)
 
     def finish(self) -> list[Fields]:
+        self.lines = []
         text = self._rest + decode_utf8(self._bytes)
         self._rest, self._bytes = "", b""
         return self._rows(text if text.endswith("\n") else text + "\n", at_end=True) if text else []
@@ -223,16 +235,19 @@ class CsvReader:
                 if line == "\\.":
                     self.is_done = True
                     break
+                self.lines.append(line)
                 rows.append([None if field == null else field for field in line.split(delimiter)])
                 at = end + 1
                 continue
             parsed = self._quoted_row(text, at)
             if parsed is None:
                 if at_end:
+                    self.lines.append(text[at:])
                     raise SqlError("unterminated CSV quoted field", sqlstate="22P04")
                 break
             rows.append(parsed[0])
-            self.line += 1
+            self.lines.append(text[at : parsed[1] - 1])
+            self.line += 1 + self.lines[-1].count("\n")
             at = parsed[1]
         self._rest = "" if self.is_done else text[at:]
         if len(self._rest) > ROW_BYTES_MAX:
@@ -277,6 +292,8 @@ class BinaryReader:
         self._data = b""
         self._has_header = False
         self.line = 0
+        self.lines: list[str] = []
+        """None: what is binary cannot be shown."""
         self.is_done = False
 
     def feed(self, chunk: bytes) -> list[Fields]:

@@ -155,6 +155,8 @@ def _report(kind: str, body: bytes) -> list[str]:
         lines += [f"DETAIL: {line}" for line in fields["D"].splitlines()]
     if "H" in fields:
         lines.append(f"HINT: {fields['H']}")
+    if "W" in fields:
+        lines += [f"CONTEXT: {line}" for line in fields["W"].splitlines()]
     return lines
 
 

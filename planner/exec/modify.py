@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from base.errors import MeridianError
 from planner.access import TableAccess
 from planner.exec.relational import UnaryOperator
 from planner.exec.runtime import (
@@ -96,6 +97,8 @@ class InsertOp(ModifyOp):
 
 class InsertStream(ModifyStream):
     operator: InsertOp
+    done = 0
+    """Rows written by earlier batches."""
 
     async def fill(self) -> Rows:
         operator, run = self.operator, self.run
@@ -113,11 +116,17 @@ class InsertStream(ModifyStream):
     async def _write(self, batch: Rows) -> None:
         operator, run = self.operator, self.run
         rows = operator.arrange(batch, run.frame, run.ctx)
-        rows = await operator.writer.complete(rows, run)
-        if operator.upsert is not None:
-            rows = await operator.upsert.apply(rows, run)
-        else:
-            await operator.writer.insert(rows, run)
+        try:
+            rows = await operator.writer.complete(rows, run)
+            if operator.upsert is not None:
+                rows = await operator.upsert.apply(rows, run)
+            else:
+                await operator.writer.insert(rows, run)
+        except MeridianError as problem:
+            if problem.row is not None:
+                problem.row += self.done
+            raise
+        self.done += len(batch)
         await self.give(rows, len(rows))
         run.ctx.check_interrupt()
 

@@ -131,15 +131,33 @@ class TableWriter:
         for position, function in self.generated:
             values = await evaluate(function, rows, run)
             rows = [(*row[:position], value[0], *row[position + 1 :]) for row, value in zip(rows, values)]
-        for position, name in self.required:
+        for position, _ in self.required:
             for row in rows:
                 if row[position] is None:
-                    raise self.null_error(row, name, run.ctx)
-        for name, function in self.checks:
-            for row, verdict in zip(rows, await evaluate(function, rows, run)):
+                    raise await self._first_broken(rows, run)
+        for _, function in self.checks:
+            for verdict in await evaluate(function, rows, run):
                 if verdict[0] is False:
-                    raise self.check_error(row, name, run.ctx)
+                    raise await self._first_broken(rows, run)
         return rows
+
+    async def _first_broken(self, rows: Rows, run: Run) -> MeridianError:
+        """The error of the first row that breaks a constraint: of its NOT NULLs, then of its CHECKs by name."""
+        for i, row in enumerate(rows):
+            problem = await self._broken(row, run)
+            if problem is not None:
+                problem.row = i
+                return problem
+        raise AssertionError("no row breaks a constraint")
+
+    async def _broken(self, row: Row, run: Run) -> MeridianError | None:
+        for position, name in self.required:
+            if row[position] is None:
+                return self.null_error(row, name, run.ctx)
+        for name, function in self.checks:
+            if (await evaluate(function, [row], run))[0][0] is False:
+                return self.check_error(row, name, run.ctx)
+        return None
 
     def null_error(self, row: Row, column: str, ctx: ExecContext) -> MeridianError:
         table = self.access.desc.name
@@ -208,6 +226,11 @@ class TableWriter:
         computed = (await evaluate(writer.computed, [row], run))[0] if writer.computed is not None else ()
         return self.duplicate(row, writer.index, computed, writer.names, run.ctx)
 
+    async def _duplicate_row(self, row: Row, place: int, at: int, run: Run) -> MeridianError:
+        problem = await self.duplicate_of(row, at, run)
+        problem.row = place
+        return problem
+
     # --- changes
 
     async def insert(self, rows: Rows, run: Run) -> None:
@@ -266,13 +289,13 @@ class TableWriter:
             key = key_of.get(i)
             if key is not None:
                 if key in taken:
-                    raise await self.duplicate_of(row, -1, run)
+                    raise await self._duplicate_row(row, i, -1, run)
                 taken[key] = b""
             for at, part in enumerate(entries):
                 entry = part[i]
                 if entry is not None and entry[2]:
                     if entry[0] in taken:
-                        raise await self.duplicate_of(row, at, run)
+                        raise await self._duplicate_row(row, i, at, run)
                     taken[entry[0]] = b""
         for key, value in zip(primary.keys, primary.values):
             run.put(key, value)

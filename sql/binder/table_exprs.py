@@ -74,7 +74,7 @@ def bind_table_exprs(queries: QueryBinder, table: TableDesc, alias: str | None =
     exprs.checks = tuple(
         [
             (check.name, stored_condition(queries, check.expression, scope, "check constraints"))
-            for check in table.checks
+            for check in sorted(table.checks, key=lambda check: check.name.encode())
         ]
     )
     for column in table.columns:

@@ -17,6 +17,7 @@ from planner.exec import plan
 from planner.expr import Call, Col, Expr, Param, transform
 from planner.functions.registry import VOLATILE, Function
 from planner.nodes import ColumnInfo, FunctionScan, Insert, Node, Project, Statement, Values
+from planner.optimize.tree import any_part
 from planner.schema import ColumnDesc, TableDesc
 from sql.analyze import Analyzer
 from sql.commands import handles
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS: Final = 1000
 """Rows given to the insert plan at a time."""
+SHOWN_BYTES_MAX: Final = 100
+"""Of a line or value in the CONTEXT of an error."""
 
 
 @handles(ast.Copy)
@@ -113,6 +116,17 @@ def _insert_plan(
     return plan(bound, session.server.catalog.stats.get, session.plan_settings(), session.state().type_by_oid), bound
 
 
+def _writes_singly(statement: Statement) -> bool:
+    """True if PostgreSQL would write row by row, knowing each one's line when a key is there: a default is volatile."""
+    assert isinstance(statement.root, Insert)
+    project = statement.root.input
+    return isinstance(project, Project) and any(any_part(expr, _is_volatile) for expr in project.exprs)
+
+
+def _is_volatile(expr: Expr) -> bool:
+    return isinstance(expr, Call) and expr.function.volatility == VOLATILE and expr.function.name != "nextval"
+
+
 def _rows_of(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return rows
 
@@ -135,8 +149,8 @@ async def _copy_from(session: Session, statement: ast.Copy, options: CopyOptions
     columns = _columns(table, statement.columns)
     types = [session.state().types.get(c.type_oid) or session.state().type_by_oid(c.type_oid) for c in columns]
     known = [t for t in types if t is not None]
-    physical, _ = _insert_plan(session, table, columns, known)
-    loader = _Loader(session, table, columns, known, options, physical)
+    physical, bound = _insert_plan(session, table, columns, known)
+    loader = _Loader(session, table, columns, known, options, physical, _writes_singly(bound))
     code = 1 if options.format == "binary" else 0
     session.sink.copy_in(code, [code] * len(columns))
     try:
@@ -157,13 +171,19 @@ class _Loader:
         types: list[PgType],
         options: CopyOptions,
         physical: Any,
+        is_single: bool,
     ) -> None:
         self.session = session
         self.table = table
         self.columns = columns
         self.options = options
         self.physical = physical
+        self.is_single = is_single
         self.reader = reader(options)
+        self.lines: list[str] = []
+        """Those of the rows that are read and not written yet; none of binary data."""
+        self.lines_done = 0
+        """How many came before them."""
         self.count = 0
         self.skip_header = bool(options.header)
         self.width = len(columns)
@@ -181,35 +201,78 @@ class _Loader:
         sink = self.session.sink
         while True:
             chunk = await sink.read_copy()
-            raw = self.reader.finish() if chunk is None else self.reader.feed(chunk)
-            pending.extend(self._decode(raw))
+            raw = self._read(chunk)
+            self.lines += self.reader.lines
+            try:
+                self._decode(raw, pending)
+            except MeridianError as error:
+                await self._blame_earlier(pending, error)
+                raise
             while len(pending) >= BATCH_ROWS or (chunk is None and pending):
                 await self._insert(pending[:BATCH_ROWS])
                 pending = pending[BATCH_ROWS:]
+                self.lines_done = self._number(BATCH_ROWS - 1)
+                self.lines = self.lines[BATCH_ROWS:]
             if chunk is None:
                 return self.count
 
-    def _decode(self, raw: list[list[Any]]) -> list[tuple[Any, ...]]:
+    def _read(self, chunk: bytes | None) -> list[list[Any]]:
+        """The rows that a chunk of the data completes; None is its end."""
+        try:
+            return self.reader.finish() if chunk is None else self.reader.feed(chunk)
+        except MeridianError as error:
+            number = self.reader.line + 1 + (error.row or 0)
+            if error.row is None and self.reader.lines:
+                error.context = self._at(number + self.reader.lines[-1].count("\n"), self.reader.lines[-1])
+            else:
+                error.context = self._at(number)
+            raise
+
+    def _decode(self, raw: list[list[Any]], rows: list[tuple[Any, ...]]) -> None:
+        """Adds the rows' values to ``rows``."""
         if self.skip_header and raw:
             self._check_header(raw[0])
             raw = raw[1:]
             self.skip_header = False
+            self.lines_done = self._number(0)
+            self.lines = self.lines[1:]
         decoders, width = self.decoders, self.width
         forced = any(self.not_null) or any(self.force_null)
-        rows = []
-        line = self.reader.line - len(raw)
         for fields in raw:
-            line += 1
             if len(fields) != width:
-                self._wrong_width(fields, line)
+                self._wrong_width(fields, len(rows))
             if forced:
                 fields = self._forced(fields)
             try:
                 rows.append(tuple([None if f is None else decode(f) for decode, f in zip(decoders, fields)]))
             except MeridianError as error:
-                self._explain(error, fields, line)
+                self._explain(error, fields, len(rows))
                 raise
-        return rows
+
+    # --- places
+
+    def _number(self, place: int) -> int:
+        """The line of a row that is read and not written yet; of one with newlines in it the last."""
+        number = self.lines_done + place + 1
+        if self.options.format == "csv":
+            number += sum([line.count("\n") for line in self.lines[: place + 1]])
+        return number
+
+    def _at(self, number: int, line: str | None = None) -> str:
+        shown = "" if line is None else f': "{_cut(line)}"'
+        return f"COPY {self.table.name}, line {number}{shown}"
+
+    def _line(self, place: int) -> str | None:
+        return self.lines[place] if place < len(self.lines) else None
+
+    async def _blame_earlier(self, pending: list[tuple[Any, ...]], error: MeridianError) -> None:
+        """Raises what breaks a NOT NULL or CHECK in the lines before the one that cannot be read."""
+        try:
+            for at in range(0, len(pending), BATCH_ROWS):
+                await self._insert(pending[at : at + BATCH_ROWS], at)
+        except MeridianError as earlier:
+            if earlier.sqlstate in ("23502", "23514"):
+                raise earlier from error
 
     def _forced(self, fields: list[Any]) -> list[Any]:
         null = self.options.null
@@ -219,40 +282,54 @@ class _Loader:
     def _check_header(self, fields: list[Any]) -> None:
         if self.options.header != "match":
             return
+        place = self._at(self._number(0), self._line(0))
         if len(fields) != self.width:
-            raise SqlError(
-                f"wrong number of fields in header line: got {len(fields)}, expected {self.width}", sqlstate="22P04"
-            )
+            text = f"wrong number of fields in header line: got {len(fields)}, expected {self.width}"
+            raise SqlError(text, sqlstate="22P04", context=place)
         for i, (field, column) in enumerate(zip(fields, self.columns), 1):
             if field != column.name:
                 got = "null value" if field is None else f'"{field}"'
                 raise SqlError(
                     f'column name mismatch in header line field {i}: got {got}, expected "{column.name}"',
                     sqlstate="22P04",
+                    context=place,
                 )
 
-    def _wrong_width(self, fields: list[Any], line: int) -> None:
-        context = f"COPY {self.table.name}, line {line}"
+    def _wrong_width(self, fields: list[Any], place: int) -> None:
+        context = self._at(self._number(place), self._line(place))
         if self.options.format == "binary":
             raise SqlError(
                 f"row field count is {len(fields)}, expected {self.width}", sqlstate="22P04", context=context
             )
         if len(fields) > self.width:
             raise SqlError("extra data after last expected column", sqlstate="22P04", context=context)
+        self._explain_first(fields, place)
         raise SqlError(f'missing data for column "{self.columns[len(fields)].name}"', sqlstate="22P04", context=context)
 
-    def _explain(self, error: MeridianError, fields: list[Any], line: int) -> None:
+    def _explain_first(self, fields: list[Any], place: int) -> None:
+        """Raises what is wrong with a value."""
+        for decode, field in zip(self.decoders, fields):
+            try:
+                if field is not None:
+                    decode(field)
+            except MeridianError as error:
+                self._explain(error, fields, place)
+                raise
+
+    def _explain(self, error: MeridianError, fields: list[Any], place: int) -> None:
+        """Names the column whose value cannot be read."""
         for column, decode, field in zip(self.columns, self.decoders, fields):
             if field is None:
                 continue
             try:
                 decode(field)
             except MeridianError:
-                shown = field if isinstance(field, str) else field.hex()
-                error.context = f'COPY {self.table.name}, line {line}, column {column.name}: "{shown[:100]}"'
+                shown = f': "{_cut(field)}"' if isinstance(field, str) else ""
+                error.context = f"{self._at(self._number(place))}, column {column.name}{shown}"
                 return
 
-    async def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+    async def _insert(self, rows: list[tuple[Any, ...]], at: int = 0) -> None:
+        """Writes rows, the first of which is number ``at`` of those that are read and not written."""
         session = self.session
         txn = session.block.ensure()
         cursor = self.physical.open(txn, (rows,), session.context)
@@ -261,6 +338,12 @@ class _Loader:
             if not isinstance(fetched, list):
                 await fetched
             self.count += cursor.affected
+        except MeridianError as error:
+            if error.row is not None:
+                place = at + error.row
+                knows_line = self.is_single or error.sqlstate != "23505"
+                error.context = self._at(self._number(place), self._line(place) if knows_line else None)
+            raise
         finally:
             cursor.close()
         if txn.needs_flush:
@@ -268,6 +351,12 @@ class _Loader:
             if done is not None:
                 await done
         session.context.check_interrupt()
+
+
+def _cut(text: str) -> str:
+    """Shows at most 100 bytes of a line or value."""
+    data = text.encode()
+    return text if len(data) <= SHOWN_BYTES_MAX else data[:SHOWN_BYTES_MAX].decode(errors="ignore") + "..."
 
 
 async def _copy_to(session: Session, statement: ast.Copy, options: CopyOptions, portal: QueryPortal) -> int:

@@ -42,10 +42,11 @@ def rows_refused(rows: list[Row]) -> bool:
 
 
 async def copy(client: Client, table: str, rows: list[Row]) -> list[str]:
-    """Returns what COPY answers, without the row that a message shows."""
+    """Returns what COPY answers, without the row that a message shows and the line it came from."""
     lines = ["\t".join(["\\N" if value is None else str(value) for value in row]) for row in rows]
     client.send(f"COPY {table} FROM STDIN", lines)
-    return comparable(render(await client.until_ready()), table)
+    shown = comparable(render(await client.until_ready()), table)
+    return [line for line in shown if not line.startswith("CONTEXT: COPY")]
 
 
 async def insert(client: Client, table: str, rows: list[Row]) -> list[str]:
