@@ -115,13 +115,16 @@ class RowCodec:
 
     # --- encoding
 
-    def encode_source(self, arg_names: Sequence[str], local: str = "w") -> tuple[list[str], str, dict[str, Any]]:
+    def encode_source(
+        self, arg_names: Sequence[str], local: str = "w", stored: Container[int] = ()
+    ) -> tuple[list[str], str, dict[str, Any]]:
         """Returns statements, then the expression of the row value, and the names used.
 
         ``arg_names``: a variable per column of the write layout.  The statements assign variables
-        that start with ``local`` only; namespaces of several codecs may be merged.
+        that start with ``local`` only; namespaces of several codecs may be merged.  Columns in ``stored``
+        (varying only) come as the bytes they are stored as.
         """
-        writer = _RowWriter(self.write, local)
+        writer = _RowWriter(self.write, local, stored)
         writer.write(arg_names)
         return writer.lines, f"{local}_row", writer.namespace
 
@@ -145,7 +148,7 @@ class RowCodec:
         if decode is None:
             lines, values, namespace = self.decode_source("value", wanted)
             decode = define_function(
-                "decode", "value", _guarded(lines, values, "corrupt(value)"), namespace | _GUARD_NAMES
+                "decode", "value", _guarded(lines, values, "corrupt(value)"), namespace | GUARD_NAMES
             )
             self._decoders[wanted] = decode
         return decode
@@ -157,11 +160,11 @@ class RowCodec:
 
         The newest layout is read inline, any other by a call.  Variables and this
         codec's own names start with ``local``, which must end in a letter: give codecs of one
-        function different ones.  Columns in ``stored`` (text only, ``ValueForm.is_text``) are given as
-        their UTF-8 bytes.
+        function different ones.  Columns in ``stored`` (varying only) are given as the bytes they are
+        stored as: of text its UTF-8.
         On corrupt values the statements raise one of CORRUPTION_ERRORS or StorageFailure.
         """
-        reader = _RowReader(self.write, False, value, local, self.missing, stored)
+        reader = _RowReader(self.write, False, value, local, self.missing_in(stored), stored)
         reader.read(column_ids)
         if not column_ids:
             return [], [], {}
@@ -173,6 +176,16 @@ class RowCodec:
         lines += ["    " + line for line in reader.assign_lines]
         lines += ["else:", f"    {names}, = {local}_other({value})"]
         return lines, reader.variables, namespace
+
+    def missing_in(self, stored: Container[int]) -> dict[int, Any]:
+        """Returns ``missing`` with the columns in ``stored`` as the bytes that rows hold."""
+        fields = self.write.fields
+        return {
+            column_id: fields[column_id].form.storer()(datum)
+            if column_id in stored and column_id in fields and datum is not None
+            else datum
+            for column_id, datum in self.missing.items()
+        }
 
     # --- projections
 
@@ -221,7 +234,7 @@ def make_row_decoder(
     row_lines, row_values, row_names = row_codec.decode_source("value", from_value)
     source = dict(zip(from_key, key_values)) | dict(zip(from_value, row_values))
     body = _guarded([*key_lines, *row_lines], [source[column_id] for column_id in wanted], "corrupt(value, key)")
-    return define_function("decode", "key, value", body, key_names | row_names | _GUARD_NAMES)
+    return define_function("decode", "key, value", body, key_names | row_names | GUARD_NAMES)
 
 
 def corrupt_row(value: bytes, key: bytes = b"") -> MeridianError:
@@ -229,7 +242,7 @@ def corrupt_row(value: bytes, key: bytes = b"") -> MeridianError:
     return StorageFailure(f"corrupt row value of {len(value)} bytes{where}: {value[:64].hex()}", sqlstate="XX001")
 
 
-_GUARD_NAMES: Final[dict[str, Any]] = {"errors": (*CORRUPTION_ERRORS, StorageFailure), "corrupt": corrupt_row}
+GUARD_NAMES: Final[dict[str, Any]] = {"errors": (*CORRUPTION_ERRORS, StorageFailure), "corrupt": corrupt_row}
 
 
 def _guarded(lines: Sequence[str], values: Sequence[str], failure: str) -> list[str]:
@@ -269,11 +282,12 @@ class _OtherLayouts:
         layout = self._codec.layouts.get(header & LAYOUT_ID_MAX)
         if layout is None or len(value) < HEADER_SIZE:
             raise corrupt_row(value)
-        reader = _RowReader(layout, bool(header & WIDE), "value", "r", self._codec.missing, self._stored)
+        missing = self._codec.missing_in(self._stored)
+        reader = _RowReader(layout, bool(header & WIDE), "value", "r", missing, self._stored)
         reader.read(self._wanted)
         lines = [reader.unpack_line, f"if not ({reader.complete}):", "    raise corrupt(value)", *reader.assign_lines]
         return define_function(
-            "decode", "value", _guarded(lines, reader.variables, "corrupt(value)"), reader.namespace | _GUARD_NAMES
+            "decode", "value", _guarded(lines, reader.variables, "corrupt(value)"), reader.namespace | GUARD_NAMES
         )
 
 
@@ -326,8 +340,6 @@ class _RowReader:
     def _read_missing(self, column_id: int, plain: list[str], careful: list[str]) -> None:
         name = f"{self._local}_m{column_id}"
         datum = self._missing.get(column_id)
-        if datum is not None and column_id in self._stored:
-            datum = datum.encode()
         self.namespace[name] = datum
         plain.append(f"{self._local}{column_id} = {name}")
         careful.append(f"{self._local}{column_id} = {name}")
@@ -341,9 +353,8 @@ class _RowReader:
             load = f"{self._value}[{start}:{self._end(field.varying)}]"
             if column_id not in self._stored:
                 load = form.load.format(load)
-            else:
-                assert form.is_text, f"{field.type.name} is not stored as its text"
         else:
+            assert column_id not in self._stored, f"{field.type.name} has a fixed width"
             parts = [name] if form.parts == 1 else [f"{name}_{i}" for i in range(form.parts)]
             self._pieces[field.offset] = (form.code, form.width, parts)
             load = form.load.format(*parts)
@@ -389,11 +400,12 @@ class _RowReader:
 class _RowWriter:
     """Generates the source that makes a row value of a layout."""
 
-    def __init__(self, layout: Layout, local: str) -> None:
+    def __init__(self, layout: Layout, local: str, stored: Container[int]) -> None:
         self.namespace: dict[str, Any] = {}
         self.lines: list[str] = []
         self._layout = layout
         self._local = local
+        self._stored = stored
 
     def write(self, arg_names: Sequence[str]) -> None:
         layout, local = self._layout, self._local
@@ -404,8 +416,8 @@ class _RowWriter:
         code = "H" + "B" * len(nulls)
         fixed: list[str] = []
         varying: list[str] = []
-        for argument, field in zip(arg_names, layout.fields.values()):
-            name = self._store(argument, field)
+        for argument, (column_id, field) in zip(arg_names, layout.fields.items()):
+            name = self._store(argument, field, column_id in self._stored)
             if field.varying >= 0:
                 varying.append(name)
             else:
@@ -416,15 +428,16 @@ class _RowWriter:
         else:
             self.lines.append(f"{local}_row = {self._packer(code)}({', '.join([str(layout.id), *nulls, *fixed])})")
 
-    def _store(self, argument: str, field: Field) -> str:
+    def _store(self, argument: str, field: Field, is_stored: bool) -> str:
         """Adds the lines that turn an argument into what is packed, noting NULL; returns the variable."""
         form = field.form
+        assert not (is_stored and form.is_fixed), f"{field.type.name} has a fixed width"
         self.namespace.update(form.names)
         for known in NAMES:
             if known in form.store:
                 self.namespace[known] = NAMES[known]
         name = f"{self._local}{field.bit}"
-        store = form.store.format(argument)
+        store = argument if is_stored else form.store.format(argument)
         self.lines.append(f"if {argument} is None:")
         self.lines.append(f"    {self._local}_n{field.bit // 8} |= {field.null_mask}")
         self.lines += [f"    {name} = {form.zero}", "else:", f"    {name} = {store}"]

@@ -280,20 +280,21 @@ class Reader:
             if runs:
                 return self._rows_with_runs(txn, _segments(start, end, runs, op.reverse), ts, op, limit, budget, exact)
             own, own_deleted = own_writes(state, start, end, txn)
-            return mvcc.scan_own(
-                state.engine,
-                start,
-                end,
-                ts,
-                own,
-                own_deleted,
-                op.reverse,
-                limit,
-                budget,
-                state.tombstones,
-                uncertain_to,
-                exact,
-            )
+            if own or own_deleted:
+                return mvcc.scan_own(
+                    state.engine,
+                    start,
+                    end,
+                    ts,
+                    own,
+                    own_deleted,
+                    op.reverse,
+                    limit,
+                    budget,
+                    state.tombstones,
+                    uncertain_to,
+                    exact,
+                )
         return mvcc.scan(state.engine, start, end, ts, op.reverse, limit, budget, state.tombstones, uncertain_to, exact)
 
     def _rows_with_runs(
@@ -338,6 +339,10 @@ class Reader:
             own_deleted = [(span.start, span.end) for span in since]
             ts, exact = run.top_ts, False
         uncertain_to = 0 if exact or run is not None else self._uncertain_to
+        if not (own or own_deleted):
+            return mvcc.scan(
+                state.engine, start, end, ts, reverse, limit, budget, state.tombstones, uncertain_to, exact
+            )
         return mvcc.scan_own(
             state.engine,
             start,

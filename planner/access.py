@@ -41,7 +41,8 @@ KEY_BYTES_MAX: Final = 8192
 """Largest index key; more is refused (54000) as PostgreSQL refuses rows over a third of a page."""
 ACCESSES_MAX: Final = 10_000
 """Most table versions kept."""
-_LENGTH = struct.Struct(">H")
+KEY_LENGTH: Final = struct.Struct(">H")
+"""Of the primary key in a unique entry."""
 
 
 def builtin_type(oid: int) -> PgType | None:
@@ -293,7 +294,7 @@ class IndexAccess:
             return define_function("entry", "row, computed", [*lines, f"return {full}, {include}"], namespace)
         body_source, more = table.key_body.encode_source(key_names)
         short, more_short = self.unique_codec.encode_source(names)
-        namespace |= more | more_short | {"length": _LENGTH.pack}
+        namespace |= more | more_short | {"length": KEY_LENGTH.pack}
         lines += [f"body = {body_source}", f"value = length(len(body)) + body + {include}"]
         if not self.desc.nulls_not_distinct:
             lines += [f"if {' or '.join([f'{name} is None' for name in names])}:", f"    return {full}, value"]
@@ -319,7 +320,7 @@ class IndexAccess:
         if not self.is_known:
             return _unknown_index
         if self.is_unique:
-            read_length = _LENGTH.unpack_from
+            read_length = KEY_LENGTH.unpack_from
             return lambda key, value: prefix + value[2 : 2 + read_length(value)[0]]
         if self.suffix_width:
             width = self.suffix_width
@@ -362,7 +363,7 @@ class IndexAccess:
         in_primary = [attnum for attnum in wanted if attnum not in restorable and attnum not in self.include]
         as_bytes = frozenset([attnum for attnum in in_row if attnum in stored and table.is_text(attnum)])
         lines: list[str] = []
-        namespace: dict[str, Any] = {"length_of": _LENGTH.unpack_from}
+        namespace: dict[str, Any] = {"length_of": KEY_LENGTH.unpack_from}
         variables: dict[int, str] = {}
         if self.is_unique:
             lines += ["size, = length_of(value)", "body = value[2:2 + size]", "included = value[2 + size:]"]

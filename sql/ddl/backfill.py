@@ -1,8 +1,7 @@
 """Reading all rows of a table for DDL: filling indexes, rebuilding tables, validating constraints.
 
-The table's exclusive lock is held, so nobody writes it meanwhile.  What is made lies under key prefixes that no committed
-descriptor names yet; it is written directly, a chunk at a time, outside the transaction, so that a table of any size
-needs little memory.  If the transaction rolls back the session clears those prefixes (``TransactionBlock.scrap``).
+The table's exclusive lock is held, so nobody writes it meanwhile.  What is made goes under key prefixes that no
+committed descriptor names yet (``sql.ddl.filling``), a chunk at a time, so that a table of any size needs little memory.
 """
 
 from __future__ import annotations
@@ -10,22 +9,83 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from base.errors import ConditionFailed, SqlError
-from base.keys import table_span
-from kvtier.messages import Batch, ConditionalPut, DeleteSpan, Op, Put, Scan, ScanResult
-from planner.access import TableAccess, table_access
+from base.errors import SqlError
+from base.keys import index_span, table_span
+from kvtier.messages import ScanResult
+from planner.access import IndexAccess, TableAccess, check_keys, table_access
 from planner.exec.datums import datum_text
+from planner.exec.rewrite import Rewriter, entry_maker, row_rewriter
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
-from planner.exec.write import Entry, IndexWriter, TableWriter
+from planner.exec.write import IndexWriter, TableWriter
 from planner.schema import CheckDesc, ForeignKeyDesc, IndexDesc, TableDesc
-from sql.catalog.cache import call
+from sql.ddl.filling import Filling
 
 if TYPE_CHECKING:
     from sql.session import Session
 
 CHUNK_ROWS: Final = 2_000
+
+Pages = AsyncIterator[tuple[list[bytes], list[bytes]]]
+"""Keys and values of stored rows, in the order of the primary key."""
+
+
+class IndexFilling:
+    """Makes the entries of one new index out of stored rows and writes them."""
+
+    def __init__(self, backfill: Backfill, access: TableAccess, writer: IndexWriter) -> None:
+        self._backfill = backfill
+        self._access = access
+        self._writer = writer
+        self._make: Rewriter | None = entry_maker(writer.index)
+        self._filling = Filling(backfill.session, index_span(access.key_id, writer.index.desc.id))
+
+    async def add(self, keys: list[bytes], values: list[bytes]) -> None:
+        """Writes the entries of rows; raises 23505."""
+        index = self._writer.index
+        if self._make is not None:
+            new_keys, new_values = self._make(keys, values)
+            check_keys(new_keys, index)
+            duplicate = await self._filling.put(new_keys, new_values, is_distinct=not index.is_unique)
+            if duplicate is not None:
+                at = new_keys.index(duplicate)
+                raise await self._duplicate(keys[at], values[at])
+            return
+        decode = self._access.decode_row
+        rows = [decode(key, value) for key, value in zip(keys, values)]
+        entries = await self._writer.entries(rows, self._backfill.run())
+        places = [i for i, entry in enumerate(entries) if entry is not None]
+        made = [entry for entry in entries if entry is not None]
+        new_keys = [entry[0] for entry in made]
+        duplicate = await self._filling.put(new_keys, [entry[1] for entry in made], is_distinct=not index.is_unique)
+        if duplicate is not None:
+            at = places[new_keys.index(duplicate)]
+            raise await self._duplicate(keys[at], values[at])
+
+    async def finish(self) -> None:
+        """Raises 23505 if two entries of a deferrable key, which may have duplicates for a while, have the same values."""
+        index = self._writer.index
+        if not index.desc.deferrable:
+            return
+        width = len(self._access.prefix)
+        before = b""
+        async for keys, values in self._backfill.pages(index.span()):
+            for key, value in zip(keys, values):
+                primary = index.primary_key(key, value)
+                prefix = key[: len(key) - len(primary) + width]
+                if prefix == before:
+                    stored = await self._backfill.stored(primary)
+                    shown = index.values(self._access.decode_row(primary, stored), ())
+                    if index.desc.nulls_not_distinct or None not in shown:
+                        raise await self._duplicate(primary, stored)
+                before = prefix
+
+    async def _duplicate(self, key: bytes, value: bytes) -> SqlError:
+        """The 23505 of a row whose entry is there already."""
+        writer, index = self._writer, self._writer.index
+        row = self._access.decode_row(key, value)
+        run = self._backfill.run()
+        computed = (await evaluate(writer.computed, [row], run))[0] if writer.computed is not None else ()
+        return self._backfill.duplicate(index, index.values(row, computed), writer.names)
 
 
 class Backfill:
@@ -37,41 +97,51 @@ class Backfill:
         self.session = session
         self.table = table
         self.analyzer = Analyzer(session)
-        self.kv = session.server.kv
         self.txn = session.block.ensure()
-        self.access = self._access(table)
+        self.access = table_access(table, session.state().type_by_oid)
 
-    def _access(self, table: TableDesc) -> TableAccess:
-        return table_access(table, self.session.state().type_by_oid)
-
-    def _run(self) -> Run:
+    def run(self) -> Run:
+        """Returns what evaluating expressions needs."""
         return Run(self.txn, [], self.session.context)
 
-    async def rows(self) -> AsyncIterator[Rows]:
-        """Yields every row (all columns, attnum order) in chunks."""
-        start, end = self.access.span()
-        decode = self.access.decode_row
+    async def pages(self, span: tuple[bytes, bytes] | None = None) -> Pages:
+        """Yields every row, or all of another span, as it is stored, in chunks."""
+        start, end = span or self.access.span()
         while True:
             page: Any = self.txn.scan(start, end, limit=CHUNK_ROWS)
             if not isinstance(page, ScanResult):
                 page = await page
             if page.keys:
-                yield [decode(key, value) for key, value in zip(page.keys, page.values)]
+                yield page.keys, page.values
             self.session.context.check_interrupt()
             if page.resume is None:
                 return
             start = page.resume
 
+    async def rows(self) -> AsyncIterator[Rows]:
+        """Yields every row (all columns, attnum order) in chunks."""
+        decode = self.access.decode_row
+        async for keys, values in self.pages():
+            yield [decode(key, value) for key, value in zip(keys, values)]
+
+    async def stored(self, key: bytes) -> bytes:
+        """Returns a row that is known to be there."""
+        found: Any = self.txn.get(key)
+        if found is not None and not isinstance(found, bytes):
+            found = await found
+        assert isinstance(found, bytes), key.hex()
+        return found
+
     async def has_rows(self) -> bool:
-        async for _ in self.rows():
+        async for _ in self.pages():
             return True
         return False
 
     async def has_null(self, column_id: int) -> bool:
         """True if some row has NULL in a column."""
-        at = self.access.position[column_id]
-        async for rows in self.rows():
-            if any(row[at] is None for row in rows):
+        decode = self.access.decoder((column_id,))
+        async for keys, values in self.pages():
+            if (None,) in map(decode, keys, values):
                 return True
         return False
 
@@ -79,99 +149,33 @@ class Backfill:
 
     async def fill(self, indexes: tuple[IndexDesc, ...]) -> int:
         """Writes the entries of new indexes for every row; returns the number of rows."""
-        from base.keys import index_span
-
-        writer = self.analyzer.writer(self.table)
-        wanted = {index.id for index in indexes}
-        writers = [w for w in writer.indexes if w.index.desc.id in wanted]
-        prefix = self.table.key_prefix_table or self.table.id
-        for index in indexes:
-            span = index_span(prefix, index.id)
-            self.session.block.scrap(*span)
-            await self._clear(*span)
+        fillings = self._fillings(self.analyzer.writer(self.table), {index.id for index in indexes})
         count = 0
-        async for rows in self.rows():
-            count += len(rows)
-            for index_writer in writers:
-                entries = await index_writer.entries(rows, self._run())
-                duplicate = await self._write(index_puts(entries))
-                if duplicate is not None:
-                    raise await self._duplicate(index_writer, rows, entries, duplicate)
-        for index_writer in writers:
-            if index_writer.index.desc.deferrable:
-                await self._check_deferrable(index_writer)
+        async for keys, values in self.pages():
+            count += len(keys)
+            for filling in fillings:
+                await filling.add(keys, values)
+        for filling in fillings:
+            await filling.finish()
         return count
 
-    async def _check_deferrable(self, writer: IndexWriter) -> None:
-        """Raises 23505 if two entries of a key that may have duplicates for a while have the same values."""
-        index = writer.index
-        start, end = index.span()
-        before = b""
-        while True:
-            page: Any = self.txn.scan(start, end, limit=CHUNK_ROWS)
-            if not isinstance(page, ScanResult):
-                page = await page
-            for key, value in zip(page.keys, page.values):
-                primary = index.primary_key(key, value)
-                values = key[: len(key) - len(primary) + len(self.access.prefix)]
-                if values == before:
-                    row = self.access.decode_row(primary, await self._stored(primary))
-                    if index.desc.nulls_not_distinct or None not in index.values(row, ()):
-                        raise await self._duplicate(writer, [row], [(key, b"", True)], key)
-                before = values
-            self.session.context.check_interrupt()
-            if page.resume is None:
-                return
-            start = page.resume
+    def _fillings(self, writer: TableWriter, wanted: set[int]) -> list[IndexFilling]:
+        writers = [w for w in writer.indexes if w.index.desc.id in wanted]
+        return [IndexFilling(self, writer.access, index_writer) for index_writer in writers]
 
-    async def _stored(self, key: bytes) -> bytes:
-        found: Any = self.txn.get(key)
-        if found is not None and not isinstance(found, bytes):
-            found = await found
-        assert isinstance(found, bytes), key.hex()
-        return found
-
-    async def _clear(self, start: bytes, end: bytes) -> None:
-        """Removes what an index of the same id left, whose transaction ended in a crash or went back to a savepoint."""
-        if (await call(self.kv, Batch([Scan(start, end, limit=1)]))).results[0].keys:
-            reply = await call(self.kv, Batch([DeleteSpan(start, end)]))
-            await self.session.block.move_past(reply.write_ts)
-
-    async def _duplicate(self, writer: IndexWriter, rows: Rows, entries: list[Entry | None], key: bytes) -> SqlError:
-        """The 23505 of the last row with an entry."""
-        row = next(
-            row for row, entry in zip(reversed(rows), reversed(entries)) if entry is not None and entry[0] == key
-        )
-        index = writer.index
-        computed = (await evaluate(writer.computed, [row], self._run()))[0] if writer.computed is not None else ()
-        values = index.values(row, computed)
+    def duplicate(self, index: IndexAccess, values: Row, names: list[str]) -> SqlError:
+        """The 23505 of an index that cannot be made, or of a primary key."""
         shown = [
             "null" if value is None else datum_text(value, column.type, self.session.context)
             for value, column in zip(values, index.columns)
         ]
-        name = index.desc.name
         return SqlError(
-            f'could not create unique index "{name}"',
+            f'could not create unique index "{index.desc.name}"',
             sqlstate="23505",
-            detail=f"Key ({', '.join(writer.names)})=({', '.join(shown)}) is duplicated.",
+            detail=f"Key ({', '.join(names)})=({', '.join(shown)}) is duplicated.",
             table=self.table.name,
-            constraint=name,
+            constraint=index.desc.name,
         )
-
-    async def _write(self, puts: list[Op]) -> bytes | None:
-        """Writes at the transaction's own snapshot, so that its later statements see it.
-
-        Returns the key that must be the only one of its kind and is not.
-        """
-        if not puts:
-            return None
-        try:
-            reply = await call(self.kv, Batch(puts, ts=self.txn.read_ts))
-        except ConditionFailed as taken:
-            return taken.key
-        if self.txn.read_ts and reply.write_ts > self.txn.read_ts:
-            await self.session.block.move_past(reply.write_ts)
-        return None
 
     # --- rebuilding ------------------------------------------------------------
 
@@ -183,17 +187,28 @@ class Backfill:
         """
         draft = self.session.block.ddl()
         prefix = await draft.new_id()
-        self.session.block.scrap(*table_span(prefix))
         new = await draft.update_table(new, key_prefix_table=prefix)
         writer = self.analyzer.writer(new)
-        sources = self._sources(new, dict(converted or {}))
-        async for rows in self.rows():
-            made = await self._converted(rows, sources)
-            made = await writer.complete(made, self._run())
-            await self._write_rows(writer, made)
-        done = self.txn.delete_span(*table_span(self.table.key_prefix_table or self.table.id))
-        if done is not None:
-            await done
+        access = writer.access
+        rows = Filling(self.session, access.span())
+        fillings = self._fillings(writer, {index_writer.index.desc.id for index_writer in writer.indexes})
+        rewrite = row_rewriter(self.access, access) if not converted else None
+        sources = self._sources(new, dict(converted or {})) if rewrite is None else []
+        async for old_keys, old_values in self.pages():
+            if rewrite is not None:
+                keys, values = rewrite(old_keys, old_values)
+            else:
+                keys, values = await self._converted(old_keys, old_values, sources, writer)
+            check_keys(keys, access.primary)
+            duplicate = await rows.put(keys, values)
+            if duplicate is not None:
+                row = access.decode_row(duplicate, values[keys.index(duplicate)])
+                raise self.duplicate(access.primary, access.primary.values(row, ()), writer.key_names())
+            for filling in fillings:
+                await filling.add(keys, values)
+        for filling in fillings:
+            await filling.finish()
+        self.session.block.drop_span(*table_span(self.access.key_id))
         return new
 
     def _sources(self, new: TableDesc, converted: dict[int, RowsFunction]) -> list[int | RowsFunction]:
@@ -208,42 +223,21 @@ class Backfill:
                 sources.append(self.analyzer.default_function(self.table, column))
         return sources
 
-    async def _converted(self, rows: Rows, sources: list[int | RowsFunction]) -> Rows:
+    async def _converted(
+        self, keys: list[bytes], values: list[bytes], sources: list[int | RowsFunction], writer: TableWriter
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Returns the new rows of old ones, with what is computed for each."""
+        decode = self.access.decode_row
+        rows = [decode(key, value) for key, value in zip(keys, values)]
         columns: list[list[Any]] = []
         for source in sources:
             if isinstance(source, int):
                 columns.append([row[source] for row in rows])
             else:
-                columns.append([row[0] for row in await evaluate(source, rows, self._run())])
-        return list(zip(*columns))
-
-    async def _write_rows(self, writer: TableWriter, rows: Rows) -> None:
-        access = writer.access
-        puts: list[Op] = [ConditionalPut(access.key_of_row(row), access.value_of_row(row)) for row in rows]
-        duplicate = await self._write(puts)
-        if duplicate is not None:
-            raise self._duplicate_key(
-                access, next(row for row in reversed(rows) if access.key_of_row(row) == duplicate)
-            )
-        for index_writer in writer.indexes:
-            entries = await index_writer.entries(rows, self._run())
-            duplicate = await self._write(index_puts(entries))
-            if duplicate is not None:
-                raise await self._duplicate(index_writer, rows, entries, duplicate)
-
-    def _duplicate_key(self, access: TableAccess, row: Row) -> SqlError:
-        primary = access.desc.indexes[0]
-        names = [access.columns[id].name for id in access.key_attnums]
-        shown = [
-            datum_text(row[access.position[id]], access.types[id], self.session.context) for id in access.key_attnums
-        ]
-        return SqlError(
-            f'could not create unique index "{primary.name}"',
-            sqlstate="23505",
-            detail=f"Key ({', '.join(names)})=({', '.join(shown)}) is duplicated.",
-            table=access.desc.name,
-            constraint=primary.name,
-        )
+                columns.append([row[0] for row in await evaluate(source, rows, self.run())])
+        made = await writer.complete(list(zip(*columns)), self.run())
+        key_of_row, value_of_row = writer.access.key_of_row, writer.access.value_of_row
+        return [key_of_row(row) for row in made], [value_of_row(row) for row in made]
 
     # --- constraints -----------------------------------------------------------
 
@@ -251,7 +245,7 @@ class Backfill:
         """Raises 23514 if a row breaks a CHECK constraint."""
         function = self.analyzer.row_function(self.table, check.expression)
         async for rows in self.rows():
-            for verdict in await evaluate(function, rows, self._run()):
+            for verdict in await evaluate(function, rows, self.run()):
                 if verdict[0] is False:
                     raise SqlError(
                         f'check constraint "{check.name}" of relation "{self.table.name}" is violated by some row',
@@ -264,20 +258,3 @@ class Backfill:
         target = view.table_by_id(key.target_table)
         assert target is not None
         await self.analyzer.check_foreign_key(self.table, target, key)
-
-
-def with_no_keys(table: TableDesc) -> TableDesc:
-    """Returns a descriptor without foreign keys: rebuilding neither breaks nor checks them."""
-    return msgspec.structs.replace(table, foreign_keys=(), inbound=())
-
-
-def index_puts(entries: list[Entry | None]) -> list[Op]:
-    """Returns the writes of entries; those of unique keys succeed only where nothing is.
-
-    No read comes before them: it would leave a timestamp that the writes, and with them the whole transaction, had to move above.
-    """
-    return [
-        ConditionalPut(entry[0], entry[1]) if entry[2] else Put(entry[0], entry[1])
-        for entry in entries
-        if entry is not None
-    ]
