@@ -27,12 +27,13 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from base.eager import Eager
-from base.errors import ReadConflict, Retryable, Uncertain, WriteTooOld
+from base.errors import ReadConflict, Retryable, TxnRetry, Uncertain, WriteTooOld
 from base.faults import fault
 from base.hlc import LOGICAL_BITS
 from kvtier.messages import Batch, Isolation, Lock, Op, Refresh, Reply, Routing, TxnMeta
 from txn.buffer import WriteBuffer
 from txn.spans import ReadSpans, point_end
+from txn.term import Term
 from txn.transaction import Txn
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Attempt(Txn):
     _unsynced: int = 0
     _failure: Retryable | None = None
     """Found by a heartbeat; raised by the next call."""
+    _term: Term | None = None
+    """Bounds everything this attempt reads and commits; None where the node is alone."""
 
     def __init__(self, coordinator: Coordinator, isolation: Isolation) -> None:
         self._coordinator = coordinator
@@ -135,6 +138,9 @@ class Attempt(Txn):
         return ts
 
     def _set_read_ts(self, ts: int) -> None:
+        term = self._term
+        if term is not None and ts >= term.until:
+            raise TxnRetry("the node's lease on the catalog has run out", reason="catalog_lease")
         self.read_ts = ts
         meta = self._meta
         if meta is not None:
@@ -313,6 +319,16 @@ class Attempt(Txn):
             self._validations[key] = ts
 
     # --- extra reads of the session ---------------------------------------------
+
+    def has_read(self, start: bytes, end: bytes) -> bool:
+        """True if the commit depends on something in [start, end): reads to be checked, and locks."""
+        if any([start <= key < end for key in self._validations]) or self._reads.overlaps(start, end):
+            return True
+        return any([start <= key < end for key in self._lock_keys])
+
+    def is_lapsed(self) -> bool:
+        """True if the attempt belongs to a term that is over: table locks it took are worth nothing."""
+        return self._term is not None and self._term is not self._coordinator.term
 
     def add_read(self, key: bytes, projection: bytes = b"") -> None:
         """Adds a key the session read elsewhere (a descriptor in its cache) to the read set."""

@@ -106,8 +106,15 @@ class Committer(Reader):
         self._commit_key = name
 
     def set_deadline(self, ts: int) -> None:
-        """The commit timestamp must stay below this (a lease on a descriptor; reliability 81)."""
+        """The commit timestamp must stay below this (a descriptor it used was replaced there; reliability 81)."""
         self._deadline_ts = ts if not self._deadline_ts else min(ts, self._deadline_ts)
+
+    def _deadline(self) -> int:
+        """Returns what the commit timestamp must stay below; 0 for nothing."""
+        term = self._term
+        if term is None:
+            return self._deadline_ts
+        return term.until if not self._deadline_ts else min(term.until, self._deadline_ts)
 
     # --- commit -----------------------------------------------------------------
 
@@ -263,7 +270,7 @@ class Committer(Reader):
         ops += writes
         meta = self._commit_meta(row[0] if row else self._first_key(writes))
         self._is_locked = True  # Waiting for a key gives its lock, also if the commit then fails.
-        ops.append(EndTxn(True, self._deadline_ts, can_forward=can_forward, commit_key=self._commit_key))
+        ops.append(EndTxn(True, self._deadline(), can_forward=can_forward, commit_key=self._commit_key))
         return Batch(ops, self.read_ts, meta)
 
     def _commit_meta(self, anchor: bytes) -> TxnMeta:
@@ -396,7 +403,7 @@ class Committer(Reader):
         self, commit: bool, in_flight: tuple[tuple[bytes, int], ...], proven: tuple[bytes, ...], can_forward: bool
     ) -> list[Op]:
         spans = tuple(self._spans_written())
-        return [EndTxn(commit, self._deadline_ts, in_flight, proven, spans, can_forward, self._commit_key)]
+        return [EndTxn(commit, self._deadline(), in_flight, proven, spans, can_forward, self._commit_key)]
 
     async def _send_end(self, meta: TxnMeta, ops: list[Op]) -> Reply:
         """Sends a batch that may commit."""

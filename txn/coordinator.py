@@ -28,7 +28,16 @@ from __future__ import annotations
 from typing import Final
 
 from base.eager import Eager
-from base.errors import AmbiguousResult, ConditionFailed, Deadlock, Retryable, TxnAborted, Uncertain, WriteTooOld
+from base.errors import (
+    AmbiguousResult,
+    ConditionFailed,
+    Deadlock,
+    Retryable,
+    TxnAborted,
+    TxnRetry,
+    Uncertain,
+    WriteTooOld,
+)
 from base.seams import Clock, Rng, Scheduler
 from kvtier.client import Kv
 from kvtier.messages import Batch, ConditionalPut, EndTxn, Isolation, Reply, Routing, TxnMeta, TxnStatus
@@ -37,6 +46,7 @@ from txn.attempt import OPEN
 from txn.buffer import WriteBuffer
 from txn.commit import ABORTED_MARK, COMMITTED_MARK, Committer
 from txn.settings import TxnSettings
+from txn.term import Term
 
 COUNTERS: Final = (
     "refreshes",
@@ -159,6 +169,9 @@ class Transaction(Committer):
             return False
         if not isinstance(error, Retryable) or isinstance(error, (Deadlock, TxnAborted)):
             return False
+        term = self._term
+        if term is not None and (self.is_lapsed() or self._coordinator.kv.now() >= term.until):
+            return False
         self._statement_retries += 1
         if self._statement_retries > self._coordinator.settings.statement_retries_max:
             return False
@@ -210,6 +223,8 @@ class Transaction(Committer):
         self._first_ts = 0
         self._failure = None
         self._commit_attempts = 0
+        self._deadline_ts = 0
+        self._term = self._coordinator.term
         self._buffer = None
         self.is_read_only = True
         self._is_direct = self.single_store and self._routing == Routing.LEASEHOLDER
@@ -250,6 +265,8 @@ class Coordinator:
         self.settings = settings or TxnSettings()
         self.counts = dict.fromkeys(COUNTERS, 0)
         """For metrics."""
+        self.term: Term | None = None
+        """What transactions begin in; set by whoever holds the lease on the catalog."""
 
     def begin(
         self,
@@ -277,6 +294,7 @@ class Coordinator:
         if not single_store:
             txn.single_store = False
             txn._is_direct = False
+            txn._term = self.term
             if deferrable and read_only and isolation == Isolation.SERIALIZABLE:
                 txn._is_deferrable = True
                 txn._is_plain = False
@@ -289,6 +307,9 @@ class Coordinator:
         return txn
 
     def _make_historical(self, txn: Transaction, as_of_ts: int, staleness_floor: int) -> None:
+        term = self.term
+        if term is not None and max(as_of_ts, self.kv.now()) >= term.until:
+            raise TxnRetry("the node's lease on the catalog has run out", reason="catalog_lease")
         txn._is_fixed = True
         txn._tracks = False
         txn._may_write = False

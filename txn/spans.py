@@ -72,6 +72,13 @@ class ReadSpans:
         if len(spans) > 2 * SPANS_MAX:
             self.condense()
 
+    def overlaps(self, start: bytes, end: bytes) -> bool:
+        """True if anything in [start, end) may have been read."""
+        for key in self.points:
+            if start <= key < end:
+                return True
+        return any([first < end and start < last for first, last, _ in self.spans])
+
     def clear(self) -> None:
         """Forgets everything: a new attempt, or a new READ COMMITTED statement."""
         self.points.clear()

@@ -19,6 +19,7 @@ from base.errors import (
 from kvtier.messages import EndTxn, Heartbeat, Lock, Reply, Wait
 from tests.txn.stories import RC, RR, SER, Story, World, get, scan, update, value_of
 from txn.settings import TxnSettings
+from txn.term import Term
 
 
 def sent(world) -> list[str]:
@@ -473,6 +474,46 @@ def test_commit_deadline():
     with pytest.raises(Retryable) as caught:
         txn.commit()
     assert caught.value.reason == "deadline"
+
+
+@pytest.mark.parametrize("level", [RC, RR, SER], ids=["rc", "rr", "ser"])
+def test_nothing_is_read_or_committed_past_the_term(level):
+    """What ran while the node's lease on the catalog held does not outlive it; a new attempt gets the new term."""
+    world = World(max_offset_us=1_000)
+    world.kv.load(x=1)
+    world.coordinator.term = Term(world.kv.now() + (5 << 20))
+
+    async def main():
+        reader, writer, late = world.begin(level), world.begin(level), world.begin(level)
+        for txn in (reader, writer, late):
+            txn.begin_statement()
+        assert await get(reader, "x") == 1
+        assert await get(writer, "x") == 1
+        writer.put(b"y", b"1")
+        reader.put(b"z", b"1")
+        await value_of(reader.commit())
+        await world.scope.clock.sleep(10.0)
+        if level == RR:  # Commits at its snapshot, however late.
+            assert await value_of(writer.commit()) < world.coordinator.term.until
+        else:
+            with pytest.raises(Retryable):
+                await value_of(writer.commit())
+        with pytest.raises(Retryable) as caught:
+            await get(late, "x")
+        assert caught.value.reason == "catalog_lease"
+        assert not await value_of(late.retry_statement(caught.value))
+        world.coordinator.term = Term(world.kv.now() + (500 << 20))
+        assert late.is_lapsed()
+        assert await value_of(late.restart(caught.value))
+        assert not late.is_lapsed()
+        assert await get(late, "x") == 1
+        late.put(b"w", b"1")
+        await value_of(late.commit())
+        await value_of(writer.rollback())
+
+    world.run(main())
+    assert (b"y" in world.kv.newest()) == (level == RR)
+    assert b"w" in world.kv.newest()
 
 
 # --- named transactions -------------------------------------------------------------
