@@ -3,7 +3,7 @@
 One process holds one ``Catalog``.  It loads every descriptor at start and is told of each
 committed change by the session that made it (``publish``), in the tick after its commit; until then the
 exclusive table locks of that session keep writers away, so no statement plans with a version that
-is already replaced on disk.
+is already replaced on disk.  Of what other nodes change ``sql.agreement`` tells it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 
 import msgspec
 
-from base.errors import StorageFailure
+from base.errors import ConditionFailed, StorageFailure
 from kvtier.client import Kv
-from kvtier.messages import Batch, Get, Put, Reply, Scan, ScanResult
+from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply, Scan, ScanResult
 from planner.schema import DatabaseDesc, SchemaDesc, TableStats
 from sql.catalog import keys
 from sql.catalog.state import SUPERUSER, CatalogState, Desc, RoleDesc, decode_descriptor, encode_descriptor, name_of
@@ -52,6 +52,9 @@ class Catalog:
         self.kv = kv
         self.state = CatalogState.empty()
         self.stats: dict[int, TableStats] = {}
+        self.version = 0
+        """Of the log of changes (``sql.catalog.changes``): all of them up to this one are in ``state``."""
+        self.publications = 0
         self._next_id = 0
         self._id_limit = 0
         self._drafts = 0
@@ -63,11 +66,7 @@ class Catalog:
 
     async def load(self) -> None:
         """Reads everything; creates the first databases on a fresh store."""
-        version = (await call(self.kv, Batch([Get(keys.FORMAT_KEY)]))).results[0]
-        if version is None:
-            await self._bootstrap()
-        elif version != FORMAT_VERSION:
-            raise StorageFailure(f"the store has catalog format {version!r}, this program reads {FORMAT_VERSION!r}")
+        await self.prepare()
         descs: dict[int, Desc | None] = {}
         for _, value in await scan_all(self.kv, *keys.descriptor_span()):
             desc = decode_descriptor(value)
@@ -80,20 +79,37 @@ class Catalog:
         self.state = CatalogState.empty().replace(descs, roles, self.kv.now())
         for key, value in await scan_all(self.kv, *keys.stats_span()):
             self.stats[int.from_bytes(key[-4:], "big")] = _stats_decoder.decode(value)
-        raw = (await call(self.kv, Batch([Get(keys.NEXT_ID_KEY)]))).results[0]
-        self._next_id = self._id_limit = int.from_bytes(raw, "big")
+
+    async def prepare(self) -> None:
+        """Makes sure that there is a catalog, of a format that this program reads."""
+        while True:
+            version = (await call(self.kv, Batch([Get(keys.FORMAT_KEY)]))).results[0]
+            if version == FORMAT_VERSION:
+                return
+            if version is not None:
+                raise StorageFailure(f"the store has catalog format {version!r}, this program reads {FORMAT_VERSION!r}")
+            try:
+                await self._bootstrap()
+            except ConditionFailed:
+                continue  # Another node was first.
 
     async def new_id(self) -> int:
-        """Returns an id never given before, also across crashes and rollbacks."""
-        if self._next_id >= self._id_limit:
-            limit = self._next_id + ID_BLOCK
-            await call(self.kv, Batch([Put(keys.NEXT_ID_KEY, limit.to_bytes(8, "big"))]))
-            self._id_limit = max(self._id_limit, limit)
+        """Returns an id never given before, by no node, also across crashes and rollbacks."""
+        while self._next_id >= self._id_limit:
+            raw: bytes = (await call(self.kv, Batch([Get(keys.NEXT_ID_KEY)]))).results[0]
+            first = int.from_bytes(raw, "big")
+            limit = first + ID_BLOCK
+            try:
+                await call(self.kv, Batch([ConditionalPut(keys.NEXT_ID_KEY, limit.to_bytes(8, "big"), raw)]))
+            except ConditionFailed:
+                continue
+            self._next_id, self._id_limit = first, limit
         self._next_id += 1
         return self._next_id - 1
 
     def publish(self, descs: Mapping[int, Desc | None], roles: Mapping[str, RoleDesc | None], ts: int) -> None:
         """Makes a committed change the newest state."""
+        self.publications += 1
         self.state = self.state.replace(descs, roles, ts)
         for id, desc in descs.items():
             if desc is None:
@@ -128,12 +144,12 @@ class Catalog:
             bypass_rls=True,
             replication=True,
         )
-        puts = [
-            Put(keys.FORMAT_KEY, FORMAT_VERSION),
+        puts: list[Op] = [
+            ConditionalPut(keys.FORMAT_KEY, FORMAT_VERSION, None),
             Put(keys.NEXT_ID_KEY, (keys.FIRST_USER_ID + 16).to_bytes(8, "big")),
         ]
         for desc in descs:
             puts.append(Put(keys.descriptor_key(desc.id), encode_descriptor(desc)))
             puts.append(Put(keys.name_key(*name_of(desc)), desc.id.to_bytes(4, "big")))
         puts.append(Put(keys.role_key(SUPERUSER), msgspec.msgpack.encode(root)))
-        await call(self.kv, Batch(list(puts)))
+        await call(self.kv, Batch(puts))
