@@ -302,6 +302,8 @@ class Members(IntEnum):
     """A learner: it gets the data and does not vote."""
     PROMOTE = 1
     REMOVE = 2
+    DEMOTE = 3
+    """A voter becomes a learner."""
 
 
 class ChangeReplicas(Struct, tag="replicas", array_like=True):

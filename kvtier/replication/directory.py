@@ -51,6 +51,10 @@ class NodeRecord(Struct, array_like=True, frozen=True):
         """Returns the region, "" if none was named."""
         return dict(self.locality).get("region", "")
 
+    def zone(self) -> str:
+        """Returns the tiers below the region, "" if there are none."""
+        return ",".join([f"{key}={value}" for key, value in self.locality if key != "region"])
+
 
 class Known(Struct, array_like=True):
     """What a store remembers of its cluster."""

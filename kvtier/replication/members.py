@@ -2,6 +2,7 @@
 
     ADD       a learner, that gets a snapshot and the log, and does not vote
     PROMOTE   the learner becomes a voter
+    DEMOTE    and a learner again
     REMOVE    and its id never comes back (reliability 61)
 
 Each step is a new descriptor, carried by the configuration change that makes it true: both are
@@ -28,7 +29,7 @@ from kvtier.raft.messages import ADD_LEARNER, ADD_VOTER, REMOVE, ConfChange, Ste
 from kvtier.replica import Replica
 from kvtier.replication.applied import FIRST_INDEX, FIRST_TERM, put_applied
 
-STEPS = {Members.ADD: ADD_LEARNER, Members.PROMOTE: ADD_VOTER, Members.REMOVE: REMOVE}
+STEPS = {Members.ADD: ADD_LEARNER, Members.PROMOTE: ADD_VOTER, Members.REMOVE: REMOVE, Members.DEMOTE: ADD_LEARNER}
 
 
 def place_on(descriptor: RangeDescriptor, node_id: int) -> ReplicaPlace | None:
@@ -54,10 +55,12 @@ def changed(descriptor: RangeDescriptor, node_id: int, members: Members) -> tupl
         raise SqlError(f"range {descriptor.range_id} has no replica on node {node_id}", sqlstate="55000")
     elif members == Members.PROMOTE:
         replicas[replicas.index(place)] = msgspec.structs.replace(place, kind=VOTER)
+    elif members == Members.DEMOTE:
+        replicas[replicas.index(place)] = msgspec.structs.replace(place, kind=LEARNER)
     else:
         replicas.remove(place)
-        if not any(other.kind == VOTER for other in replicas):
-            raise SqlError(f"range {descriptor.range_id} would have no voter left", sqlstate="55000")
+    if not any(other.kind == VOTER for other in replicas):
+        raise SqlError(f"range {descriptor.range_id} would have no voter left", sqlstate="55000")
     after = msgspec.structs.replace(
         descriptor, generation=descriptor.generation + 1, replicas=tuple(replicas), next_replica_id=next_id
     )

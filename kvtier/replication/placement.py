@@ -1,39 +1,39 @@
-"""Every leaseholder sees to the replicas of its ranges: enough of them, on nodes that live, far apart.
+"""Every leaseholder sees to its ranges: that they end where their spans do, and that their replicas are where
+those spans ask for them (``kvtier.replication.constraints``).
 
-    too few voters          add learners on the best nodes; promote each once it has caught up (first
-                            all are added, since two voters are less available than one)
-    a voter's node is dead  the same, and then remove the dead one (reliability 79: add before remove)
-    too many                remove the one that is missed least, never the leaseholder's own, and
-                            never while one of them is silent: it might be the one that is needed
+One step a range at a time (``kvtier.replication.allocation`` says which).  A node is dead when no support of its
+store was seen for ``dead_seconds``; until then it may come back, and does so cheaper than a copy is made.
 
-One step a range at a time.  A node is dead when no support of its store was seen for
-``dead_seconds``; until then it may come back, and does so cheaper than a copy is made.
-
-"Best": a region that has no replica yet, then the node with the fewest replicas among the ranges led
-here; ties by node id, so that runs repeat.
+A range that was found well is looked at again only when it, the nodes, or what is asked has changed: ten thousand
+idle ranges cost nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError
 from kvtier.descriptors import LEARNER, RangeDescriptor
-from kvtier.messages import Batch, ChangeReplicas, Members
+from kvtier.messages import Batch, ChangeReplicas, Split, TransferLease
+from kvtier.meta import split_allowed
 from kvtier.raft.progress import REPLICATE
 from kvtier.replica import Replica
+from kvtier.replication.allocation import DEAD, LIVE, SILENT, NodeState, Replicas, next_move
+from kvtier.replication.constraints import SpanConfigs
 from kvtier.replication.directory import Directory
-from kvtier.replication.group import Group
 from kvtier.replication.publishing import send
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
 
-VOTERS: Final = 3
-"""Replicas of a range, where there are nodes enough."""
 INTERVAL_SECONDS: Final = 1.0
 BEHIND_MAX: Final = 100
 """Entries a learner may lack and still be promoted: it takes them in a moment."""
+RANGES_AT_ONCE: Final = 20
+"""Ranges looked at before others get their turn: some milliseconds."""
+
+Step = ChangeReplicas | TransferLease | Split
 
 
 class Placement:
@@ -45,15 +45,26 @@ class Placement:
         self._dead_ns = int(dead_seconds * 1e9)
         self._seen_ns: dict[int, int] = {}
         self._is_stopped = False
+        self.spans: Callable[[], SpanConfigs | None] = _anywhere
+        """What the key space asks for; None as long as nobody knows: nothing moves until then."""
+        self._nodes: list[NodeState] = []
+        self._asked: SpanConfigs | None = None
+        self._well: dict[int, RangeDescriptor] = {}
+        """Ranges that were found well, as they were then."""
         self.steps = 0
 
     async def run(self) -> None:
         """Looks at all ranges that are led here, again and again."""
         store = self._replication.store
         while not self._is_stopped and store.failure is None:
-            self._look_around()
-            for replica in store.ranges.all():
-                while store.sees_to(replica.start) and await self._see_to(replica):
+            looked = 0
+            for replica in store.ranges.all() if self._look_around() else []:
+                if self._well.get(replica.range_id) is replica.descriptor:
+                    continue
+                looked += 1
+                if looked % RANGES_AT_ONCE == 0:
+                    await store.clock.sleep(0)
+                while not self._is_stopped and store.sees_to(replica.start) and await self._see_to(replica):
                     pass
             await store.clock.sleep(INTERVAL_SECONDS)
 
@@ -63,15 +74,28 @@ class Placement:
 
     # --- who lives ----------------------------------------------------------------------
 
-    def _look_around(self) -> None:
-        """Notes which nodes give signs of life."""
+    def _look_around(self) -> bool:
+        """Notes which nodes live and what is asked, and whether what was well has to be looked at again."""
         replication = self._replication
         now_ns = replication.store.clock.monotonic_ns()
         for node_id in self._directory.nodes:
-            if node_id == replication.node_id or replication.stores.is_known(node_id):
+            if self.is_live(node_id):
                 self._seen_ns[node_id] = now_ns
             else:
                 self._seen_ns.setdefault(node_id, now_ns)
+        nodes, asked = self._node_states(), self.spans()
+        if nodes != self._nodes or asked is not self._asked or len(self._well) > 2 * len(replication.groups) + 1_000:
+            self._nodes, self._asked = nodes, asked
+            self._well.clear()
+        return asked is not None
+
+    def _node_states(self) -> list[NodeState]:
+        found: list[NodeState] = []
+        for node_id in sorted(self._directory.nodes):
+            record = self._directory.nodes[node_id]
+            liveness = LIVE if self.is_live(node_id) else DEAD if self.is_dead(node_id) else SILENT
+            found.append(NodeState(node_id, record.region(), record.zone(), liveness))
+        return found
 
     def is_live(self, node_id: int) -> bool:
         """True for a node that gives signs of life now."""
@@ -96,58 +120,46 @@ class Placement:
         except MeridianError:
             return False  # The range has changed or cannot be asked now; looked at again.
         self.steps += 1
-        return True
+        return isinstance(op, ChangeReplicas)
 
-    def next_step(self, replica: Replica) -> ChangeReplicas | None:
-        """Returns what to do next about a range's replicas, None if it is well."""
+    def next_step(self, replica: Replica) -> Step | None:
+        """Returns what to do next about a range, None if it is well or has to wait."""
         descriptor = replica.descriptor
+        spans = self._asked if self._asked is not None else self.spans()
+        if spans is None:
+            return None
+        border = spans.border(replica.start, replica.end)
+        if border is not None and split_allowed(border):
+            return Split(border)
+        voters = tuple(sorted([place.node_id for place in descriptor.replicas if place.kind != LEARNER]))
+        learners = tuple(sorted([place.node_id for place in descriptor.replicas if place.kind == LEARNER]))
+        move, is_well = next_move(
+            spans.config(replica.start), self._nodes or self._node_states(), Replicas(voters, learners),
+            self._replication.node_id, lambda node_id: self._is_caught_up(replica, node_id), self._loads,
+        )  # fmt: skip
+        if is_well:
+            self._well[replica.range_id] = descriptor
+        if move is None:
+            return None
         key = max(replica.start, b"\x01")
-        target = self._target()
-        voters = [place.node_id for place in descriptor.replicas if place.kind != LEARNER]
-        learners = [place for place in descriptor.replicas if place.kind == LEARNER]
-        dead = [node_id for node_id in voters if self.is_dead(node_id)]
-        if len(voters) - len(dead) + len(learners) < target:
-            node_id = self._best(descriptor)
-            if node_id is not None:
-                return ChangeReplicas(key, node_id, Members.ADD)
-        for place in learners:
-            step = self._about_learner(replica, key, place.node_id, place.replica_id)
-            if step is not None:
-                return step
-        if learners or len(voters) <= target:
-            return None
-        if dead:
-            return ChangeReplicas(key, dead[0], Members.REMOVE)
-        if all(self.is_live(node_id) for node_id in voters):
-            return ChangeReplicas(key, self._least_missed(voters), Members.REMOVE)
-        return None
+        if move.members is None:
+            return TransferLease(key, move.node_id)
+        return ChangeReplicas(key, move.node_id, move.members)
 
-    def _about_learner(self, replica: Replica, key: bytes, node_id: int, replica_id: int) -> ChangeReplicas | None:
-        if self.is_dead(node_id):
-            return ChangeReplicas(key, node_id, Members.REMOVE)
-        group: Group | None = self._replication.groups.get(replica.range_id)
-        progress = None if group is None else group.raft.progress.get(replica_id)
-        if group is None or progress is None or progress.state != REPLICATE:
-            return None
-        if progress.match + BEHIND_MAX < group.raft.log.last_index():
-            return None
-        return ChangeReplicas(key, node_id, Members.PROMOTE)
-
-    def _target(self) -> int:
-        """Three where the cluster has three nodes, whether they live now or not; two voters are less available than one."""
-        return VOTERS if len(self._directory.nodes) >= VOTERS else 1
-
-    def _best(self, descriptor: RangeDescriptor) -> int | None:
-        """Returns the node for another replica."""
-        taken = [place.node_id for place in descriptor.replicas]
-        regions = [self._directory.region(node_id) for node_id in taken]
-        candidates = [
-            node_id for node_id in sorted(self._directory.nodes) if node_id not in taken and self.is_live(node_id)
-        ]
-        if not candidates:
-            return None
-        loads = self._loads()
-        return min(candidates, key=lambda node_id: (regions.count(self._directory.region(node_id)), loads.get(node_id, 0), node_id))  # fmt: skip
+    def _is_caught_up(self, replica: Replica, node_id: int) -> bool:
+        """True if the replica on a node has nearly all of the log."""
+        group = self._replication.groups.get(replica.range_id)
+        if group is None:
+            return False
+        for place in replica.descriptor.replicas:
+            if place.node_id == node_id:
+                progress = group.raft.progress.get(place.replica_id)
+                return (
+                    progress is not None
+                    and progress.state == REPLICATE
+                    and progress.match + BEHIND_MAX >= group.raft.log.last_index()
+                )
+        return False
 
     def _loads(self) -> dict[int, int]:
         """Counts replicas by node, over the ranges that are here."""
@@ -157,9 +169,9 @@ class Placement:
                 loads[place.node_id] = loads.get(place.node_id, 0) + 1
         return loads
 
-    def _least_missed(self, voters: list[int]) -> int:
-        """Returns whose replica goes where there are too many."""
-        regions = [self._directory.region(node_id) for node_id in voters]
-        loads = self._loads()
-        others = [node_id for node_id in voters if node_id != self._replication.node_id]
-        return max(others, key=lambda node_id: (regions.count(self._directory.region(node_id)), loads.get(node_id, 0), node_id))  # fmt: skip
+
+def _anywhere() -> SpanConfigs:
+    return _ANYWHERE
+
+
+_ANYWHERE: Final = SpanConfigs()

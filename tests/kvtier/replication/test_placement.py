@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from kvtier.messages import Get, Put, Split
+from kvtier.messages import Get, Put, Routing, Split
+from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
 from kvtier.replication.overview import ranges_over
 from tests.kvtier.replication.cluster import Cluster
 from tests.kvtier.replication.test_cluster import settle
 
-A, M = b"\x03da", b"\x03dm"
+A, M, R = b"\x03da", b"\x03dm", b"\x03dr"
 
 
 def voters(cluster: Cluster, key: bytes) -> list[int]:
@@ -93,3 +94,93 @@ def test_a_voter_is_never_given_up_because_another_is_silent() -> None:
     assert voters(cluster, A) == [1, 2, 3]
     cluster.nodes[1].start()
     assert cluster.do(1, Get(A)).results == [b"2"]
+
+
+NINE = ["a", "a", "a", "b", "b", "b", "c", "c", "c"]
+
+
+def home(region: str, others: str = "abc") -> SpanConfig:
+    """All voters and the lease in one region, a copy in the others."""
+    return SpanConfig(3, ((region, 3),), False, tuple(others), (region,))
+
+
+def ask(cluster: Cluster, *spans: Span) -> None:
+    """Asks for something else on every node."""
+    asked = SpanConfigs(spans)
+    for node in cluster.nodes.values():
+        node.placement.spans = lambda: asked
+
+
+def places(cluster: Cluster, key: bytes) -> tuple[str, str, str]:
+    """The regions of a range's voters, of its other replicas, and of its lease."""
+    assert cluster.regions is not None
+    for node in cluster.nodes.values():
+        if node.is_up and node.store.sees_to(key):
+            replica = node.store.ranges.find(key)
+            assert replica is not None
+            regions = [(cluster.regions[place.node_id - 1], place.kind) for place in replica.descriptor.replicas]
+            voting = "".join(sorted(region for region, kind in regions if not kind))
+            return (
+                voting,
+                "".join(sorted(region for region, kind in regions if kind)),
+                cluster.regions[node.node_id - 1],
+            )
+    return "", "", ""
+
+
+def wait_for_places(cluster: Cluster, key: bytes, wanted: tuple[str, str, str], seconds: float = 120.0) -> None:
+    for _ in range(int(seconds)):
+        if places(cluster, key) == wanted:
+            return
+        cluster.run_for(1.0)
+    raise AssertionError(f"{places(cluster, key)} instead of {wanted}")
+
+
+def test_ranges_follow_what_is_asked_of_their_keys() -> None:
+    """Borders are split at, voters and leases move, and what was written is there all the time."""
+    cluster = Cluster(9, seed=11, founders=1, regions=NINE)
+    for key in (A, M, R):
+        cluster.do(1, Put(key, key))
+    wait_for_places(cluster, A, ("abc", "", "a"))
+    ask(cluster, Span(M, R, home("b")))
+    wait_for_places(cluster, M, ("bbb", "ac", "b"))
+    assert places(cluster, A) == places(cluster, R) == ("abc", "", "a")
+    for node in (1, 5, 9):
+        assert cluster.do(node, Get(A), Get(M), Get(R)).results == [A, M, R]
+    ask(cluster, Span(M, R, home("c")))
+    wait_for_places(cluster, M, ("ccc", "ab", "c"))
+    cluster.do(1, Put(M, b"moved"))
+    ask(cluster, Span(M, R, SpanConfig(5, (("a", 2),), True, ("a", "b", "c"), ("a",))))
+    wait_for_places(cluster, M, ("aabcc", "", "a"))
+    assert cluster.do(7, Get(M)).results == [b"moved"]
+    settle(cluster)
+
+
+def test_a_region_that_dies_is_survived() -> None:
+    cluster = Cluster(9, seed=12, founders=1, regions=NINE)
+    cluster.do(1, Put(A, b"1"))
+    ask(cluster, Span(b"\x03", b"\xff", SpanConfig(5, (("a", 2),), True, ("a", "b", "c"), ("a",))))
+    wait_for_places(cluster, A, ("aabbc", "", "a"))
+    cluster.run_for(10.0)
+    for node_id in (1, 2, 3):
+        cluster.nodes[node_id].crash()
+    cluster.do(9, Put(A, b"2"))
+    assert cluster.do(5, Get(A)).results == [b"2"]
+    for node_id in (1, 2, 3):
+        cluster.nodes[node_id].start()
+    wait_for_places(cluster, A, ("aabbc", "", "a"))
+    settle(cluster)
+
+
+def test_replicas_that_do_not_vote_answer_stale_reads() -> None:
+    cluster = Cluster(9, seed=13, founders=1, regions=NINE)
+    cluster.do(1, Put(A, b"1"))
+    ask(cluster, Span(b"\x03", b"\xff", home("a")))
+    wait_for_places(cluster, A, ("aaa", "bc", "a"))
+    cluster.run_for(10.0)
+    node = next(node for node in cluster.nodes.values() if NINE[node.node_id - 1] == "b" and node.store.ranges.find(A))
+    ts = node.store.now() - (6_000_000 << 12)
+    for other in cluster.nodes.values():
+        if other is not node:
+            cluster.wires.cut[node.node_id, other.node_id] = cluster.wires.cut[other.node_id, node.node_id] = None
+    assert cluster.do(node.node_id, Get(A), ts=ts, routing=Routing.NEAREST).results == [b"1"]
