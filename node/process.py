@@ -27,6 +27,7 @@ from planner.functions import builtin_registry
 from planner.schema import TableDesc
 from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
+from sql.regions.spans import CatalogSpans
 from sql.regions.topology import Locality, NodePlace, RangePlace
 from sql.server import SqlServer
 from sql.settings import Settings, builtin_defaults, canonical
@@ -37,7 +38,9 @@ from wire.connection import Connection, ConnectionSettings
 from wire.io import ConnectionIo
 
 if TYPE_CHECKING:
+    from kvtier.replication.constraints import SpanConfigs
     from kvtier.replication.directory import Directory
+    from kvtier.replication.placement import Placement
 
 SERVER_PARAMETERS: Final = ("autovacuum",)
 """What a node's configuration may set and a session may not."""
@@ -79,6 +82,7 @@ class MemberApi(Protocol):
 
     router: Router
     directory: Directory
+    placement: Placement
     address: str
 
     async def start(self, sql_address: str) -> None: ...
@@ -128,6 +132,7 @@ class Node:
             txn_settings.buffer_bytes_max = CLUSTER_BUFFER_BYTES_MAX
         self.coordinator = Coordinator(self.kv, clock, scheduler, rng, txn_settings)
         self.catalog = Catalog(self.kv)
+        self._spans = CatalogSpans()
         registry = builtin_registry()
         register_functions(registry)
         defaults = session_defaults(settings.defaults)
@@ -150,6 +155,7 @@ class Node:
     async def open(self) -> None:
         """Loads the catalog; the node can then serve connections made by ``connect``."""
         if self.member is not None:
+            self.member.placement.spans = self.spans
             await self.member.start(f"{self.settings.host}:{self.settings.port}")
         await self.catalog.load()
         self.sql.check_ddl = self.check_ddl
@@ -212,6 +218,11 @@ class Node:
             RangePlace(replica.range_id, replica.start, replica.end, replica.total_bytes, node_id, (node_id,))
             for replica in (ranges.over(start, end) if end else ranges.all())
         ]
+
+    def spans(self) -> SpanConfigs | None:
+        """Returns what regions and localities ask of the key space; None before the catalog is there."""
+        state = self.catalog.state
+        return self._spans.of(state) if state.by_id else None
 
     def topology(self) -> list[NodePlace]:
         """Returns the nodes of the cluster, this one too, by id."""

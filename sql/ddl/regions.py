@@ -19,7 +19,8 @@ from base.errors import FeatureNotSupported, SqlError
 from planner.schema import DatabaseDesc, RegionConfig, TableDesc, TypeDesc
 from sql.ddl.types import PHYSICAL_STEP, label_number
 from sql.pgcatalog.deparse import table_locality
-from sql.regions.topology import require_region
+from sql.regions.spans import ZONE_VOTERS
+from sql.regions.topology import region_of, require_region
 
 if TYPE_CHECKING:
     from sql.parse import statements as ast
@@ -64,7 +65,7 @@ async def alter_regions(session: Session, desc: DatabaseDesc, statement: ast.Alt
     if statement.action == "survive":
         return await _survive(session, desc, statement.value)
     if statement.action == "placement":
-        return _place(desc, statement.value)
+        return _place(session, desc, statement.value)
     raise FeatureNotSupported(f"ALTER DATABASE .. {statement.action.upper()} is not supported")
 
 
@@ -139,6 +140,8 @@ async def _add_region(session: Session, desc: DatabaseDesc, region: str, if_not_
     if len(config.regions) >= REGIONS_MAX:
         raise SqlError(f"a database can have at most {REGIONS_MAX} regions", sqlstate="54000")
     regions = tuple(sorted((*config.regions, region)))
+    if config.placement == "restricted":
+        _require_nodes(session, msgspec.structs.replace(config, regions=regions))
     type_desc = _type(session, config)
     at = regions.index(region)
     labels = (*type_desc.labels[:at], (region, label_number(type_desc, at)), *type_desc.labels[at:])
@@ -221,7 +224,7 @@ async def _survive(session: Session, desc: DatabaseDesc, goal: str) -> DatabaseD
     return _with(desc, survival=goal)
 
 
-def _place(desc: DatabaseDesc, placement: str) -> DatabaseDesc:
+def _place(session: Session, desc: DatabaseDesc, placement: str) -> DatabaseDesc:
     config = require_regions(desc, "there is nothing to restrict placement to")
     if placement == "restricted" and config.survival == "region":
         raise SqlError(
@@ -230,4 +233,21 @@ def _place(desc: DatabaseDesc, placement: str) -> DatabaseDesc:
             detail="Surviving a region takes voters in other regions.",
             hint=f"ALTER DATABASE {desc.name} SURVIVE ZONE FAILURE.",
         )
+    if placement == "restricted":
+        _require_nodes(session, config)
     return _with(desc, placement=placement)
+
+
+def _require_nodes(session: Session, config: RegionConfig) -> None:
+    """Raises 42P12 if a region has too few nodes to keep its data alone."""
+    nodes = session.server.topology()
+    if len(nodes) == 1:
+        return
+    for region in config.regions:
+        count = sum(1 for node in nodes if region_of(node.locality) == region)
+        if count < ZONE_VOTERS:
+            raise SqlError(
+                f"restricted placement needs {ZONE_VOTERS} nodes in each region",
+                sqlstate="42P12",
+                detail=f'Region "{region}" has {count}, and its data may be nowhere else.',
+            )
