@@ -21,7 +21,7 @@ from base.eager import Eager
 from base.errors import MeridianError
 from base.typeio import IoSettings
 from base.types import PgType
-from planner.exec.fast import RowFormat
+from planner.exec.fast import EncodedRows, RowFormat
 
 
 class ResultColumn(NamedTuple):
@@ -156,8 +156,13 @@ class Call(ABC):
     """Parameters."""
     is_point: bool
     """``answer`` is worth trying."""
+    tag: str
+    """Command tag, up to the number of rows if it ``counts`` them."""
+    counts: bool
     opening: bytes
     """For the connection: how answers begin, once it knows."""
+    completions: dict[int, bytes]
+    """For the connection: how they end, by the number of rows."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -219,6 +224,14 @@ class SessionApi(ABC):
         """Bind, Execute and Sync, or a Query, that is a SELECT of one key: its DataRow, or b"" without a row.
 
         None, with nothing done, where it takes the usual way: in a transaction, after an error...
+        """
+
+    @abstractmethod
+    def run_call(self, known: Call, params: Sequence[Any]) -> Eager[EncodedRows | None]:
+        """Bind and Execute, or a Query, of a current call inside a block, or of BEGIN: its rows and their number.
+
+        None, with nothing done, where it takes the usual way.  An awaitable puts rows and tag into the sink itself,
+        and those of a Query with their description.  What it raises is an error of Execute.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The fast path of a session: BEGIN, COMMIT and compiled point statements, with nothing awaited.
+"""The fast path of a session: BEGIN, COMMIT and their like, and compiled statements, with nothing awaited.
 
 What has to wait, or meets a conflict, goes on in full dress in ``sql.session``.
 
@@ -18,6 +18,7 @@ from planner.exec.fast import FORMATS_MAX, EncodedRows, EncodingRun, FastPlan
 from sql.api import ResultColumn, RowEncoder, SessionApi, Sink
 from sql.catalog.state import CatalogState
 from sql.context import SessionContext
+from sql.controls import BEGIN, COMMIT, RELEASE, ROLLBACK, ROLLBACK_TO, SAVEPOINT, Control
 from sql.plancache import PlanEntry
 from sql.portals import QueryPortal
 from sql.settings import Settings
@@ -67,27 +68,63 @@ class FastPath(SessionApi):
     @abstractmethod
     def output_io(self, columns: Sequence[ResultColumn]) -> IoSettings: ...
 
-    # --- BEGIN and COMMIT, simple statements ---------------------------------------
+    # --- controls, simple statements -------------------------------------------------
 
-    def _may_control(self, control: str) -> bool:
-        """True where BEGIN or COMMIT needs nothing but itself."""
+    def _may_control(self, control: Control) -> bool:
+        """True where a control needs nothing but itself: neither a warning nor an error, no hooks of the commit."""
         block = self.block
-        if control == "BEGIN":
+        kind = control.kind
+        if kind == BEGIN:
             return block.status == "I" and block.txn is None
-        return block.status == "T" and not block.is_implicit and (block.txn is None or block.can_commit_now())
+        if block.is_implicit:
+            return False
+        if kind == ROLLBACK:
+            return block.can_roll_back_now()
+        if kind == ROLLBACK_TO:
+            return True
+        return block.status == "T" and (kind != COMMIT or block.txn is None or block.can_commit_now())
 
-    def _control(self, control: str) -> Eager[None]:
-        """BEGIN and COMMIT without ceremony: every transaction has both."""
+    def _control(self, control: Control) -> Eager[None]:
+        """BEGIN, COMMIT and the like without ceremony: every transaction has some."""
+        pending = self._run_control(control)
+        if pending is None:
+            self.sink.complete(control.tag)
+            return None
+        return self._finish_control(control, pending)
+
+    async def _finish_control(self, control: Control, pending: Awaitable[None]) -> None:
+        await pending
+        self.sink.complete(control.tag)
+
+    def _run_control(self, control: Control) -> Eager[None]:
         block = self.block
         self.server.statements += 1
         self.context.begin_statement(0)
-        if control == "BEGIN":
-            block.begin({})
-            self.sink.complete("BEGIN")
+        kind = control.kind
+        if kind == BEGIN:
+            block.begin(control.modes)
             return None
+        if kind == COMMIT:
+            return self._commit_block()
+        if kind == ROLLBACK:
+            released = None if block.txn is None else block.txn.rollback()
+            if released is not None:
+                return self._rollback_pending(released)
+            block.finish_rollback()
+            return None
+        if kind == SAVEPOINT:
+            block.savepoint(control.name)
+        elif kind == RELEASE:
+            block.release(control.name)
+        else:
+            block.rollback_to(control.name)
+        self.statements_done += 1
+        return None
+
+    def _commit_block(self) -> Eager[None]:
+        block = self.block
         if block.txn is None:
             block.finish_commit(0)
-            self.sink.complete("COMMIT")
             return None
         try:
             committed = block.txn.commit()
@@ -95,9 +132,17 @@ class FastPath(SessionApi):
             return self._control_failed(error)
         if committed.__class__ is int:
             block.finish_commit(committed)
-            self.sink.complete("COMMIT")
             return None
         return self._control_pending(committed)  # type: ignore[arg-type]  # awaitable
+
+    async def _rollback_pending(self, released: Awaitable[None]) -> None:
+        """A cancel request that comes now must not leave locks behind."""
+        self.is_committing = True
+        try:
+            await released
+        finally:
+            self.is_committing = False
+        self.block.finish_rollback()
 
     async def _control_pending(self, pending: Awaitable[int]) -> None:
         self.is_committing = True
@@ -109,7 +154,6 @@ class FastPath(SessionApi):
         finally:
             self.is_committing = False
         self.block.finish_commit(committed)
-        self.sink.complete("COMMIT")
 
     async def _control_failed(self, error: Retryable) -> None:
         """The commit met a conflict at once: the client knows results of the block, so it is told."""

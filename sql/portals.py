@@ -12,6 +12,7 @@ from base.typeio import IoSettings
 from base.types import PgType
 from planner.context import ExecContext
 from sql.api import Portal, Prepared, ResultColumn
+from sql.controls import Control
 from sql.parse import ParsedStatement
 from sql.plancache import PlanEntry
 from txn.transaction import Txn
@@ -47,6 +48,7 @@ class PreparedStatement(Prepared):
         self.from_sql = False
         """Made by PREPARE rather than by Parse (pg_prepared_statements.from_sql)."""
         self.prepared_us = 0
+        self.control: Control | None = None
 
     def use(self, entry: PlanEntry) -> None:
         """Takes a newer plan of the same shape."""

@@ -15,8 +15,8 @@ from sql.advisory import AdvisoryLocks
 from sql.api import Server, SessionApi, Sink
 from sql.autostats import AutoStats
 from sql.catalog.cache import Catalog
+from sql.controls import Control, control_of
 from sql.notify import Notifications
-from sql.parse import statements as ast
 from sql.parse.shapes import Shapes
 from sql.plancache import PlanCache
 from sql.regions.topology import Locality, NodePlace, RangePlace
@@ -29,7 +29,9 @@ CONNECTIONS_MAX: Final = 500
 RESERVED_CONNECTIONS: Final = 3
 """Left for superusers when all others are taken, as superuser_reserved_connections."""
 PID_MAX: Final = 2**31 - 1
-CONTROLS_MAX: Final = 100
+CONTROLS_MAX: Final = 1_000
+"""Texts of controls remembered; then it begins anew."""
+CONTROL_CHARS_MAX: Final = 100
 CANCEL_KEY_BYTES: Final = 4
 """Protocol 3.0 has room for a 32-bit key."""
 
@@ -76,8 +78,8 @@ class SqlServer(Server):
         self.notifications = Notifications()
         self.advisory_locks = AdvisoryLocks(scheduler)
         self.sessions: dict[int, Session] = {}
-        self.controls: dict[str, str] = {}
-        """Texts that are a plain BEGIN or COMMIT, by what they are."""
+        self.controls: dict[str, Control] = {}
+        """By their texts."""
         self.started_us = clock.wall_ns() // 1000
         self.statements = 0
         """Statements run since start, for metrics."""
@@ -131,13 +133,13 @@ class SqlServer(Server):
         return session.settings.reported()
 
     def remember_control(self, text: str, statement: object) -> None:
-        """Learns that a text is a plain BEGIN or COMMIT, so that it need not be parsed again."""
-        if len(text) > 20 or len(self.controls) >= CONTROLS_MAX:
+        """Learns that a text is a control, so that it need not be parsed again."""
+        control = control_of(statement)
+        if control is None or len(text) > CONTROL_CHARS_MAX:
             return
-        if isinstance(statement, ast.Begin) and not statement.is_start and statement.modes == ast.TransactionModes():
-            self.controls[text] = "BEGIN"
-        elif isinstance(statement, ast.Commit) and not statement.chain:
-            self.controls[text] = "COMMIT"
+        if len(self.controls) >= CONTROLS_MAX:
+            self.controls.clear()
+        self.controls[text] = control
 
     def kv_bytes(self) -> int:
         """Bytes the store holds, for pg_database_size."""

@@ -33,6 +33,7 @@ from sql.calls import CallPath, KnownCall
 from sql.catalog.state import CatalogState, RoleDesc
 from sql.conflicts import explain as explain_conflict
 from sql.context import SessionContext
+from sql.controls import control_of
 from sql.parse import ParsedStatement, lift_literals, parse
 from sql.parse import statements as ast
 from sql.parse.shapes import Shape
@@ -422,9 +423,10 @@ class Session(CallPath):
             return PreparedStatement(name, sql, None, types, (), None, None)
         if commands.find(parsed.statement) is not None:
             params = tuple(t for t in types if t is not None)
-            return PreparedStatement(
-                name, sql, parsed, types, params, commands.columns_of(self, parsed.statement), None
-            )
+            columns = commands.columns_of(self, parsed.statement)
+            prepared = PreparedStatement(name, sql, parsed, types, params, columns, None)
+            prepared.control = control_of(parsed.statement)
+            return prepared
         entry = await Analyzer(self).entry(parsed, types)
         return PreparedStatement(name, sql, parsed, types, entry.param_types, entry.columns, entry)
 
@@ -545,6 +547,10 @@ class Session(CallPath):
             and self._may_go_fast(entry)
         ):
             return self._execute_fast(portal, entry)
+        if entry is None and portal.parsed is not None:
+            control = self.server.controls.get(portal.parsed.text)
+            if control is not None and self._may_control(control):
+                return self._control(control)
         return self._execute(portal, max_rows)
 
     async def _execute(self, portal: QueryPortal, max_rows: int) -> None:

@@ -354,6 +354,11 @@ class Settings:
         values["transaction_read_only"] = values["default_transaction_read_only"]
         values["transaction_deferrable"] = values["default_transaction_deferrable"]
 
+    def set_modes(self, modes: dict[str, str]) -> None:
+        """Sets characteristics of a transaction that just began, valid ones: isolation, read_only, deferrable."""
+        for name, value in modes.items():
+            self._values["transaction_" + name] = value
+
     @property
     def has_changes(self) -> bool:
         """True if the transaction set anything."""

@@ -56,6 +56,8 @@ class TransactionBlock:
         self.savepoints: list[Savepoint] = []
         self.locked_tables: dict[int, None] = {}
         self.as_of_ts: int | None = None
+        self.has_modes = False
+        """BEGIN named modes: the settings show them until the block ends."""
         self.was_told = False
         """True once the client was told a result of this transaction: it can no longer be run again here."""
         self.commit_ts = 0
@@ -88,7 +90,16 @@ class TransactionBlock:
         """True where a commit is the transaction's own and nothing else."""
         session = self.session
         is_plain = not (session.has_holdable or session.has_on_commit)
-        return self.draft is None and not self.syncs and not session.context.deferred and is_plain
+        is_clean = not (self.syncs or self.rubbish or self.dropped)
+        return self.draft is None and is_clean and not session.context.deferred and is_plain
+
+    def can_roll_back_now(self) -> bool:
+        """True where a rollback is the transaction's own and nothing else."""
+        return not (self.scrapped or self.rubbish)
+
+    def finish_rollback(self) -> None:
+        """Ends the block after its transaction rolled back by itself (see ``can_roll_back_now``)."""
+        self._finish(committed=False)
 
     def finish_commit(self, commit_ts: int) -> None:
         """Ends the block after its transaction committed by itself (see ``can_commit_now``)."""
@@ -135,17 +146,22 @@ class TransactionBlock:
 
     # --- explicit blocks -------------------------------------------------------
 
-    def begin(self, modes: dict[str, str]) -> None:
+    def begin(self, modes: dict[str, str] | None) -> None:
         """BEGIN; inside a block it only warns, as PostgreSQL does."""
         if self.status == "T" and not self.is_implicit:
             self.session.notice("WARNING", SqlError("there is already a transaction in progress", sqlstate="25001"))
             return
-        if self.txn is None:
-            self.session.settings.begin_transaction()
+        session = self.session
+        session.context.transaction_time = session.context.statement_time
         self.status = "T"
         self.is_implicit = False
-        self.session.context.transaction_time = self.session.context.statement_time
-        self.set_modes(modes)
+        if self.txn is not None:
+            self.set_modes(modes or {})
+            return
+        session.settings.begin_transaction()
+        if modes:
+            session.settings.set_modes(modes)
+            self.has_modes = True
 
     def set_modes(self, modes: dict[str, str]) -> None:
         """SET TRANSACTION (and the modes of BEGIN): keys isolation, read_only, deferrable."""
@@ -246,6 +262,9 @@ class TransactionBlock:
         self.is_implicit = True
         self.as_of_ts = None
         self.was_told = False
+        if self.has_modes:
+            self.has_modes = False
+            session.settings.begin_transaction()
         if self.syncs:
             self.syncs = []
         if self.scrapped:
@@ -318,8 +337,11 @@ class TransactionBlock:
                 self.draft = None
             else:
                 self.draft.restore(savepoint.draft)
-        self.session.settings.restore(savepoint.settings)
-        self.session.close_cursors_but(savepoint.cursors)
+        session = self.session
+        if session.settings.has_changes:
+            session.settings.restore(savepoint.settings)
+            session.apply_settings()
+        session.close_cursors_but(savepoint.cursors)
         self.rubbish.extend(self.scrapped[savepoint.scrapped :])
         del self.scrapped[savepoint.scrapped :]
         del self.dropped[savepoint.dropped :]

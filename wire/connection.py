@@ -25,7 +25,7 @@ from base.eager import Done, Suspended, run_eagerly
 from base.errors import InternalError, MeridianError, QueryCanceled, SqlError
 from base.seams import Rng, Scheduler, Waiter
 from base.typeio import IoSettings
-from planner.exec.fast import RowFormat
+from planner.exec.fast import EncodedRows, RowFormat
 from sql.api import Call, ResultColumn, RowEncoder, Server, SessionApi, Sink
 from wire import encode, frontend, startup
 from wire.auth import ScramExchange
@@ -57,6 +57,8 @@ OUTPUT_FLUSH_BYTES: Final = 128 << 10
 COPY_QUEUE_BYTES_MAX: Final = 4 << 20
 AUTHENTICATION_SECONDS: Final = 15.0
 _LENGTH: Final = struct.Struct("!I")
+COUNTS_MAX: Final = 100
+"""Numbers of rows for which a call's CommandComplete is kept."""
 COPY_DATA: Final = 100
 COPY_IN_KINDS: Final = b"dcfHS"
 
@@ -319,9 +321,25 @@ class Connection(Sink):
             self._idle_timer = None
         if call.is_point and self._answer(session, call, values, shape.opening):
             return end
+        try:
+            rows: Any = session.run_call(call, values)
+        except Exception as problem:
+            self._put(shape.opening)
+            self._failed(EXECUTE, problem)
+            return end - len(SYNC)
+        if rows is None:
+            return self._run_usually(session, shape, values, end)
+        if rows.__class__ is EncodedRows:
+            self._finish_call(session, call, shape.opening, rows)
+            return end
+        self._put(shape.opening)
+        self._drive(EXECUTE, rows)
+        return end - len(SYNC)
+
+    def _run_usually(self, session: SessionApi, shape: CallShape, values: list[Any], end: int) -> int:
         kind = BIND
         try:
-            session.bind_call(call, values)
+            session.bind_call(shape.call, values)
             self._put(shape.opening)
             kind = EXECUTE
             pending = session.execute("", 0, self)
@@ -333,6 +351,20 @@ class Connection(Sink):
             return end - len(SYNC)
         self._dispatch(SYNC_KIND, b"")
         return end
+
+    def _finish_call(self, session: SessionApi, call: Call, opening: bytes, rows: EncodedRows) -> None:
+        """Sends all of the answer of a call that was run at once; its Sync has nothing else to do."""
+        count = rows.count
+        complete = call.completions.get(count)
+        if complete is None:
+            complete = encode.command_complete(f"{call.tag}{count}" if call.counts else call.tag)
+            if len(call.completions) < COUNTS_MAX:
+                call.completions[count] = complete
+        if self._out or self._notified:
+            self._put(b"".join((opening, rows.data, complete)))
+            self._ready(session)
+            return
+        self._send_answer(session, b"".join((opening, rows.data, complete, encode.READY[session.transaction_status])))
 
     def _answer(self, session: SessionApi, call: Call, values: list[Any], opening: bytes) -> bool:
         """Answers a SELECT of one key in one piece; False if it must take the usual way."""
@@ -498,16 +530,19 @@ class Connection(Sink):
         sql = frontend.parse_query(body)
         found = session.known_query(sql)
         if found is None:
-            pending = session.simple_query(sql, self)
+            pending: Any = session.simple_query(sql, self)
         else:
             call, params = found
-            if call.is_point:
-                if not call.opening:
-                    assert call.columns is not None, sql
-                    call.opening = encode.row_description(call.columns, ())
-                if self._answer(session, call, params, call.opening):
-                    return None
-            pending = session.run_query(call, params, sql)
+            if not call.opening and call.columns is not None:
+                call.opening = encode.row_description(call.columns, ())
+            if call.is_point and self._answer(session, call, params, call.opening):
+                return None
+            pending = session.run_call(call, params)
+            if pending.__class__ is EncodedRows:
+                self._finish_call(session, call, call.opening, pending)
+                return None
+            if pending is None:
+                pending = session.run_query(call, params, sql)
         if pending is None:
             self._ready(session)
         return pending

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from base.errors import FeatureNotSupported, SqlError
 from sql.asof import as_of_timestamp
 from sql.commands import handles
+from sql.controls import modes_of
 from sql.ddl.naming import constraints_named
 from sql.parse import statements as ast
 
@@ -15,22 +16,11 @@ if TYPE_CHECKING:
     from sql.session import Session
 
 
-def _modes(session: Session, modes: ast.TransactionModes) -> dict[str, str]:
-    result: dict[str, str] = {}
-    if modes.isolation is not None:
-        result["isolation"] = modes.isolation
-    if modes.read_only is not None:
-        result["read_only"] = "on" if modes.read_only else "off"
-    if modes.deferrable is not None:
-        result["deferrable"] = "on" if modes.deferrable else "off"
-    return result
-
-
 @handles(ast.Begin)
 async def begin(session: Session, statement: ast.Begin, portal: QueryPortal) -> None:
     as_of = statement.modes.as_of
     ts = as_of_timestamp(session, as_of) if as_of is not None else 0
-    session.block.begin(_modes(session, statement.modes))
+    session.block.begin(modes_of(statement.modes))
     if ts:
         session.block.read_as_of(ts)
     session.sink.complete("START TRANSACTION" if statement.is_start else "BEGIN")
@@ -92,7 +82,6 @@ async def release(session: Session, statement: ast.ReleaseSavepoint, portal: Que
 @handles(ast.RollbackToSavepoint)
 async def rollback_to(session: Session, statement: ast.RollbackToSavepoint, portal: QueryPortal) -> None:
     session.block.rollback_to(statement.name)
-    session.apply_settings()
     session.sink.complete("ROLLBACK")
 
 
@@ -100,7 +89,7 @@ async def rollback_to(session: Session, statement: ast.RollbackToSavepoint, port
 async def set_transaction(session: Session, statement: ast.SetTransaction, portal: QueryPortal) -> None:
     if statement.snapshot is not None:
         raise FeatureNotSupported("SET TRANSACTION SNAPSHOT is not supported")
-    modes = _modes(session, statement.modes)
+    modes = modes_of(statement.modes)
     if statement.session:
         names = {"isolation": "default_transaction_isolation", "read_only": "default_transaction_read_only"}
         for key, value in modes.items():

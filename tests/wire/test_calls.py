@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from node.process import Node
+from planner.exec.fast import EncodedRows
 from sql.calls import CallPath
+from sql.server import CONTROL_CHARS_MAX
 from tests.inprocess import message, with_node
 from tests.wire.frames import SYNC, Raw, bind, close, describe, execute, parse, query
 from wire.calls import HEADS_MAX, TAILS_MAX, head_end, number_at, split_values
@@ -37,22 +39,37 @@ STATEMENTS = {
     "delete": "DELETE FROM t WHERE id = $1",
     "range": "SELECT id FROM t WHERE id > $1 ORDER BY id LIMIT 3",
     "slow": "SELECT count(*) FROM t WHERE n = $1",
+    "now": "SELECT id FROM t WHERE id = $1 AND at <= now()",
+    "page": "SELECT id, s FROM t WHERE id >= $1",
+    "begin": "BEGIN",
+    "begin-rc": "START TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "begin-ro": "BEGIN READ ONLY",
+    "commit": "COMMIT",
+    "chain": "COMMIT AND CHAIN",
+    "rollback": "ROLLBACK",
+    "savepoint": "SAVEPOINT s",
+    "release": "RELEASE SAVEPOINT s",
+    "back": "ROLLBACK TO SAVEPOINT s",
+    "show": "SHOW transaction_isolation",
 }
-PARAMETERS = {"limit": 2, "two": 2, "update": 2, "insert": 2}
+CONTROLS = ("begin", "begin-rc", "begin-ro", "commit", "chain", "rollback", "savepoint", "release", "back", "show")
+PARAMETERS = {"limit": 2, "two": 2, "update": 2, "insert": 2} | dict.fromkeys(CONTROLS, 0)
 COMMANDS = (
-    "BEGIN", "BEGIN", "COMMIT", "COMMIT", "ROLLBACK", "SET extra_float_digits = 0", "SET LOCAL timezone = 'Asia/Tokyo'",
+    "BEGIN", "BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED", "BEGIN READ ONLY", "START TRANSACTION", "COMMIT", "COMMIT", "ROLLBACK",
+    "RELEASE s", "SHOW transaction_isolation", "SHOW transaction_read_only", "SET extra_float_digits = 0", "SET LOCAL timezone = 'Asia/Tokyo'",
     "SET timezone = 'Europe/Oslo'", "SELECT 1/0", "CREATE INDEX ON t (n)", "SAVEPOINT s", "ROLLBACK TO s",
     "DECLARE c CURSOR WITH HOLD FOR SELECT id FROM t", "CLOSE ALL", "SET default_transaction_read_only = on", "RESET ALL",
     "SET default_transaction_isolation = 'read committed'",
 )  # fmt: skip
 
+ENDS = ("BEGIN", "COMMIT", "ROLLBACK")
 Step = list[bytes]
 """Messages that belong together."""
 
 
 def one_call(draw: random.Random) -> Step:
     """A call with odds of everything that drivers do and a few things they should not."""
-    name = draw.choice(list(STATEMENTS))
+    name = draw.choice(list(STATEMENTS) if draw.random() < 0.7 else CONTROLS)
     count = PARAMETERS.get(name, 1)
     values: list[bytes | None] = []
     is_binary = draw.random() < 0.3
@@ -72,15 +89,22 @@ def one_call(draw: random.Random) -> Step:
     return [*step, SYNC]
 
 
-def steps(seed: int, count: int) -> list[Step]:
+def plain(sql: str) -> str:
+    """The statement with a comment after its first word, too long to be remembered as what begins or ends transactions."""
+    first, _, rest = sql.partition(" ")
+    return f"{first} /*{'-' * CONTROL_CHARS_MAX}*/ {rest or 'WORK' if first in ENDS else rest}"
+
+
+def steps(seed: int, count: int, change: Callable[[str], str] = str) -> list[Step]:
     draw = random.Random(seed)
-    found: list[Step] = [[query(SCHEMA)], [*[parse(sql, name) for name, sql in STATEMENTS.items()], SYNC]]
+    texts = {name: change(sql) if name in CONTROLS else sql for name, sql in STATEMENTS.items()}
+    found: list[Step] = [[query(SCHEMA)], [*[parse(sql, name) for name, sql in texts.items()], SYNC]]
     for _ in range(count):
         if draw.random() < 0.12:
-            found.append([query(draw.choice(COMMANDS))])
+            found.append([query(change(draw.choice(COMMANDS)))])
         elif draw.random() < 0.05:
             name = draw.choice(list(STATEMENTS))
-            found.append([close(name=name), parse(STATEMENTS[draw.choice(list(STATEMENTS))], name), SYNC])
+            found.append([close(name=name), parse(texts[draw.choice(list(STATEMENTS))], name), SYNC])
         else:
             found.append(one_call(draw))
     return found
@@ -108,7 +132,7 @@ def whole(step: Step) -> list[bytes]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_call_is_answered_as_its_messages_are(seed: int) -> None:
     script = steps(seed, 250)
-    expected = answers(script, lambda step: step)
+    expected = answers(steps(seed, 250, plain), lambda step: step)
     actual = answers(script, whole)
     for step, one, other in zip(script, expected, actual):
         assert other == one, (seed, step)
@@ -166,6 +190,16 @@ def test_the_short_way_is_taken() -> None:
         raw.send(query("BEGIN"))
         await raw.until("Z")
         assert session.answer(shape, [b"5"]) is None
+        rows = session.run_call(shape, [b"5"])
+        assert isinstance(rows, EncodedRows)
+        assert (rows.data, rows.count) == (message(b"D", taken[0] or b""), 1)
+        assert session.run_call(shape, [b"five"]) is None
+        for name, status in (("commit", "I"), ("begin", "T"), ("rollback", "I")):
+            known = session.known_call(name, (), 0, ())
+            assert known is not None and session.is_current(known)
+            assert isinstance(session.run_call(known, []), EncodedRows)
+            assert session.transaction_status == status
+            assert session.run_call(known, []) is None, "twice it warns"
 
     with_node(main)
     assert taken[0] == taken[1] == taken[2]
@@ -236,7 +270,8 @@ def test_a_query_of_a_known_shape_is_answered_as_it_stands(seed: int) -> None:
     """A comment keeps a statement from being recognized."""
     texts = queries(seed, 250)
     head: list[Step] = [[query(SCHEMA)]]
-    expected = answers([*head, *[[query(text + " -- plain")] for text in texts]], whole)
+    usual = [plain(text) if text in COMMANDS else text + " -- plain" for text in texts]
+    expected = answers([*head, *[[query(text)] for text in usual]], whole)
     actual = answers([*head, *[[query(text)] for text in texts]], whole)
     for text, one, other in zip(["", *texts], expected, actual):
         assert other == one, (seed, text)
