@@ -1,6 +1,6 @@
 """The command line of the simulator.
 
-python -m sim SEED [--workload W] [--nemesis M] [--until T] [--trace] [--shrink]
+python -m sim SEED [--nodes N] [--regions R] [--workload W] [--nemesis M] [--until T] [--trace] [--shrink]
 python -m sim --seeds A..B [--jobs J] [--json OUT] [--repeat]
 python -m sim --mutants
 python -m sim --summary FILES
@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from sim.plan import KINDS, SECONDS_DEFAULT, Plan, draw_plan
+from sim.plan import CLUSTER_KINDS, KINDS, SECONDS_DEFAULT, Plan, draw_plan
 from sim.run import Result, play, play_twice
 from sim.workloads.registry import WORKLOADS, levels_of
 
@@ -31,14 +31,17 @@ class Choices(msgspec.Struct):
     nemesis: tuple[str, ...] | None
     seconds: float
     mutant: str = ""
+    nodes: int = 1
+    regions: int = 1
 
 
 def make_plan(seed: int, choices: Choices) -> Plan:
     """Draws a seed's plan; the isolation level is one that its workload can be checked at."""
-    plan = draw_plan(seed, choices.workloads, choices.nemesis, choices.seconds)
+    drawn = (seed, choices.workloads, choices.nemesis, choices.seconds)
+    plan = draw_plan(*drawn, nodes=choices.nodes, regions=choices.regions)
     levels = levels_of(plan.workload)
     if len(levels) > 1:
-        plan = draw_plan(seed, choices.workloads, choices.nemesis, choices.seconds, levels)
+        plan = draw_plan(*drawn, levels, choices.nodes, choices.regions)
     plan.mutant = choices.mutant
     return plan
 
@@ -62,6 +65,8 @@ def report(result: Result, plan: Plan) -> str:
 
 def _again(plan: Plan) -> str:
     words = f" --until {plan.seconds:g}" if plan.seconds != SECONDS_DEFAULT else ""
+    if plan.cluster is not None:
+        words += f" --nodes {plan.cluster.nodes} --regions {plan.cluster.regions}"
     return words + (f" --mutant {plan.mutant}" if plan.mutant else "")
 
 
@@ -151,10 +156,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", default="", help="write every result to this file")
     parser.add_argument("--repeat", action="store_true", help="run every seed twice and compare")
     parser.add_argument("--workload", help=f"one or more of {', '.join(WORKLOADS)}; kv or sql for all of a kind")
-    parser.add_argument("--nemesis", help=f"none, or one or more of {', '.join(KINDS)}")
+    parser.add_argument(
+        "--nemesis", help=f"none, or one or more of {', '.join(dict.fromkeys((*KINDS, *CLUSTER_KINDS)))}"
+    )
     parser.add_argument("--until", type=float, default=SECONDS_DEFAULT, help="virtual seconds of storm")
     parser.add_argument("--trace", action="store_true", help="print every event")
     parser.add_argument("--shrink", action="store_true", help="make a failing run small")
+    parser.add_argument("--nodes", type=int, default=1, help="a cluster of so many nodes")
+    parser.add_argument("--regions", type=int, default=1, help="the regions that they are in, in turns")
     parser.add_argument("--mutant", default="", help="with this historical bug")
     parser.add_argument("--mutants", type=int, nargs="?", const=500, help="find every mutant within so many seeds")
     parser.add_argument(
@@ -166,7 +175,14 @@ def main(arguments: Sequence[str]) -> int:
 
         return min(summarize(options.summary), 255)
     hush_the_buried()
-    choices = Choices(_workloads(options.workload), _nemesis(options.nemesis), options.until, options.mutant)
+    choices = Choices(
+        _workloads(options.workload),
+        _nemesis(options.nemesis),
+        options.until,
+        options.mutant,
+        options.nodes,
+        max(1, min(options.regions, options.nodes)),
+    )
     if options.mutants is not None:
         from sim.hunt import hunt  # Only here: it makes its plans with this module.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from base.errors import StorageFailure
 from sim.loop import Loop, Scope
 from sim.streams import Draws
 
@@ -47,10 +48,18 @@ class Disk:
 class NodeScope(Scope):
     """See the module docstring."""
 
-    def __init__(self, loop: Loop, name: str, disk: Disk) -> None:
+    def __init__(self, loop: Loop, name: str, disk: Disk, on_disk_failure: Callable[[str], None]) -> None:
         super().__init__(loop, name)
         loop.scopes.append(self)
         self._disk = disk
+        self._on_disk_failure = on_disk_failure
+
+    def task_failed(self, name: str, error: BaseException) -> None:
+        """That a task met the failed disk ends the node, as in production, and is no bug."""
+        if isinstance(error, StorageFailure):
+            self._on_disk_failure(f"{name}: {error}")
+        else:
+            super().task_failed(name, error)
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         disk = self._disk

@@ -236,7 +236,7 @@ class Task:
             self.end.wake(self.result)
             return
         if not self._is_observed and not isinstance(error, CancelledError):
-            self.scope.loop.failures.append((self.name, error))
+            self.scope.task_failed(self.name, error)
         self.end.fail(error)
 
     def __await__(self) -> Generator[SimWaiter, None, Any]:
@@ -325,6 +325,10 @@ class Scope(Scheduler):
                 task.coroutine.close()
         self.tasks.clear()
         self._parked.clear()
+
+    def task_failed(self, name: str, error: BaseException) -> None:
+        """A task ended with an exception that nobody awaits: the run stops."""
+        self.loop.failures.append((name, error))
 
     def pause(self) -> None:
         """Stops the scope's steps, as SIGSTOP or a live migration does; time goes on."""

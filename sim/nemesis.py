@@ -13,6 +13,13 @@ collect        garbage collection with next to no retention
 reset          connections break                                 cancel  a statement is cancelled
 cut-*          one direction of the network                      slow-reader  replies crawl
 forget-reads   the timestamp cache gives up half of what it knows
+
+In clusters each strikes one of the nodes, and there are more:
+
+skew           a clock is off and drifts, within the offset that nodes allow each other
+partition      a node is cut off     one-way   one direction of one link     partial   one link
+loss           single messages vanish                slow-link   one direction takes up to 2 s more
+transfer       a lease goes elsewhere                move        a replica is added or removed
 """
 
 from __future__ import annotations
@@ -22,16 +29,29 @@ from typing import TYPE_CHECKING, Final
 
 from base.hlc import LOGICAL_BITS, into_unix_us
 from kvtier.descriptors import DATA_START
-from kvtier.messages import CollectGarbage, Merge, Split
+from kvtier.messages import ChangeReplicas, CollectGarbage, Members, Merge, Split, TransferLease
 from sim.disk import AFTER, BEFORE
-from sim.plan import KINDS, Fault
+from sim.plan import CLUSTER_KINDS, KINDS, Fault
 
 if TYPE_CHECKING:
+    from kvtier.replica import Replica
+    from kvtier.rpc.conditions import Conditions
+    from sim.process import Process
+    from sim.transport import SimNodes
     from sim.world import World
 
 PAUSE_SECONDS_MAX: Final = 10.0
 JUMP_SECONDS_MAX: Final = 10.0
 DRIFT_PPM_MAX: Final = 200_000
+SKEW_SECONDS_MAX: Final = 0.06
+"""Two clocks differ by twice this and what drift adds; a node stops itself at 0.2 s."""
+DRIFT_PPM_SMALL: Final = 300
+LOSS_MAX: Final = 0.5
+SLOW_LINK_SECONDS_MAX: Final = 2.0
+NODE_SHIFT: Final = 20
+"""The node is drawn from other bits than the rest."""
+FIRST_KEY: Final = b"\x01"
+"""The first range begins before every key that can be asked for."""
 LATELY: Final = 20
 """Reads among which a place to split at is chosen."""
 TICKS_MAX: Final = 60
@@ -45,7 +65,7 @@ class Nemesis:
         self.world = world
         self.keys = keys
         self._strike: dict[str, Callable[[Fault], None]] = {
-            kind: getattr(self, "_" + kind.replace("-", "_")) for kind in KINDS
+            kind: getattr(self, "_" + kind.replace("-", "_")) for kind in (*KINDS, *CLUSTER_KINDS)
         }
 
     def start(self) -> None:
@@ -63,108 +83,207 @@ class Nemesis:
         self._strike[fault.kind](fault)
 
     def heal(self) -> None:
-        """Ends every fault that lasts, and gets the node up."""
+        """Ends every fault that lasts, and gets the nodes up."""
         world = self.world
-        process = world.process
-        process.disk.slowness = 1.0
-        process.disk.tail = 0.0
-        process.disk.armed = 0
-        process.is_full = process.is_stalled = False
-        process.engine.faults.sync_fails = False
-        process.apply_disk_faults()
+        if world.nodes is not None:
+            self._heal_links(world.nodes)
+        for process in world.processes:
+            process.disk.slowness = 1.0
+            process.disk.tail = 0.0
+            process.disk.armed = 0
+            process.is_full = process.is_stalled = False
+            process.engine.faults.sync_fails = False
+            process.apply_disk_faults()
         world.network.set_cut("requests", False)
         world.network.set_cut("replies", False)
         world.network.tail = 0.0
-        process.hop.set_odds(0.0, 0.0)
-        process.scope.resume()
-        self._set_clock_right()
+        for process in world.processes:
+            process.hop.set_odds(0.0, 0.0)
+            process.scope.resume()
+            if world.nodes is None:
+                self._set_clock_right(process)
 
-    def _set_clock_right(self) -> None:
+    def _set_clock_right(self, process: Process) -> None:
         """A clock that was put back would stand still, in HLC time, for as long; now it runs again."""
-        process = self.world.process
         behind_ns = into_unix_us(process.store.hlc.latest) * 1000 - process.scope.clock.wall_ns()
         process.set_clock(process.clock_offset_ns + max(behind_ns, 0), 0)
 
     def _later(self, fault: Fault, undo: Callable[[], None]) -> None:
         self.world.after(fault.seconds, undo)
 
+    def _node(self, fault: Fault) -> Process:
+        """Returns the node that a fault strikes."""
+        processes = self.world.processes
+        return processes[(fault.choice >> NODE_SHIFT) % len(processes)]
+
+    def _other(self, fault: Fault) -> Process:
+        """Returns another one."""
+        processes = self.world.processes
+        others = [process for process in processes if process is not self._node(fault)]
+        return others[fault.choice % len(others)]
+
     # --- the process -----------------------------------------------------------------
 
     def _crash(self, fault: Fault) -> None:
-        self._crash_in(1 + fault.choice % TICKS_MAX)
+        process = self._node(fault)
+        process.is_silent = fault.choice % 3 == 0
+        self._crash_in(process, 1 + fault.choice % TICKS_MAX, fault.seconds if self.world.nodes is not None else 0.0)
 
-    def _crash_in(self, ticks: int) -> None:
+    def _crash_in(self, process: Process, ticks: int, down_seconds: float) -> None:
         if ticks <= 1:
-            self.world.crash_soon("power failure")
+            process.crash_soon("power failure", down_seconds)
         else:
-            self.world.loop.main.call_soon(lambda: self._crash_in(ticks - 1))
+            self.world.loop.main.call_soon(lambda: self._crash_in(process, ticks - 1, down_seconds))
 
     def _crash_at_sync(self, fault: Fault) -> None:
-        self.world.process.disk.armed = AFTER if fault.choice % 2 else BEFORE
+        self._node(fault).disk.armed = AFTER if fault.choice % 2 else BEFORE
 
     def _pause(self, fault: Fault) -> None:
-        scope = self.world.process.scope
+        scope = self._node(fault).scope
         scope.pause()
         self.world.after(min(fault.seconds, PAUSE_SECONDS_MAX), scope.resume)
 
     # --- the disk --------------------------------------------------------------------
 
     def _sync_fails(self, fault: Fault) -> None:
-        self.world.process.engine.faults.sync_fails = True
+        self._node(fault).engine.faults.sync_fails = True
 
     def _disk_full(self, fault: Fault) -> None:
-        self._set_full(True)
-        self._later(fault, lambda: self._set_full(False))
+        self._set_full(self._node(fault), True)
+        self._later(fault, lambda: self._set_full(self._node(fault), False))
 
-    def _set_full(self, is_full: bool) -> None:
-        self.world.process.is_full = is_full
-        self.world.process.apply_disk_faults()
+    def _set_full(self, process: Process, is_full: bool) -> None:
+        process.is_full = is_full
+        process.apply_disk_faults()
 
     def _write_stall(self, fault: Fault) -> None:
-        self._set_stalled(True)
-        self._later(fault, lambda: self._set_stalled(False))
+        self._set_stalled(self._node(fault), True)
+        self._later(fault, lambda: self._set_stalled(self._node(fault), False))
 
-    def _set_stalled(self, is_stalled: bool) -> None:
-        self.world.process.is_stalled = is_stalled
-        self.world.process.apply_disk_faults()
+    def _set_stalled(self, process: Process, is_stalled: bool) -> None:
+        process.is_stalled = is_stalled
+        process.apply_disk_faults()
 
     def _slow_disk(self, fault: Fault) -> None:
-        disk = self.world.process.disk
+        disk = self._node(fault).disk
         disk.slowness = 1 + 300 * fault.amount
         self._later(fault, lambda: setattr(disk, "slowness", 1.0))
 
     # --- clocks ----------------------------------------------------------------------
 
     def _clock_jump(self, fault: Fault) -> None:
-        process = self.world.process
+        process = self._node(fault)
         # Small steps and large ones are equally likely; so are both directions.
         size = JUMP_SECONDS_MAX * (1e-6 ** (1 - fault.amount)) * (1 if fault.choice % 2 else -1)
         process.set_clock(process.clock_offset_ns + int(size * 1e9), process.clock_drift_ppm)
 
     def _clock_drift(self, fault: Fault) -> None:
-        process = self.world.process
+        process = self._node(fault)
         process.set_clock(process.clock_offset_ns, int(DRIFT_PPM_MAX * (2 * fault.amount - 1)))
+
+    def _skew(self, fault: Fault) -> None:
+        """Offset and drift, which together stay within what the nodes of a cluster allow each other."""
+        seconds = SKEW_SECONDS_MAX * (2 * fault.amount - 1)
+        drift_ppm = DRIFT_PPM_SMALL * (2 * (fault.choice % 1000) // 1000 - 1)
+        self._node(fault).set_clock(int(seconds * 1e9), drift_ppm)
+
+    # --- between nodes -----------------------------------------------------------------
+
+    def _conditions(self) -> Conditions:
+        assert self.world.nodes is not None, "one node alone"
+        return self.world.nodes.conditions
+
+    def _heal_links(self, nodes: SimNodes) -> None:
+        nodes.conditions.heal_all()
+        ids = [process.node_id for process in self.world.processes]
+        for source in ids:
+            for target in ids:
+                if source != target:
+                    nodes.conditions.set_extra_delay(source, target, 0.0)
+
+    def _partition(self, fault: Fault) -> None:
+        """One node, cut off from all others."""
+        node_id = self._node(fault).node_id
+        others = [process.node_id for process in self.world.processes if process.node_id != node_id]
+        for other in others:
+            self._conditions().partition(node_id, other)
+        self._later(fault, lambda: self._heal_pairs(node_id, others))
+
+    def _heal_pairs(self, node_id: int, others: list[int]) -> None:
+        for other in others:
+            self._conditions().heal(node_id, other)
+
+    def _one_way(self, fault: Fault) -> None:
+        """What one node sends to another does not arrive; the answers would."""
+        source, target = self._node(fault).node_id, self._other(fault).node_id
+        self._conditions().cut(source, target)
+        self._later(fault, lambda: self._heal_pairs(source, [target]))
+
+    def _partial(self, fault: Fault) -> None:
+        """Two nodes do not hear each other; both hear the others."""
+        one, other = self._node(fault).node_id, self._other(fault).node_id
+        self._conditions().partition(one, other)
+        self._later(fault, lambda: self._heal_pairs(one, [other]))
+
+    def _loss(self, fault: Fault) -> None:
+        """Single messages vanish, in one direction."""
+        source, target = self._node(fault).node_id, self._other(fault).node_id
+        self._conditions().set_loss(source, target, fault.amount * LOSS_MAX)
+        self._later(fault, lambda: self._conditions().set_loss(source, target, 0.0))
+
+    def _slow_link(self, fault: Fault) -> None:
+        source, target = self._node(fault).node_id, self._other(fault).node_id
+        self._conditions().set_extra_delay(source, target, fault.amount**3 * SLOW_LINK_SECONDS_MAX)
+        self._later(fault, lambda: self._conditions().set_extra_delay(source, target, 0.0))
 
     # --- ranges and versions -----------------------------------------------------------
 
     def _split(self, fault: Fault) -> None:
-        self.world.process.command(Split(self._place(fault)))
+        self._node(fault).command(Split(self._place(fault)))
 
     def _place(self, fault: Fault) -> bytes:
         """Returns a key of the workload, or one that was read lately."""
-        process = self.world.process
+        process = self._node(fault)
         lately = list(process.store.state.tscache._points)[-LATELY:] if process.is_up and fault.choice % 2 else []
         keys = [key for key in lately if key >= DATA_START] or self.keys
         return keys[fault.choice // 2 % len(keys)]
 
     def _merge(self, fault: Fault) -> None:
-        process = self.world.process
+        process = self._node(fault)
         if process.is_up:
             ranges = process.store.ranges.all()
             process.command(Merge(ranges[fault.choice % len(ranges)].start))
 
+    def _transfer(self, fault: Fault) -> None:
+        """The lease of a range goes to some node."""
+        self._node(fault).command(TransferLease(self._key_of_a_range(fault), self._other(fault).node_id))
+
+    def _move(self, fault: Fault) -> None:
+        """A replica more, or one less: placement then takes one away, or makes up for it."""
+        replica = self._range(fault)
+        if replica is None:
+            return
+        here = [place.node_id for place in replica.descriptor.replicas]
+        absent = [process.node_id for process in self.world.processes if process.node_id not in here]
+        key = max(replica.start, FIRST_KEY)
+        if absent:
+            op = ChangeReplicas(key, absent[fault.choice % len(absent)], Members.ADD)
+        else:
+            op = ChangeReplicas(key, here[fault.choice % len(here)], Members.REMOVE)
+        self._node(fault).command(op)
+
+    def _range(self, fault: Fault) -> Replica | None:
+        """Returns a range as some node knows it."""
+        process = self._node(fault)
+        ranges = process.store.ranges.all() if process.is_up else []
+        return ranges[fault.choice % len(ranges)] if ranges else None
+
+    def _key_of_a_range(self, fault: Fault) -> bytes:
+        replica = self._range(fault)
+        return self._place(fault) if replica is None else max(replica.start, FIRST_KEY)
+
     def _collect(self, fault: Fault) -> None:
-        process = self.world.process
+        process = self._node(fault)
         if process.is_up:
             ago = int(fault.amount * 1e6) << LOGICAL_BITS
             threshold = process.store.hlc.latest - ago
@@ -173,7 +292,7 @@ class Nemesis:
             process.command(CollectGarbage(self.keys[0], self.keys[-1] + b"\xff", threshold))
 
     def _forget_reads(self, fault: Fault) -> None:
-        process = self.world.process
+        process = self._node(fault)
         if process.is_up:
             process.store.state.tscache._rotate_points()
             process.store.state.tscache._rotate_spans()

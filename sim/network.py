@@ -23,6 +23,7 @@ from sim.loop import Task
 from sim.streams import Draws
 
 if TYPE_CHECKING:
+    from sim.process import Process
     from sim.world import World
 
 TAIL_FACTOR: Final = 100.0
@@ -39,6 +40,9 @@ class Refused(Exception):
 class Link(ABC):
     """Something of a client that faults can break while it waits for an answer."""
 
+    process: Process | None = None
+    """The node at the other end."""
+
     @abstractmethod
     def fail(self, why: str) -> None:
         """The client finds its connection gone."""
@@ -51,9 +55,10 @@ class Link(ABC):
 class Request(Link):
     """One request under way."""
 
-    __slots__ = ("is_abandoned", "task", "waiter")
+    __slots__ = ("is_abandoned", "process", "task", "waiter")
 
-    def __init__(self, waiter: Waiter) -> None:
+    def __init__(self, process: Process, waiter: Waiter) -> None:
+        self.process = process
         self.waiter = waiter
         self.task: Task | None = None
         self.is_abandoned = False
@@ -109,14 +114,14 @@ class Network:
             for deliver in held:
                 self.world.after(self.delay(), deliver)
 
-    async def call(self, serve: Serve, timeout_seconds: float) -> Any:
-        """A client's request; raises ConnectionLost or Refused."""
+    async def call(self, process: Process, serve: Serve, timeout_seconds: float) -> Any:
+        """A client's request to a node; raises ConnectionLost or Refused."""
         world = self.world
-        if not world.process.is_up:
+        if not process.is_up:
             raise Refused
-        request = Request(world.loop.main.waiter())
+        request = Request(process, world.loop.main.waiter())
         self.links[request] = None
-        generation = world.process.generation
+        generation = process.generation
         self.carry("requests", lambda: self._begin(request, serve, generation))
         stop = world.after(timeout_seconds, lambda: request.waiter.fail(ConnectionLost("timeout")))
         try:
@@ -130,22 +135,24 @@ class Network:
                 self.carry("requests", request.cancel)
 
     def _begin(self, request: Request, serve: Serve, generation: int) -> None:
-        process = self.world.process
+        process = request.process
+        assert process is not None, "a request without a node"
         if not process.is_up or process.generation != generation:
             request.waiter.fail(ConnectionLost("the node is gone"))
             return
-        request.task = process.scope.spawn(self._serve(request, serve), "session")
+        request.task = process.scope.spawn(self._serve(request, process, serve), "session")
 
-    async def _serve(self, request: Request, serve: Serve) -> None:
-        answer = await serve(self.world.process)
+    async def _serve(self, request: Request, process: Process, serve: Serve) -> None:
+        answer = await serve(process)
         self.carry("replies", lambda: request.waiter.wake(answer))
 
     # --- faults --------------------------------------------------------------------
 
-    def reset_all(self, why: str) -> None:
-        """Every client notices, soon, that its connection is gone."""
+    def reset_all(self, why: str, process: Process | None = None) -> None:
+        """Every client (of one node, if it is named) notices, soon, that its connection is gone."""
         for link in [*self.links, *self.idle]:
-            self.reset(link, why)
+            if process is None or link.process is process:
+                self.reset(link, why)
 
     def reset(self, link: Link, why: str) -> None:
         self.world.after(self.delay(), lambda: link.fail(why))

@@ -14,6 +14,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from kvtier.replication.settings import ReplicationSettings
 from kvtier.settings import StoreSettings
 from sim.streams import Draws, Streams
 from txn.settings import TxnSettings
@@ -40,7 +41,33 @@ KINDS: Final = (
     "cancel",
     "forget-reads",
 )
-CHEAP: Final = ("split", "merge", "collect", "reset", "cancel", "forget-reads", "clock-jump")
+CLUSTER_KINDS: Final = (
+    "crash",
+    "crash-at-sync",
+    "sync-fails",
+    "disk-full",
+    "write-stall",
+    "slow-disk",
+    "pause",
+    "skew",
+    "partition",
+    "one-way",
+    "partial",
+    "loss",
+    "slow-link",
+    "split",
+    "transfer",
+    "move",
+    "collect",
+    "reset",
+    "cut-requests",
+    "cut-replies",
+    "slow-reader",
+    "cancel",
+    "forget-reads",
+)
+"""What happens to clusters; clocks stay within the offset that their nodes allow."""
+CHEAP: Final = ("split", "merge", "collect", "reset", "cancel", "forget-reads", "clock-jump", "transfer", "move")
 """Kinds that may also come in storms: a single one costs no time and loses nothing for long."""
 POINTS: Final = (
     "txn.commit.two-rounds",
@@ -90,6 +117,27 @@ class Knobs(Struct):
     """Fault point -> odds."""
 
 
+class ClusterPlan(Struct):
+    """The nodes of a run that has several."""
+
+    nodes: int
+    regions: int = 1
+    rtt_ms: dict[str, dict[str, float]] = {}
+    """Round trips between regions; every pair once."""
+    local_rtt_ms: float = 0.0
+    dead_seconds: float = 60.0
+    replication: ReplicationSettings = field(default_factory=ReplicationSettings)
+
+    def region_of(self, node_id: int) -> str:
+        """Returns the region of a node: they take turns."""
+        return region_name((node_id - 1) % self.regions)
+
+
+def region_name(number: int) -> str:
+    """Returns the name of a region by its place, from 0."""
+    return f"region{number + 1}"
+
+
 class Plan(Struct):
     """Everything a run is made of."""
 
@@ -105,6 +153,7 @@ class Plan(Struct):
     knobs: Knobs = field(default_factory=Knobs)
     store: StoreSettings = field(default_factory=StoreSettings)
     txn: TxnSettings = field(default_factory=TxnSettings)
+    cluster: ClusterPlan | None = None
     mutant: str = ""
 
     def describe(self) -> str:
@@ -112,11 +161,16 @@ class Plan(Struct):
         lines = [
             f"seed {self.seed}: {self.workload}, {self.isolation}, {self.clients} clients, {self.seconds:g} virtual seconds"
         ]
+        cluster = self.cluster
+        if cluster is not None:
+            trips = [f"{one}-{other} {rtt:.1f}" for one, row in cluster.rtt_ms.items() for other, rtt in row.items()]
+            lines.append(f"  {cluster.nodes} nodes, {cluster.regions} regions, rtt ms {', '.join(trips) or 'none'}")
         lines.append(f"  faults: {', '.join(self.kinds) or 'none'} ({len(self.faults)} times)")
         for title, values, usual in (
             ("knobs", self.knobs, Knobs()),
             ("store", self.store, StoreSettings()),
             ("txn", self.txn, TxnSettings()),
+            *([] if cluster is None else [("replication", cluster.replication, ReplicationSettings())]),
         ):
             changed = [
                 f"{name}={_short(getattr(values, name))}"
@@ -138,6 +192,8 @@ def draw_plan(
     nemesis: tuple[str, ...] | None = None,
     seconds: float = SECONDS_DEFAULT,
     isolations: tuple[str, ...] = ("serializable",),
+    nodes: int = 1,
+    regions: int = 1,
 ) -> Plan:
     """Draws a run.  ``workloads`` to choose from; ``nemesis``: the kinds of faults, None draws them."""
     streams = Streams(seed)
@@ -148,15 +204,48 @@ def draw_plan(
     plan.knobs = draw_knobs(streams.stream("knobs"), nemesis)
     plan.store = draw_store_settings(streams.stream("store"))
     plan.txn = draw_txn_settings(streams.stream("txn"), plan.store)
-    plan.kinds = nemesis if nemesis is not None else draw_kinds(streams.stream("kinds"))
+    if nodes > 1:
+        plan.cluster = draw_cluster(streams.stream("cluster"), nodes, regions)
+        _fit_cluster(plan)
+    usual = KINDS if nodes == 1 else CLUSTER_KINDS
+    plan.kinds = nemesis if nemesis is not None else draw_kinds(streams.stream("kinds"), usual)
     plan.faults = draw_faults(streams.stream("faults"), plan.kinds, seconds)
     return plan
 
 
-def draw_kinds(rng: Draws) -> tuple[str, ...]:
+def draw_kinds(rng: Draws, kinds: tuple[str, ...]) -> tuple[str, ...]:
     """Every kind is in with the same odds, and the odds differ from run to run."""
     odds = rng.pick((0.0, 0.1, 0.2, 0.4))
-    return tuple([kind for kind in KINDS if rng.chance(odds)])
+    return tuple([kind for kind in kinds if rng.chance(odds)])
+
+
+def draw_cluster(rng: Draws, nodes: int, regions: int) -> ClusterPlan:
+    """Draws how far regions lie apart, and the times of replication."""
+    plan = ClusterPlan(nodes, regions, local_rtt_ms=rng.pick((0.0, 1.0)))
+    rtt_ms_max = rng.pick((0.0, 5.0, 50.0, 200.0))
+    names = [region_name(number) for number in range(regions)]
+    for at, one in enumerate(names):
+        plan.rtt_ms[one] = {other: rtt_ms_max * rng.between(0.2, 1.0) for other in names[at + 1 :]}
+    plan.dead_seconds = rng.pick((60.0, 10.0, 5.0))
+    plan.replication = ReplicationSettings(
+        support_seconds=rng.pick((2.5, 2.5, 5.0)),
+        closed_lag_seconds=rng.pick((3.0, 1.0, 0.3)),
+        closed_interval_seconds=rng.pick((0.2, 0.05, 1.0)),
+        log_entries_max=rng.pick((2_000, 50, 5)),
+    )
+    return plan
+
+
+def _fit_cluster(plan: Plan) -> None:
+    """Takes back what was drawn for one node and makes no sense, or no progress, for several."""
+    # Between coordinator and ranges there are real messages now, with losses of their own.
+    plan.knobs.hop_delay = plan.knobs.hop_loss = 0.0
+    plan.store.range_max_bytes = max(plan.store.range_max_bytes, 2_000)
+    plan.store.merge_automatically = False
+    least = 2.0
+    if plan.store.txn_expiry_seconds < least:
+        plan.txn.heartbeat_seconds *= least / plan.store.txn_expiry_seconds
+        plan.store.txn_expiry_seconds = least
 
 
 def draw_faults(rng: Draws, kinds: tuple[str, ...], seconds: float) -> list[Fault]:

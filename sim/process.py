@@ -3,13 +3,15 @@
     start    the real node code over the scope's clock, scheduler and randomness
     crash    power failure: the scope ends without cleanup, unsynced writes are lost in part
     die      what the node does itself when its disk fails; then it is restarted
+    join     an empty disk becomes a node of the cluster, as ``meridian start --join`` does
 
-``Process`` runs the KV tier with transactions; ``sim.sqlnode`` puts SQL on top.
+``Process`` runs the KV tier with transactions; ``sim.sqlnode`` puts SQL on top.  In a cluster both
+have replication and routing by ``node.member``, as production has.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -18,10 +20,15 @@ from base.hlc import Hlc
 from kvtier.engine.memory import MemoryEngine
 from kvtier.messages import Batch, Op, Reply
 from kvtier.router import Router
+from kvtier.rpc.settings import RpcSettings
+from kvtier.rpc.transport import Callbacks
 from kvtier.store import Store
+from node.member import MAX_OFFSET_SECONDS, Member, MemberSettings, join
+from node.process import CLUSTER_BUFFER_BYTES_MAX
 from sim.disk import Disk, NodeScope
 from sim.hops import HopKv
 from sim.invariants import check_restarted
+from sim.streams import Draws
 from txn.coordinator import Coordinator
 
 if TYPE_CHECKING:
@@ -29,76 +36,154 @@ if TYPE_CHECKING:
 
 START_RETRY_SECONDS: Final = 0.5
 """A node that could not start is started again after this, as a service manager does."""
+OPEN_POLL_SECONDS: Final = 0.01
 
 
 class Process:
     """One node of the simulated world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, node_id: int = 1) -> None:
         plan = world.plan
         self.world = world
+        self.node_id = node_id
+        self.name = "node" if plan.cluster is None else f"node{node_id}"
+        """Who writes its notes."""
         self.engine = MemoryEngine()
-        self.disk = Disk(world.streams.stream("disk"), plan.knobs.sync_seconds, plan.knobs.sync_tail)
-        self.disk.on_armed = lambda: world.crash_soon("at a sync")
+        disk = "disk" if plan.cluster is None else f"disk of {self.name}"
+        self.disk = Disk(world.streams.stream(disk), plan.knobs.sync_seconds, plan.knobs.sync_tail)
+        self.disk.on_armed = lambda: self.crash_soon("at a sync")
         self.clock_offset_ns = 0
         self.clock_drift_ppm = 0
         self.generation = 0
         self.is_up = False
+        self.is_ready = False
+        """Up, and open for clients."""
+        self.is_silent = False
+        """Its crashes are those of a machine, of which the others hear nothing."""
         self.is_full = False
         self.is_stalled = False
         self.crashes = 0
+        self.served_ts = 0
+        """The latest timestamp that a client of this node was told."""
         self.counts: dict[str, int] = {}
         """Counters of generations that have ended."""
         self.scope: NodeScope
         self.store: Store
         self.router: Router
+        self.member: Member | None = None
         self.hop: HopKv
         self.coordinator: Coordinator
+
+    def stream(self, what: str) -> Draws:
+        """Returns the draws of one purpose in this generation."""
+        streams = self.world.streams
+        if self.world.plan.cluster is None:
+            return streams.stream(f"{what}{self.generation}")
+        return streams.stream(f"{what} of {self.name}.{self.generation}")
 
     # --- life ----------------------------------------------------------------------
 
     def start(self) -> bool:
         """Starts the node on the disk as it is; False if it could not."""
         world = self.world
-        self.generation += 1
-        self.scope = NodeScope(world.loop, f"node{self.generation}", self.disk)
-        self.set_clock(self.clock_offset_ns, self.clock_drift_ppm)
-        self.apply_disk_faults()
+        self._begin_generation()
         try:
             self.assemble()
         except (StorageFailure, Overloaded) as failure:
-            world.note("node", f"could not start: {failure}")
+            world.note(self.name, f"could not start: {failure}")
             self.scope.crash()
-            self.engine = self.engine.crash(world.streams.stream(f"crash{self.generation}"))
+            if world.nodes is not None:
+                world.nodes.crash(self.node_id, False)
+            self.engine = self.engine.crash(self.stream("crash"))
             world.after(START_RETRY_SECONDS, self.restart)
             return False
         self.is_up = True
-        world.note("node", f"started, generation {self.generation}")
-        check_restarted(world)
+        world.note(self.name, f"started, generation {self.generation}")
+        check_restarted(self)
         return True
+
+    def _begin_generation(self) -> None:
+        world = self.world
+        self.generation += 1
+        name = f"node{self.generation}" if world.plan.cluster is None else f"{self.name}.{self.generation}"
+        self.scope = NodeScope(world.loop, name, self.disk, self.crash_soon)
+        self.set_clock(self.clock_offset_ns, self.clock_drift_ppm)
+        self.apply_disk_faults()
+
+    async def join(self, other: Process) -> None:
+        """Makes an empty disk that of a new node of the cluster, and starts it."""
+        self._begin_generation()
+
+        async def ask(address: str, channel: str, message: bytes) -> bytes:
+            assert self.world.nodes is not None, "one node alone"
+            return await self.world.nodes.ask(other.node_id, channel, message)
+
+        await self.scope.spawn(join(self.engine, [other.name], ask, self.scope.clock), "join").observe()
+        self.scope.crash()
+        self.start()
 
     def assemble(self) -> None:
         """Puts the layers together."""
         world = self.world
         plan = world.plan
         scope = self.scope
-        rng = world.streams.stream(f"node{self.generation}")
+        rng = self.stream("node")
+        txn_settings = msgspec.structs.replace(plan.txn)
         self.store = Store(
             self.engine,
             scope.clock,
             scope,
             rng,
-            Hlc(),
+            Hlc(self.max_offset_us),
             msgspec.structs.replace(plan.store),
             on_fatal=self._on_fatal,
         )
-        self.router = Router(self.store)
-        self.coordinator = Coordinator(
-            self.attach_hop(self.router), scope.clock, scope, rng, msgspec.structs.replace(plan.txn)
+        if world.nodes is None:
+            self.router = Router(self.store)
+            self.is_ready = True
+        else:
+            member = self.make_member(self.store, rng)
+            self.router = member.router
+            txn_settings.buffer_bytes_max = min(txn_settings.buffer_bytes_max, CLUSTER_BUFFER_BYTES_MAX)
+            scope.spawn(self._take_part(member), "open")
+        self.coordinator = Coordinator(self.attach_hop(self.router), scope.clock, scope, rng, txn_settings)
+
+    @property
+    def max_offset_us(self) -> int:
+        """How far clocks may differ; 0 for a node that is alone."""
+        return 0 if self.world.nodes is None else round(MAX_OFFSET_SECONDS * 1e6)
+
+    def make_member(self, store: Store, rng: Draws) -> Member:
+        """Makes the node one of several, over the simulated network."""
+        nodes, cluster = self.world.nodes, self.world.plan.cluster
+        assert nodes is not None, "one node alone"
+        assert cluster is not None, "one node alone"
+        settings = MemberSettings(
+            self.name,
+            (("region", cluster.region_of(self.node_id)),),
+            cluster.dead_seconds,
+            msgspec.structs.replace(cluster.replication),
         )
+        scope, identity = self.scope, store.identity
+        assert identity.node_id == self.node_id, identity
+        rpc = RpcSettings(max_offset_seconds=MAX_OFFSET_SECONDS)
+        callbacks = Callbacks(self._on_note, self._on_bug_between, self._on_stray)
+        self.member = Member(
+            store, scope.clock, rng, scope, settings,
+            lambda resolve: nodes.make(
+                self.node_id, identity.cluster_id, scope, self.stream("transport"), rpc, callbacks
+            ),
+        )  # fmt: skip
+        return self.member
+
+    async def _take_part(self, member: Member) -> None:
+        await member.start("")
+        self.is_ready = True
 
     async def open(self) -> None:
-        """Makes a started node ready for clients."""
+        """Waits until a started node is ready for clients."""
+        while not self.is_ready:
+            await self.world.sleep(OPEN_POLL_SECONDS)
 
     def begin_storm(self) -> None:
         """The hop loses and delays from now on."""
@@ -114,29 +199,58 @@ class Process:
         self.hop = HopKv(
             router,
             self.scope.clock,
-            world.streams.stream(f"hop{self.generation}"),
+            self.stream("hop"),
             0.0 if is_calm else knobs.hop_delay,
             0.0 if is_calm else knobs.hop_loss,
             tell,
         )
         return self.hop
 
+    # --- what the node tells -----------------------------------------------------------
+
     def _on_fatal(self, failure: BaseException) -> None:
-        self.world.note("node", f"fatal: {failure}")
-        self.world.crash_soon("the disk failed")
+        self.world.note(self.name, f"fatal: {failure}")
+        self.crash_soon("the disk failed")
+
+    def _on_note(self, event: str, **fields: Any) -> None:
+        self.world.detail(self.name, f"{event} {fields}")
+
+    def _on_bug_between(self, bug: BaseException) -> str:
+        self.world.bug(f"{self.name}, asked by another: {bug!r}")
+        return ""
+
+    def _on_stray(self, why: str) -> None:
+        self.world.note(self.name, f"its clock is wrong: {why}")
+        self.crash_soon("its clock is wrong")
+
+    # --- crashes -------------------------------------------------------------------
+
+    def crash_soon(self, why: str, down_seconds: float = 0.0) -> None:
+        """Cuts the power in this instant, somewhere among what is ready to run; it comes back after a time."""
+        generation = self.generation
+        world = self.world
+
+        def strike() -> None:
+            if self.generation == generation and self.is_up:
+                self.crash(why)
+                world.after(max(world.plan.knobs.restart_seconds, down_seconds), self.restart)
+
+        world.loop.main.call_soon(strike)
 
     def crash(self, why: str) -> None:
         """Cuts the power."""
         if not self.is_up:
             return
         world = self.world
-        self.is_up = False
+        self.is_up = self.is_ready = False
         self.crashes += 1
         self.collect_counts()
-        world.note("node", f"crash: {why}")
+        world.note(self.name, f"crash: {why}")
         self.scope.crash()
-        self.engine = self.engine.crash(world.streams.stream(f"crash{self.generation}"))
-        world.on_node_lost()
+        if world.nodes is not None:
+            world.nodes.crash(self.node_id, self.is_silent)
+        self.engine = self.engine.crash(self.stream("crash"))
+        world.network.reset_all("the node was lost", self)
 
     def restart(self) -> None:
         """Starts a node that is down."""
@@ -146,7 +260,7 @@ class Process:
     def collect_counts(self) -> None:
         """Adds up what this generation counted."""
         metrics = self.store.state.locks.deadlocks
-        for name, value in (
+        counted = [
             ("deadlocks", metrics),
             ("syncs", self.store.group.syncs),
             ("recovered", self.store.cleanup.recovered),
@@ -155,7 +269,10 @@ class Process:
             ("hop_delays", self.hop.delays),
             ("hop_losses", self.hop.losses),
             *self.coordinator.counts.items(),
-        ):
+        ]
+        if self.member is not None:
+            counted += self.member.metrics().items()
+        for name, value in counted:
             self.counts[name] = self.counts.get(name, 0) + value
 
     # --- faults ----------------------------------------------------------------------
@@ -185,4 +302,4 @@ class Process:
             if not isinstance(reply, Reply):
                 await reply
         except MeridianError as error:
-            self.world.note("node", f"{type(op).__name__} failed: {error!r}")
+            self.world.note(self.name, f"{type(op).__name__} failed: {error!r}")

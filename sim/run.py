@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from base import faults
+from sim.cluster import ClusterWatch, grow, settle
 from sim.invariants import Violation, check_any_time, check_rest, check_served
 from sim.journal import Journal
 from sim.loop import Stuck, TaskFailed
@@ -27,6 +28,8 @@ CALM_SECONDS: Final = 5.0
 CPU_SECONDS_MAX: Final = 40.0
 CPU_SECONDS_PER_SECOND_MAX: Final = 2.0
 """A run takes one or two in all; a loop that never suspends is found by this alone."""
+ELECTIONS_SECONDS: Final = 40.0
+"""In a cluster, patience of senders, elections and repairs come on top of the calm."""
 REST_SECONDS: Final = 120.0
 """Bound of the time until nothing is left of any transaction."""
 
@@ -61,6 +64,7 @@ class Run:
         self.plan = plan
         self.journal = Journal(echo, detailed or echo)
         self.world = World(plan, self.journal, make_process(plan.workload))
+        self.watch = ClusterWatch(self.world)
         self.workload: Workload = WORKLOADS[plan.workload](self.world)
         self.nemesis = Nemesis(self.world, self.workload.split_keys())
         self.clients: list[Client] = []
@@ -96,20 +100,22 @@ class Run:
 
     def _count(self, result: Result) -> None:
         world = self.world
-        if world.process.is_up:
-            world.process.collect_counts()
+        for process in world.processes:
+            if process.is_up:
+                process.collect_counts()
+            for name, value in process.counts.items():
+                result.counts[name] = result.counts.get(name, 0) + value
         result.fingerprint = world.fingerprint()
         result.virtual_seconds = world.now
         result.steps = world.loop.steps
         result.operations = sum([op.type == "invoke" for op in world.history.history])
         result.ok = sum([op.type == "ok" for op in world.history.history])
         result.info = sum([op.type == "info" for op in world.history.history])
-        result.crashes = world.process.crashes
+        result.crashes = sum([process.crashes for process in world.processes])
         result.served = world.served_count
         result.compared = self.compared
         result.faults = world.faults_struck
         result.points = world.points_hit
-        result.counts = world.process.counts
 
     # --- the phases ------------------------------------------------------------------
 
@@ -119,6 +125,8 @@ class Run:
             raise Violation("a fresh node starts", "it does not")
         await world.process.open()
         await self.workload.set_up()
+        if world.nodes is not None:
+            await grow(world)
         await self._storm()
         await self._calm()
         await self._rest()
@@ -131,7 +139,8 @@ class Run:
         world.note("phase", "storm")
         world.is_calm = False
         started = world.now
-        world.process.begin_storm()
+        for process in world.processes:
+            process.begin_storm()
         self.nemesis.start()
         tasks = []
         for number in range(self.plan.clients):
@@ -149,8 +158,9 @@ class Run:
         world.journal.checkpoints.append(world.journal.digest ^ world.loop.digest)
         if world.bugs:
             raise Violation("no internal errors", world.bugs[0][-3000:])
-        if world.process.is_up and world.process.store.failure is None:
-            check_any_time(world.process)
+        for process in world.running():
+            check_any_time(process)
+        self.watch.check()
 
     async def _work(self, client: Client) -> None:
         """A client's life: operations with pauses, each with draws of its own."""
@@ -173,6 +183,8 @@ class Run:
         self.nemesis.heal()
         healed = world.now
         patience = self.plan.knobs.timeout_seconds + 3 * self.plan.store.txn_expiry_seconds + 12.0
+        if world.nodes is not None:
+            patience += ELECTIONS_SECONDS
         bound = healed + patience + CALM_SECONDS
         while not self._all_got_on(healed):
             if world.now > bound:
@@ -199,11 +211,21 @@ class Run:
             if world.now > bound:
                 raise Violation("every operation ends", "; ".join([client.doing for client in self.clients]))
             await world.sleep(0.1)
-        while check_rest(world.process):
+        while self._left():
             if world.now > bound:
-                raise Violation("nothing is left at rest", check_rest(world.process))
+                raise Violation("nothing is left at rest", self._left())
             await world.sleep(0.5)
+        if world.nodes is not None:
+            await settle(world, bound)
         self._check_now()
+
+    def _left(self) -> str:
+        """Returns what is left of transactions, and which nodes are not there."""
+        for process in self.world.processes:
+            left = check_rest(process) if process.is_ready else f"{process.name} is not open"
+            if left:
+                return f"{process.name}: {left}"
+        return ""
 
 
 def _name_of(error: BaseException) -> str:
@@ -218,12 +240,17 @@ class Hang(Exception):
 def play(plan: Plan, echo: bool = False, detailed: bool = False) -> Result:
     """Runs a plan, with the bug of its mutant if it names one."""
     signal.signal(signal.SIGVTALRM, _on_alarm)
-    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS_MAX + CPU_SECONDS_PER_SECOND_MAX * plan.seconds)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _cpu_seconds_max(plan))
     try:
         with mutated(plan.mutant):
             return Run(plan, echo, detailed).play()
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _cpu_seconds_max(plan: Plan) -> float:
+    nodes = 1 if plan.cluster is None else plan.cluster.nodes
+    return (CPU_SECONDS_MAX + CPU_SECONDS_PER_SECOND_MAX * plan.seconds) * nodes
 
 
 def _on_alarm(number: int, frame: object) -> None:

@@ -12,6 +12,7 @@ from sim.sqlnode import SimIo, SqlProcess
 from sim.workloads.base import Client, Outcome
 
 if TYPE_CHECKING:
+    from sim.process import Process
     from sim.world import World
 
 CANCEL_CODE: Final = 80877102
@@ -34,8 +35,12 @@ Row = tuple[str | None, ...]
 class SqlConnection(Link):
     """One session."""
 
-    def __init__(self, world: World, name: str, user: str = "root", database: str = "defaultdb") -> None:
+    def __init__(
+        self, world: World, name: str, user: str = "root", database: str = "defaultdb", process: Process | None = None
+    ) -> None:
+        """``process``: the node to connect to; the first if none is named."""
         self._world = world
+        self.process = process if process is not None else world.process
         self._name = name
         self._user = user
         self._database = database
@@ -54,11 +59,11 @@ class SqlConnection(Link):
 
     async def open(self) -> None:
         """Connects and logs in."""
-        process = self._world.process
+        process = self.process
         assert isinstance(process, SqlProcess), process
         if not process.is_up or not process.is_ready:
             raise Refused
-        self._io = SimIo(self._world, self._receive, self.fail)
+        self._io = SimIo(self._world, process, self._receive, self.fail)
         names = f"user\0{self._user}\0database\0{self._database}\0\0"
         body = struct.pack("!i", 3 << 16) + names.encode()
         await self._exchange(struct.pack("!i", len(body) + 4) + body)
@@ -84,9 +89,9 @@ class SqlConnection(Link):
 
     def cancel(self) -> None:
         """Sends a cancel request on a connection of its own."""
-        process = self._world.process
-        if self._pid_and_key and process.is_up and isinstance(process, SqlProcess) and process.is_ready:
-            io = SimIo(self._world, lambda data: None, lambda why: None)
+        process = self.process
+        if self._pid_and_key and isinstance(process, SqlProcess) and process.is_ready:
+            io = SimIo(self._world, process, lambda data: None, lambda why: None)
             io.send(struct.pack("!ii", 16, CANCEL_CODE) + self._pid_and_key)
             io.hang_up()
 
@@ -281,7 +286,8 @@ class SqlSession:
     async def _connected(self) -> SqlConnection:
         if self._connection is None or self._connection.lost:
             self._connection = None
-            connection = SqlConnection(self._client.world, f"client{self._client.number}")
+            client = self._client
+            connection = SqlConnection(client.world, f"client{client.number}", process=client.world.choose(client.rng))
             await connection.open()
             self._connection = connection
         return self._connection

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from base.errors import MeridianError
-from node.process import Node, NodeSettings
+from node.member import Member
+from node.process import CLUSTER_BUFFER_BYTES_MAX, Node, NodeSettings
 from sim.process import Process
 from wire.connection import Connection
 from wire.io import ConnectionIo
@@ -31,22 +32,29 @@ OPEN_RETRY_SECONDS: Final = 0.2
 class SqlProcess(Process):
     """A process that runs the SQL node."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
+    def __init__(self, world: World, node_id: int = 1) -> None:
+        super().__init__(world, node_id)
         self.node: Node
-        self.is_ready = False
 
     def assemble(self) -> None:
         world = self.world
         plan = world.plan
         self.is_ready = False
-        rng = world.streams.stream(f"node{self.generation}")
+        rng = self.stream("node")
         settings = NodeSettings(
             insecure=True, force_intents=plan.txn.force_intents, range_max_bytes=plan.store.range_max_bytes
         )
+        settings.max_offset_us = self.max_offset_us
+        make_member = None
+        if world.nodes is not None:
+
+            def make_member(node: Node) -> Member:
+                return self.make_member(node.store, rng)
+
         self.node = Node(
-            self.engine, self.scope.clock, rng, self.scope, settings, on_fatal=self._on_fatal, log_bug=self._on_bug
-        )
+            self.engine, self.scope.clock, rng, self.scope, settings, on_fatal=self._on_fatal, log_bug=self._on_bug,
+            make_member=make_member,
+        )  # fmt: skip
         self.store = self.node.store
         self.router = self.node.kv
         self.coordinator = self.node.coordinator
@@ -62,6 +70,8 @@ class SqlProcess(Process):
         for settings, drawn in ((self.store.settings, plan.store), (self.coordinator.settings, plan.txn)):
             for name in drawn.__struct_fields__:
                 setattr(settings, name, getattr(drawn, name))
+        if self.member is not None:
+            self.coordinator.settings.buffer_bytes_max = min(plan.txn.buffer_bytes_max, CLUSTER_BUFFER_BYTES_MAX)
         # Buffers of a statement or two are flushed between statements: every catalog change too.
         self.router._route_always = plan.store.route_always
         self.store.state.tscache.points_max = plan.store.cache_points_max
@@ -72,21 +82,17 @@ class SqlProcess(Process):
             try:
                 await self.node.open()
             except MeridianError as error:
-                self.world.note("node", f"cannot open yet: {error!r}")
+                self.world.note(self.name, f"cannot open yet: {error!r}")
+                if self.member is not None:
+                    # Its process ends, as in production, and is started again.
+                    self.crash_soon("could not open")
+                    return
                 await self.scope.clock.sleep(OPEN_RETRY_SECONDS)
             else:
                 self.is_ready = True
 
-    async def open(self) -> None:
-        while not self.is_ready:
-            await self.world.sleep(0.01)
-
     def _on_bug(self, reference: str, text: str) -> None:
         self.world.bug(text)
-
-    def crash(self, why: str) -> None:
-        self.is_ready = False
-        super().crash(why)
 
 
 class SimIo(ConnectionIo):
@@ -97,9 +103,9 @@ class SimIo(ConnectionIo):
     is_tls = False
     certificate = b""
 
-    def __init__(self, world: World, receive: Callable[[bytes], None], lose: Callable[[str], None]) -> None:
-        process = world.process
-        assert isinstance(process, SqlProcess), process
+    def __init__(
+        self, world: World, process: SqlProcess, receive: Callable[[bytes], None], lose: Callable[[str], None]
+    ) -> None:
         self._world = world
         self._scope = process.scope
         self._receive = receive

@@ -234,10 +234,12 @@ class SimNodes:
 
     def crash(self, node_id: int, is_silent: bool) -> None:
         """Follows the crash of a node's scope (see the module docstring)."""
-        transport = self._lives.pop(node_id)
+        transport = self._lives.pop(node_id, None)
         self.transports.pop(node_id, None)
         if is_silent:
             self.silent[node_id] = None
+        if transport is None:
+            return
         self.conditions.unwatch(transport.on_conditions)
         for stream in transport.streams:
             wire = stream.wire

@@ -1,8 +1,9 @@
-"""The world of one run: the loop, the node, the network, the clients, the clock on the wall.
+"""The world of one run: the loop, the nodes, the networks, the clients, the clock on the wall.
 
 set up     no faults; the workload loads its rows
+grow       (clusters) the other nodes join the first, and ranges get their replicas
 storm      ``plan.seconds`` of virtual time with faults while clients work
-calm       faults end, the node is started if it is down; every client must get something done
+calm       faults end, nodes that are down are started; every client must get something done
 rest       clients stop; within a bound nothing is left of any transaction
 verdict    final reads, served reads again, the workload's checkers
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from base import faults
-from base.errors import StorageFailure
+from kvtier.rpc.wan import LatencyMatrix
 from sim.histories import Recorder
 from sim.invariants import SERVED_MAX, Served
 from sim.journal import Journal
@@ -22,7 +23,8 @@ from sim.loop import Loop
 from sim.network import Network
 from sim.plan import Plan
 from sim.process import Process
-from sim.streams import Streams
+from sim.streams import Draws, Streams
+from sim.transport import SimNodes
 
 CALM_DWELL_SECONDS: Final = 0.02
 CHECK_SECONDS: Final = 0.5
@@ -33,30 +35,17 @@ STEPS_PER_SECOND_MAX: Final = 40_000
 """More steps a virtual second are a livelock: busy runs take a tenth of it."""
 
 
-class Failures(list[tuple[str, BaseException]]):
-    """What tasks ended with; that a task met the failed disk ends the node, as in production, and is no bug."""
-
-    def __init__(self, on_disk_failure: Callable[[str], None]) -> None:
-        super().__init__()
-        self._on_disk_failure = on_disk_failure
-
-    def append(self, failure: tuple[str, BaseException]) -> None:
-        if isinstance(failure[1], StorageFailure):
-            self._on_disk_failure(f"{failure[0]}: {failure[1]}")
-        else:
-            super().append(failure)
-
-
 class World:
     """See the module docstring."""
 
-    def __init__(self, plan: Plan, journal: Journal, make_process: Callable[[World], Process] = Process) -> None:
+    def __init__(self, plan: Plan, journal: Journal, make_process: Callable[[World, int], Process] = Process) -> None:
         self.plan = plan
         self.journal = journal
         self.streams = Streams(plan.seed)
         self.loop = Loop(plan.seed, plan.knobs.explore)
-        self.loop.steps_max = int(STEPS_PER_SECOND_MAX * (plan.seconds + 60))
-        self.loop.failures = Failures(self.crash_soon)
+        cluster = plan.cluster
+        count = 1 if cluster is None else cluster.nodes
+        self.loop.steps_max = int(STEPS_PER_SECOND_MAX * (plan.seconds + 60) * count)
         self.history = Recorder()
         self.is_calm = True
         """No faults: before the storm and after it."""
@@ -73,7 +62,14 @@ class World:
         self.points_hit: dict[str, int] = {}
         self._points_rng = self.streams.stream("points")
         self.network = Network(self)
-        self.process = make_process(self)
+        self.nodes: SimNodes | None = None
+        """The network between nodes, if there are several."""
+        if cluster is not None:
+            self.nodes = SimNodes(self.streams.stream("nodes"))
+            self.nodes.conditions.set_latency(LatencyMatrix(cluster.rtt_ms, cluster.local_rtt_ms), cluster.region_of)
+        self.processes = [make_process(self, number) for number in range(1, count + 1)]
+        self.process = self.processes[0]
+        """The node that founded the cluster, or the only one."""
 
     # --- time ------------------------------------------------------------------------
 
@@ -128,22 +124,18 @@ class World:
         self.bugs.append(text)
         self.note("node", f"internal error {text.strip().splitlines()[-1]}")
 
-    # --- the node ----------------------------------------------------------------------
+    # --- the nodes ---------------------------------------------------------------------
 
-    def crash_soon(self, why: str) -> None:
-        """Cuts the node's power in this instant, somewhere among what is ready to run."""
-        generation = self.process.generation
+    def choose(self, rng: Draws) -> Process:
+        """Returns the node that a client talks to next."""
+        if len(self.processes) == 1:
+            return self.process
+        # Until they have joined there is only the founder.
+        return rng.pick([process for process in self.processes if process.generation])
 
-        def strike() -> None:
-            if self.process.generation == generation and self.process.is_up:
-                self.process.crash(why)
-                self.after(self.plan.knobs.restart_seconds, self.process.restart)
-
-        self.loop.main.call_soon(strike)
-
-    def on_node_lost(self) -> None:
-        """The node is gone: its clients find out."""
-        self.network.reset_all("the node was lost")
+    def running(self) -> list[Process]:
+        """Returns the nodes whose disk has not failed."""
+        return [process for process in self.processes if process.is_up and process.store.failure is None]
 
     # --- fault points --------------------------------------------------------------------
 
@@ -160,5 +152,6 @@ class World:
 
     def fingerprint(self) -> str:
         """Returns what two runs of one seed must agree on."""
-        draws = [rng.below(1 << 32) for rng in (self.loop.rng, self.network.rng, self.process.disk.rng)]
+        disks = [process.disk.rng for process in self.processes]
+        draws = [rng.below(1 << 32) for rng in (self.loop.rng, self.network.rng, *disks)]
         return f"{self.loop.digest:08x}-{self.journal.digest:08x}-{self.loop.steps:x}-{'-'.join([f'{draw:08x}' for draw in draws])}"

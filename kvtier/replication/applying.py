@@ -180,7 +180,7 @@ class Applier:
         replica = group.replica
         assert replica is not None, group.range_id
         group.leased_term = term
-        start = clock_reading(store)
+        start = group.lease_start = clock_reading(store)
         store.state.tscache.add_span(replica.start, replica.end, start, b"")
         group.closed_ts = max(group.closed_ts, group.closed_here)
         store.cleanup.resume()

@@ -74,6 +74,8 @@ class Group:
         self.applied_index = applied_index
         self.leased_term = 0
         """The term whose first entry this store, leading, has applied: its lease."""
+        self.lease_start = 0
+        """HLC time at which that lease began."""
         self.closed_ts = 0
         """As leaseholder: nothing is evaluated at or below this any more."""
         self.promised: deque[tuple[int, int]] = deque()

@@ -235,7 +235,7 @@ class Client:
         """Makes a request; what the network says of it becomes an outcome."""
         timeout = self.world.plan.knobs.timeout_seconds if not self.world.is_calm else 60.0
         try:
-            outcome: Outcome = await self.world.network.call(serve, timeout)
+            outcome: Outcome = await self.world.network.call(self.world.choose(self.rng), serve, timeout)
         except Refused:
             return Outcome("fail", error="refused")
         except ConnectionLost as lost:
@@ -297,6 +297,8 @@ def _note_served(world: World, who: str, work: Work, commit_ts: int) -> None:
     world.serve(served)
     if commit_ts > world.served_ts:
         world.served_ts = commit_ts
+    if ts > work.process.served_ts or commit_ts > work.process.served_ts:
+        work.process.served_ts = max(ts, commit_ts)
     if world.journal.detailed:
         world.detail(who, f"txn {txn.id.hex()[:8]} committed at {commit_ts:x}, reads at {txn.read_ts:x}")
 

@@ -140,7 +140,7 @@ class NamedCommits(Workload):
 
         for name in [f"name{number + 1}" for number in range(self.names)]:
             if name not in self.certain:
-                answer = await value_of(self.world.process.coordinator.outcome(name))
+                answer = await value_of(self.world.choose(self.rng).coordinator.outcome(name))
                 self.certain[name] = answer == "committed"
         self.total = await self.must(read)
 

@@ -54,8 +54,8 @@ SQL: Final[tuple[type[Workload], ...]] = (
 WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 
 
-def make_process(workload: str) -> Callable[[World], Process]:
-    """Returns what makes the node for a workload."""
+def make_process(workload: str) -> Callable[[World, int], Process]:
+    """Returns what makes the nodes for a workload."""
     return SqlProcess if WORKLOADS[workload].is_sql else Process
 
 

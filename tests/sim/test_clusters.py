@@ -1,0 +1,41 @@
+"""Clusters in the simulator: workloads on three nodes, in calm and in storm; one seed is one run."""
+
+from __future__ import annotations
+
+import pytest
+
+from sim.cli import Choices, make_plan
+from sim.run import Result, play
+
+
+def run(seed: int, workload: str, nemesis: tuple[str, ...] | None = (), seconds: float = 4.0, nodes: int = 3) -> Result:
+    """Plays a seed on a cluster."""
+    return play(make_plan(seed, Choices((workload,), nemesis, seconds, nodes=nodes, regions=min(nodes, 3))))
+
+
+@pytest.mark.parametrize("workload", ["list-append", "bank", "index", "sql-bank", "sql-append"])
+def test_a_calm_cluster_gets_something_done(workload: str):
+    """Clients connect to any node; every range has its replicas, and all agree in the end."""
+    result = run(1, workload)
+    assert result.failure == "", result.text
+    assert result.ok > 20, result
+    assert result.counts["snapshots_taken"] >= 2, result.counts
+
+
+def test_a_cluster_of_five():
+    result = run(3, "bank", nodes=5)
+    assert result.failure == "", result.text
+    assert result.ok > 20, result
+
+
+def test_a_seed_of_a_cluster_is_one_run():
+    first, again = (run(7, "bank", None) for _ in range(2))
+    assert first.fingerprint == again.fingerprint
+    assert first.fingerprint != run(8, "bank", None).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["crash", "pause", "partition", "one-way", "loss", "transfer", "move", "skew"])
+def test_a_bank_survives(kind: str):
+    result = run(5, "bank", (kind,), 6.0)
+    assert result.failure == "", result.text
+    assert result.faults.get(kind, 0) > 0, result.faults
