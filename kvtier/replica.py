@@ -58,6 +58,7 @@ class Replica:
         "generation",
         "is_alone",
         "is_estimate",
+        "is_logged",
         "last_write_seq",
         "latches",
         "lease_start",
@@ -80,6 +81,9 @@ class Replica:
         self.end = descriptor.end
         self.generation = descriptor.generation
         self.is_alone = len(descriptor.replicas) == 1
+        """No other replica, and no log: what is written here need be written nowhere else."""
+        self.is_logged = False
+        """Its writes go through a log, even if it is the last one left of several replicas."""
         self.gc_threshold = state.gc_threshold
         self.lease_start = state.lease_start
         self.latches = LatchTable(scheduler)
@@ -104,7 +108,12 @@ class Replica:
         self.start = descriptor.start
         self.end = descriptor.end
         self.generation = descriptor.generation
-        self.is_alone = len(descriptor.replicas) == 1
+        self.is_alone = len(descriptor.replicas) == 1 and not self.is_logged
+
+    def set_logged(self) -> None:
+        """From now on, and for good, everything is written by way of a log."""
+        self.is_logged = True
+        self.is_alone = False
 
     def state(self) -> RangeState:
         """Returns the stored form of what changes rarely."""

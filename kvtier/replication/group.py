@@ -90,6 +90,7 @@ class Group:
     def place(self, replica: Replica) -> None:
         """The group's range is this replica's, with these members."""
         self.replica = replica
+        replica.set_logged()
         self.nodes = {place.replica_id: place.node_id for place in replica.descriptor.replicas}
 
     def leader_node(self) -> int | None:

@@ -101,6 +101,11 @@ class Replication:
         """The engine sequence that the last epochs were written at."""
         self._syncs_seen = 0
         self._syncs_seen_ns = store.clock.monotonic_ns()
+        for replica in store.ranges.all():
+            if replica_id_of(store.engine, replica.range_id):
+                # The last replica that is left of several keeps its log.
+                replica.set_logged()
+        store.note_ranges()
         store.serve_replicated = self.serving.send
         store.leads = self.leads
         store.submit_logged = self.submit
@@ -394,6 +399,10 @@ class Replication:
 
     def _step(self, node_id: int, range_id: int, message: Message) -> None:
         group = self.groups.get(range_id)
+        if group is not None and message.to > group.replica_id:
+            # A node has one replica of a range at a time: the one that is here was removed before this was added.
+            self.remove(group)
+            group = self.groups.get(range_id)
         if group is None:
             group = self._create(range_id, message)
         if group is None or message.to != group.replica_id:

@@ -10,8 +10,9 @@ applied by the same entry, so they cannot disagree (reliability 60).  Only one i
 under way, because it latches the whole range; made from a descriptor that is not the range's any more
 when it is applied it changes nothing, on every replica alike.
 
-A range whose only replica is here has no log.  Its first other replica is given to it in one batch
+A range that never had more than one replica has no log.  Its first other replica is given to it in one batch
 with the beginning of a log, at a place that no new replica has, so that the learner needs a snapshot.
+The log stays for good: the last replica that is left of several goes on alone, in its group of one.
 """
 
 from __future__ import annotations

@@ -179,3 +179,45 @@ def test_what_proves_that_a_replica_is_gone() -> None:
         False,
         False,
     ]
+
+
+def test_the_last_of_several_replicas_keeps_its_log() -> None:
+    """A range that shrank to one replica grows again, also after a restart: seed 11 of long-fork on a cluster."""
+    cluster = grown()
+    if cluster.wait_for_leader() != 1:
+        cluster.do(1, TransferLease(A, 1))
+    cluster.run_for(1.0)
+    assert cluster.wait_for_leader() == 1
+    cluster.do(1, ChangeReplicas(A, 3, Members.REMOVE))
+    cluster.do(1, ChangeReplicas(A, 2, Members.REMOVE))
+    cluster.do(1, Put(M, b"alone"))
+    cluster.nodes[1].crash()
+    cluster.nodes[1].start()
+    assert cluster.do(1, Get(M)).results == [b"alone"]
+    cluster.do(1, Put(Z, b"again"))
+    add(cluster, A, 2)
+    cluster.do(1, TransferLease(A, 2))
+    assert cluster.do(2, Get(A), Get(M), Get(Z)).results == [b"before", b"alone", b"again"]
+
+
+def test_a_replica_that_was_replaced_unheard_makes_way() -> None:
+    """Removed and added again while it was cut off, a node's old replica goes when the new one is spoken to.
+
+    Its leaseholder tells the node of closed timestamps, so it was never silent, and stayed: seed 5 of bank on a cluster.
+    """
+    cluster = grown()
+    if cluster.wait_for_leader() == 3:
+        cluster.do(1, TransferLease(A, 1))
+        cluster.run_for(1.0)
+    cluster.wires.partition(3)
+    cluster.do(1, ChangeReplicas(A, 3, Members.REMOVE))
+    cluster.do(1, ChangeReplicas(A, 3, Members.ADD))
+    cluster.wires.heal()
+    cluster.run_for(5.0)
+    cluster.do(1, ChangeReplicas(A, 3, Members.PROMOTE))
+    cluster.do(1, Put(M, b"later"))
+    cluster.run_for(5.0)
+    replica = cluster.nodes[3].store.ranges.find(A)
+    assert replica is not None
+    place = place_on(replica.descriptor, 3)
+    assert place is not None and place.replica_id == cluster.nodes[3].replication.groups[1].replica_id == 4, replica
