@@ -90,6 +90,8 @@ async def analyze_table(
     columns = {}
     for i, attnum in enumerate(access.attnums):
         columns[attnum] = column_stats([row[i] for row in rows], access.types[attnum], kept.count)
+        if pause is not None:
+            await pause()
     return TableStats(rows=float(kept.count), columns=columns, collected_ts=txn.read_ts)
 
 
@@ -106,11 +108,13 @@ def column_stats(values: list[Any], pg_type: PgType, total: int) -> ColumnStats:
     shown = {value if key is None else key(value): value for value in present}
     distinct = estimate_distinct(counts, len(present), total * (1.0 - nulls))
     common = _most_common(counts, shown, len(values), distinct, pg_type)
-    names = {text for text, _ in common}
+    rest = present
+    if common:
+        rest = [value for value in present if (value if key is None else key(value)) not in common]
     width = sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in present[:100]) // min(
         100, len(present)
     )
-    return ColumnStats(nulls, distinct, max(1, width), tuple(common), tuple(_histogram(present, names, pg_type)))
+    return ColumnStats(nulls, distinct, max(1, width), tuple(common.values()), tuple(_histogram(rest, pg_type)))
 
 
 def estimate_distinct(counts: Counter[Any], seen: int, total: float) -> float:
@@ -135,39 +139,31 @@ def _text(value: Any, pg_type: PgType) -> str | None:
 
 def _most_common(
     counts: Counter[Any], shown: dict[Any, Any], sampled: int, distinct: float, pg_type: PgType
-) -> list[tuple[str, float]]:
-    """Values clearly more frequent than the average; all of them if they are few and the sample saw them all."""
+) -> dict[Any, tuple[str, float]]:
+    """Values clearly more frequent than the average; all of them if they are few and the sample saw them all.
+
+    By their key in ``counts``: (text, share of the rows).
+    """
     average = sampled / max(distinct, 1.0)
     all_seen = len(counts) <= MOST_COMMON_MAX and distinct <= len(counts)
-    out: list[tuple[str, float]] = []
+    out: dict[Any, tuple[str, float]] = {}
     for value, count in counts.most_common(MOST_COMMON_MAX):
         if not all_seen and (count < 2 or count < 1.25 * average):
             break
         text = _text(shown[value], pg_type)
         if text is not None:
-            out.append((text, count / sampled))
+            out[value] = (text, count / sampled)
     return out
 
 
-def _histogram(present: list[Any], common: set[str], pg_type: PgType) -> list[str]:
+def _histogram(rest: list[Any], pg_type: PgType) -> list[str]:
     """Equi-depth bounds of what is not among the common values."""
-    texts: dict[Any, str | None] = {}
-    key = order_key(pg_type)
-    try:
-        ordered = sorted(present, key=key)
-    except TypeError:
-        return []
-    rest = []
-    for value in ordered:
-        try:
-            text = texts.get(value)
-            if text is None:
-                text = texts[value] = _text(value, pg_type)
-        except TypeError:
-            text = _text(value, pg_type)
-        if text is not None and text not in common:
-            rest.append(text)
     if len(rest) < 2:
         return []
-    buckets = min(BUCKETS_MAX, len(rest) - 1)
-    return [rest[i * (len(rest) - 1) // buckets] for i in range(buckets + 1)]
+    try:
+        ordered = sorted(rest, key=order_key(pg_type))
+    except TypeError:
+        return []
+    buckets = min(BUCKETS_MAX, len(ordered) - 1)
+    bounds = [_text(ordered[i * (len(ordered) - 1) // buckets], pg_type) for i in range(buckets + 1)]
+    return [text for text in bounds if text is not None]
