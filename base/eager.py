@@ -38,7 +38,7 @@ def run_eagerly(coroutine: Coroutine[Any, Any, T]) -> Done | Any:
     """Runs until the first suspension; returns Done(value), or the future it waits for.
 
     When a future is returned the caller owns the coroutine and goes on with
-    ``scheduler.spawn(Suspended(coroutine, future).run(), name)``.
+    ``scheduler.go_on(Suspended(coroutine, future), name, ended)``.
     Exceptions of the coroutine propagate.
     """
     try:
@@ -54,10 +54,11 @@ def now_or_fail(value: Eager[T], kind: type) -> T:
 
 
 class Suspended:
-    """A coroutine that ``run_eagerly`` left waiting: awaits what it waits for, then drives the rest of it.
+    """A coroutine that ``run_eagerly`` left waiting.
 
-    Hand ``run()`` to ``Scheduler.spawn``.  ``interrupt`` makes the coroutine see an error at the point where
-    it waits (query cancel, timeouts), by cancelling only the future it waits for.
+    Await it, or hand it to ``Scheduler.go_on``, which drives it by ``step``.  ``interrupt`` makes the
+    coroutine see an error at the point where it waits (query cancel, timeouts), by cancelling only the
+    future it waits for.
     """
 
     __slots__ = ("coroutine", "interruption", "waiting_for")
@@ -78,24 +79,31 @@ class Suspended:
         if not self.waiting_for.cancel():
             self.interruption = None
 
+    def step(self, error: BaseException | None) -> None:
+        """Goes on to the next suspension, after ``waiting_for`` is done.
+
+        Raises StopIteration with the result at the end, or what the coroutine raises.
+        ``error`` is thrown in where it waits; None lets it look at ``waiting_for`` itself.
+        """
+        if self.interruption is not None:
+            error, self.interruption = self.interruption, None
+        if error is None:
+            self.waiting_for = self.coroutine.send(None)
+        else:
+            self.waiting_for = self.coroutine.throw(error)
+
     async def run(self) -> Any:
         """Goes on to the end; returns the coroutine's result."""
         return await self
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine = self.coroutine
         while True:
+            thrown: BaseException | None = None
             try:
-                value = yield self.waiting_for
+                yield self.waiting_for
             except BaseException as error:  # cancellation too: the coroutine must see it
-                thrown = self.interruption or error
-                self.interruption = None
-                try:
-                    self.waiting_for = coroutine.throw(thrown)
-                except StopIteration as stop:
-                    return stop.value
-            else:
-                try:
-                    self.waiting_for = coroutine.send(value)
-                except StopIteration as stop:
-                    return stop.value
+                thrown = error
+            try:
+                self.step(thrown)
+            except StopIteration as stop:
+                return stop.value

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from base.eager import Eager
+from base.eager import Eager, Suspended
 
 T = TypeVar("T")
 
@@ -101,6 +101,13 @@ class Scheduler(ABC):
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Any:
         """Runs a coroutine as a task owned by the node; an unexpected exception stops the node."""
 
+    def go_on(self, suspended: Suspended, name: str, ended: Callable[[BaseException | None], None]) -> None:
+        """Drives a coroutine that was left waiting to its end and calls ``ended`` with its error, if any.
+
+        Owned by the node as a task is; production drives it without one, which is cheaper.
+        """
+        self.spawn(_to_the_end(suspended, ended), name)
+
     @abstractmethod
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         """Runs the callback once after a delay; returns a function that cancels it."""
@@ -112,6 +119,15 @@ class Scheduler(ABC):
     @abstractmethod
     def run_blocking(self, function: Callable[[], T]) -> Awaitable[T]:
         """Runs a blocking call (a disk sync) off the loop; inline, with drawn delay, in simulation."""
+
+
+async def _to_the_end(suspended: Suspended, ended: Callable[[BaseException | None], None]) -> None:
+    try:
+        await suspended
+    except BaseException as error:
+        ended(error)
+        raise
+    ended(None)
 
 
 class WriteBatch(ABC):

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
-from base.eager import Eager
+from base.eager import Done, Eager, Suspended, run_eagerly
 from base.errors import AmbiguousResult, Overloaded, StorageFailure
 from base.seams import Scheduler, Waiter
 from kvtier.engine.contract import StoreEngine
@@ -94,12 +94,19 @@ class CommitGroup:
         self._waiting.append((seq, waiter))
         if not self._is_running:
             self._is_running = True
-            self._scheduler.spawn(self._run(), "commit group")
+            self._scheduler.call_soon(self._begin)
         return waiter
 
     def is_syncing(self) -> bool:
         """True while a sync is under way or asked for."""
         return self._is_running
+
+    def _begin(self) -> None:
+        """Starts syncing, a tick after the first commit: those of the same tick share it."""
+        coroutine = self._run()
+        waiting_for = run_eagerly(coroutine)
+        if waiting_for.__class__ is not Done:
+            self._scheduler.go_on(Suspended(coroutine, waiting_for), "commit group", _ended)
 
     async def _run(self) -> None:
         """Syncs until nobody waits."""
@@ -154,6 +161,10 @@ class CommitGroup:
         for _, waiter in waiting:
             waiter.fail(ambiguous(failure))
         self._on_fatal(failure)
+
+
+def _ended(error: BaseException | None) -> None:
+    """The scheduler stops the node for an error; nothing else is to be done."""
 
 
 def ambiguous(failure: BaseException) -> AmbiguousResult:

@@ -33,6 +33,7 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
+from base.eager import Suspended
 from base.seams import Clock, Rng, Scheduler, Waiter
 from node.timing import Timing
 
@@ -44,6 +45,7 @@ outlive it (reliability 37)."""
 _FLOAT_BITS: Final = 53
 STOP_SECONDS_MAX: Final = 5.0
 """How long tasks may take to end after they were cancelled at the loop's end."""
+STOP_POLL_SECONDS: Final = 0.005
 
 
 class SystemClock(Clock):
@@ -154,6 +156,43 @@ class LoopTask:
             self._scheduler.stop(error)
 
 
+class _Resumption:
+    """Drives a suspended coroutine from the callbacks of the futures it waits for."""
+
+    __slots__ = ("_ended", "_scheduler", "_suspended", "name")
+
+    def __init__(
+        self, scheduler: LoopScheduler, suspended: Suspended, name: str, ended: Callable[[BaseException | None], None]
+    ) -> None:
+        self.name = name
+        self._scheduler = scheduler
+        self._suspended = suspended
+        self._ended = ended
+        scheduler.resumptions[self] = None
+        suspended.waiting_for.add_done_callback(self._step)
+
+    def _step(self, _: asyncio.Future[Any]) -> None:
+        suspended = self._suspended
+        error: BaseException | None = None
+        try:
+            suspended.step(None)
+        except StopIteration:
+            pass
+        except BaseException as problem:
+            error = problem
+        else:
+            suspended.waiting_for.add_done_callback(self._step)
+            return
+        del self._scheduler.resumptions[self]
+        self._ended(error)
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            self._scheduler.stop(error)
+
+    def cancel(self) -> None:
+        """Raises CancelledError where the coroutine waits."""
+        self._suspended.interrupt(asyncio.CancelledError())
+
+
 class LoopScheduler(Scheduler):
     """Tasks and timers of one loop; made and ended by ``run``."""
 
@@ -161,6 +200,7 @@ class LoopScheduler(Scheduler):
         self.loop = loop
         self.tasks: dict[LoopTask, None] = {}
         """Strong references: the loop itself keeps only weak ones (reliability 135)."""
+        self.resumptions: dict[_Resumption, None] = {}
         self.failure: BaseException | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -176,6 +216,9 @@ class LoopScheduler(Scheduler):
         task = LoopTask(self, coroutine, name)
         self.tasks[task] = None
         return task
+
+    def go_on(self, suspended: Suspended, name: str, ended: Callable[[BaseException | None], None]) -> None:
+        _Resumption(self, suspended, name, ended)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
         return self.loop.call_later(max(seconds, 0.0), callback).cancel
@@ -242,12 +285,17 @@ class LoopScheduler(Scheduler):
 
     async def close(self) -> None:
         """Cancels what still runs, waits for it a limited time, and ends the thread."""
+        for resumption in list(self.resumptions):
+            resumption.cancel()
         rest = [task.observe() for task in self.tasks]
         for task in rest:
             task.cancel()
         pending = [task._task for task in rest]
         if pending:
             await asyncio.wait(pending, timeout=STOP_SECONDS_MAX)
+        deadline = self.loop.time() + STOP_SECONDS_MAX
+        while self.resumptions and self.loop.time() < deadline:
+            await asyncio.sleep(STOP_POLL_SECONDS)
         if self._thread is not None:
             self._calls.put(None)
             self._thread.join()

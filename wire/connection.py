@@ -396,13 +396,13 @@ class Connection(Sink):
         if session is not None:
             session.interrupt = suspended.interrupt
             session.suspended()
-        self.scheduler.spawn(self._resume(suspended), "statement")
+        self.scheduler.go_on(suspended, "statement", self._resumed)
 
-    async def _resume(self, suspended: Suspended) -> None:
-        try:
-            await suspended
-        finally:
-            self._busy = False
+    def _resumed(self, error: BaseException | None) -> None:
+        """What waited is over: what came meanwhile is next."""
+        self._busy = False
+        if error is not None:
+            return
         session = self.session
         if session is None:
             closing, self._closing = self._closing, None

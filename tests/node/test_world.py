@@ -156,6 +156,78 @@ def test_an_interruption_is_raised_where_the_statement_waits() -> None:
     assert run(main) == "interrupted by statement_timeout"
 
 
+def test_a_suspended_coroutine_goes_on_without_a_task() -> None:
+    """Values, failures of what it waits for, interruptions: each reaches the coroutine where it waits."""
+    story: list[Any] = []
+
+    async def statement(scheduler: LoopScheduler, waiters: list[Any]) -> None:
+        story.append(await waiters[0].wait())
+        try:
+            await waiters[1].wait()
+        except ValueError as error:
+            story.append(str(error))
+        try:
+            await waiters[2].wait()
+        except TimeoutError as error:
+            story.append(str(error))
+        story.append(await scheduler.run_blocking(lambda: "blocked"))
+
+    async def main(scheduler: LoopScheduler) -> None:
+        waiters = [scheduler.waiter() for _ in range(3)]
+        ended = scheduler.waiter()
+        coroutine = statement(scheduler, waiters)
+        suspended = Suspended(coroutine, run_eagerly(coroutine))
+        scheduler.go_on(suspended, "statement", ended.wake)
+        assert len(scheduler.resumptions) == 1
+        assert not scheduler.tasks
+        scheduler.call_later(0.001, lambda: waiters[0].wake("woken"))
+        scheduler.call_later(0.002, lambda: waiters[1].fail(ValueError("failed")))
+        scheduler.call_later(0.010, lambda: suspended.interrupt(TimeoutError("interrupted")))
+        assert await ended.wait() is None
+        assert not scheduler.resumptions
+
+    run(main)
+    assert story == ["woken", "failed", "interrupted", "blocked"]
+
+
+def test_a_bug_in_what_goes_on_stops_the_node() -> None:
+    errors: list[BaseException | None] = []
+
+    async def statement(waiter: Any) -> None:
+        await waiter.wait()
+        raise ValueError("bug")
+
+    async def main(scheduler: LoopScheduler) -> None:
+        waiter = scheduler.waiter()
+        coroutine = statement(waiter)
+        scheduler.go_on(Suspended(coroutine, run_eagerly(coroutine)), "statement", errors.append)
+        waiter.wake()
+        await SystemClock().sleep(60)
+
+    with pytest.raises(ValueError, match="bug"):
+        run(main)
+    assert [str(error) for error in errors] == ["bug"]
+
+
+def test_what_waits_at_the_end_is_cancelled() -> None:
+    story: list[str] = []
+
+    async def statement(waiter: Any) -> None:
+        try:
+            await waiter.wait()
+        finally:
+            story.append("rolled back")
+
+    async def main(scheduler: LoopScheduler) -> None:
+        coroutine = statement(scheduler.waiter())
+        scheduler.go_on(
+            Suspended(coroutine, run_eagerly(coroutine)), "statement", lambda error: story.append(repr(error))
+        )
+
+    run(main)
+    assert story == ["rolled back", "CancelledError()"]
+
+
 def test_what_still_runs_at_the_end_is_cancelled() -> None:
     ended: list[str] = []
 
