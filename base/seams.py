@@ -120,6 +120,14 @@ class Scheduler(ABC):
     def run_blocking(self, function: Callable[[], T]) -> Awaitable[T]:
         """Runs a blocking call (a disk sync) off the loop; inline, with drawn delay, in simulation."""
 
+    def watch(self, file: int, callback: Callable[[], None]) -> None:
+        """Calls back in every tick in which this file (an eventfd) is readable, until ``unwatch``."""
+        raise NotImplementedError("this scheduler has no files")
+
+    def unwatch(self, file: int) -> None:
+        """Ends ``watch``."""
+        raise NotImplementedError("this scheduler has no files")
+
 
 async def _to_the_end(suspended: Suspended, ended: Callable[[BaseException | None], None]) -> None:
     try:

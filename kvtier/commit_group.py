@@ -71,6 +71,10 @@ class CommitGroup:
         """Called with the new ``synced_seq`` after each sync, before the waiters are woken."""
         self.syncs = 0
         self.commits = 0
+        self._covered = 0
+        """Up to where the sync that is under way makes everything durable."""
+        if engine.sync_event >= 0:
+            scheduler.watch(engine.sync_event, self._on_event)
 
     def wait(self, seq: int) -> Eager[None]:
         """Returns None if ``seq`` is durable, else an awaitable that ends after its sync."""
@@ -102,27 +106,50 @@ class CommitGroup:
         return self._is_running
 
     def _begin(self) -> None:
-        """Starts syncing, a tick after the first commit: those of the same tick share it."""
-        coroutine = self._run()
-        waiting_for = run_eagerly(coroutine)
-        if waiting_for.__class__ is not Done:
-            self._scheduler.go_on(Suspended(coroutine, waiting_for), "commit group", _ended)
-
-    async def _run(self) -> None:
-        """Syncs until nobody waits."""
-        try:
-            while self._waiting and self.failure is None:
-                covered = self._engine.write_seq()
-                self.commits += len(self._waiting)
-                try:
-                    await self._scheduler.run_blocking(self._engine.sync)
-                except StorageFailure as failure:
-                    self.fail(failure)
-                    return
-                self.syncs += 1
-                self._advance(covered)
-        finally:
+        """Begins a sync for all who wait; from ``join`` a tick later, so that commits of one tick share it."""
+        if not self._waiting or self.failure is not None:
             self._is_running = False
+            self._mark_later()
+            return
+        self._covered = self._engine.write_seq()
+        self.commits += len(self._waiting)
+        try:
+            is_begun = self._engine.begin_sync()
+        except StorageFailure as failure:
+            self.fail(failure)
+            return
+        if not is_begun:
+            coroutine = self._sync()
+            waiting_for = run_eagerly(coroutine)
+            if waiting_for.__class__ is not Done:
+                self._scheduler.go_on(Suspended(coroutine, waiting_for), "commit group", _ended)
+
+    async def _sync(self) -> None:
+        try:
+            await self._scheduler.run_blocking(self._engine.sync)
+        except StorageFailure as failure:
+            self.fail(failure)
+            return
+        self._end()
+
+    def _on_event(self) -> None:
+        """The engine says that the sync it began is over."""
+        if self.failure is not None:
+            return
+        try:
+            is_over = self._engine.end_sync()
+        except StorageFailure as failure:
+            self.fail(failure)
+            return
+        if is_over:
+            self._end()
+
+    def _end(self) -> None:
+        self.syncs += 1
+        self._advance(self._covered)
+        self._begin()
+
+    def _mark_later(self) -> None:
         if not self._is_marking:
             self._is_marking = True
             self._scheduler.call_later(MARK_SECONDS, self._mark)
@@ -151,8 +178,14 @@ class CommitGroup:
             else:
                 waiting.append(entry)
 
+    def close(self) -> None:
+        """Stops watching the engine, which is about to be closed."""
+        if self._engine.sync_event >= 0:
+            self._scheduler.unwatch(self._engine.sync_event)
+
     def fail(self, failure: BaseException) -> None:
         """Ends everything: what was written may or may not be on disk."""
+        self._is_running = False
         if self.failure is not None:
             return
         self.failure = failure

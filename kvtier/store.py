@@ -571,6 +571,7 @@ class Store(Kv):
     def close(self) -> None:
         """Persists the clock and closes the engine; nobody may be waiting."""
         self.cleanup.stop()
+        self.group.close()
         if self.failure is None:
             batch = self.engine.batch()
             batch.put(CF_LOCAL, HLC_BOUND_KEY, (self.hlc.latest + 1).to_bytes(8, "big"))

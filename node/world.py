@@ -234,6 +234,12 @@ class LoopScheduler(Scheduler):
         self._calls.put(lambda: self._call_blocking(function, future))
         return future
 
+    def watch(self, file: int, callback: Callable[[], None]) -> None:
+        self.loop.add_reader(file, callback)
+
+    def unwatch(self, file: int) -> None:
+        self.loop.remove_reader(file)
+
     def _serve_calls(self) -> None:
         """The thread: an executor's future, locks and callbacks would cost more than a short sync."""
         while True:

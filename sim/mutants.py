@@ -256,21 +256,16 @@ def unsynced_reads_told() -> list[Replacement]:
 def failed_sync_tried_again() -> list[Replacement]:
     """A sync that failed is taken for done (section 0, 5)."""
 
-    async def run(self: CommitGroup) -> None:
-        try:
-            while self._waiting and self.failure is None:
-                covered = self._engine.write_seq()
-                engine: Any = self._engine
-                if engine.faults.sync_fails:
-                    engine.faults.sync_fails = False
-                    await self._scheduler.run_blocking(engine.write_seq)
-                else:
-                    await self._scheduler.run_blocking(self._engine.sync)
-                self._advance(covered)
-        finally:
-            self._is_running = False
+    async def sync(self: CommitGroup) -> None:
+        engine: Any = self._engine
+        if engine.faults.sync_fails:
+            engine.faults.sync_fails = False
+            await self._scheduler.run_blocking(engine.write_seq)
+        else:
+            await self._scheduler.run_blocking(self._engine.sync)
+        self._end()
 
-    return [(CommitGroup, "_run", run)]
+    return [(CommitGroup, "_sync", sync)]
 
 
 @mutant

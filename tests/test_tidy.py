@@ -22,7 +22,7 @@ WORLD = {
     "multiprocessing": "base.seams.Scheduler", "socket": "wire.io.ConnectionIo", "subprocess": "nothing", "pickle": "msgspec structs",
     "marshal": "msgspec structs", "logging": "an on_bug callable",
 }  # fmt: skip
-WORLD_ALLOWED = {"kvtier/engine/rocks.py": ("os", "pathlib")}
+WORLD_ALLOWED = {"kvtier/engine/rocks.py": ("os", "pathlib"), "kvtier/engine/logsync.py": ("os", "pathlib")}
 FILE_LINES_MAX = 1000
 FUNCTION_LINES_MAX = 100
 

@@ -63,6 +63,20 @@ class StoreEngine(Engine):
     def synced_seq(self) -> int:
         """The ``write_seq`` up to which everything is durable."""
 
+    sync_event: int = -1
+    """A file that is readable when a sync of ``begin_sync`` has ended; -1 if the engine has only ``sync``."""
+
+    def begin_sync(self) -> bool:
+        """Begins a sync of everything written before, without blocking; False: use ``sync`` this time.
+
+        One at a time, also with ``sync``.  When ``sync_event`` is readable, ask ``end_sync``.
+        """
+        return False
+
+    def end_sync(self) -> bool:
+        """Ends a sync that ``begin_sync`` began; False if it is not over.  Raises StorageFailure as ``sync`` does."""
+        raise NotImplementedError
+
     def mark_synced(self) -> None:  # an engine that needs no mark has none
         """Writes down, unsynced, up to where everything is durable, if no later write has said so."""
 

@@ -11,6 +11,7 @@ What the binding does wrong, or lets one do wrong, and what this module does abo
     upper bound is a dangling pointer     the wrapper holds ReadOptions and the bound's bytes
     items(), keys() end on corruption     only ``iter`` is used, and its status checked
     default mode pickles                  raw_mode on every Options, batch and family
+    flush_wal blocks its caller           most syncs go to the kernel (``kvtier.engine.logsync``)
     a failed sync leaves values readable  the engine is poisoned: every later call raises
     live iterators keep the files open    a registry of live iterators, released by close
     many range deletions slow iterators   a small delete_range becomes point deletions
@@ -30,6 +31,7 @@ from base.errors import Overloaded, StorageFailure
 from base.seams import CF_NAMES, EngineIterator, WriteBatch
 from kvtier.engine.batch import DELETE, PUT, OpBatch, Operation
 from kvtier.engine.contract import Cursor, StoreEngine
+from kvtier.engine.logsync import open_log_sync
 from kvtier.engine.options import BLOCK_CACHE_BYTES, block_cache, database_options, family_options
 from kvtier.engine.recent import RecentWrites
 from kvtier.engine.torn import mend
@@ -166,6 +168,10 @@ class RocksEngine(StoreEngine):
         self._cursors: list[Any] = [None] * len(CF_NAMES)
         self._iterators: weakref.WeakValueDictionary[int, RocksIterator] = weakref.WeakValueDictionary()
         self._retired: list[Any] = []
+        self._log_sync = open_log_sync(path)
+        self.sync_event = -1 if self._log_sync is None else self._log_sync.event
+        # What the sync that is under way will have made durable.
+        self._syncing = (0, 0)
 
     def batch(self) -> OpBatch:
         return OpBatch()
@@ -282,11 +288,41 @@ class RocksEngine(StoreEngine):
         target = self._write_seq
         if target == self._synced_seq:
             return
+        log_sync = self._log_sync
         try:
             durable = self._database.latest_sequence_number()
+            if log_sync is not None:
+                log_sync.look()
             self._database.flush_wal(True)
+            if log_sync is not None:
+                log_sync.adopt()
         except Exception as error:
             raise self.fail("sync", error) from error
+        self._note_synced(target, durable)
+
+    def begin_sync(self) -> bool:
+        log_sync = self._log_sync
+        if log_sync is None or self._failure is not None:
+            return False
+        try:
+            self._syncing = (self._write_seq, self._database.latest_sequence_number())
+            return log_sync.begin()
+        except Exception as error:
+            raise self.fail("sync", error) from error
+
+    def end_sync(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        assert self._log_sync is not None, "no sync was begun"
+        try:
+            is_over = self._log_sync.end()
+        except OSError as error:
+            raise self.fail("sync", error) from error
+        if is_over:
+            self._note_synced(*self._syncing)
+        return is_over
+
+    def _note_synced(self, target: int, durable: int) -> None:
         self._durable = durable
         if target > self._synced_seq:
             self._synced_seq = target
@@ -361,6 +397,8 @@ class RocksEngine(StoreEngine):
             self._release_iterators(self._failure)
             self._retired.clear()
             self._handles.clear()
+            if self._log_sync is not None:
+                self._log_sync.close()
             for family in self._families:
                 family.close()
             self._families.clear()

@@ -14,6 +14,11 @@ from tests.kvtier.kvloop import Loop
 class Disk:
     """Just the part of an engine that group commit uses."""
 
+    sync_event = -1
+
+    def begin_sync(self):
+        return False
+
     def __init__(self):
         self.written = 0
         self.syncs = 0

@@ -25,6 +25,7 @@
  *     i32[0] delay of each sync in milliseconds      i32[1] syncs to fail with EIO from now
  *     i32[2] syncs so far (counted here)             i32[3] writes to fail with ENOSPC from now
  *
+ * Syncs by io_submit are seen if they are asked for one at a time through syscall().
  * Not seen: mmap'd writes, io_uring, O_SYNC, what stdio writes (such a file counts as never
  * synced if it was created here), and the directory entries themselves.  Between processes
  * a record and its write are not one step: another process's sync may come in between.
@@ -33,6 +34,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -42,6 +44,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -74,6 +77,7 @@ static ssize_t (*real_pwritev)(int, const struct iovec *, int, off_t);
 static ssize_t (*real_pwritev2)(int, const struct iovec *, int, off_t, int);
 static int (*real_fsync)(int);
 static int (*real_fdatasync)(int);
+static long (*real_syscall)(long, ...);
 static int (*real_sync_file_range)(int, off64_t, off64_t, unsigned int);
 static int (*real_ftruncate)(int, off_t);
 static int (*real_open)(const char *, int, ...);
@@ -94,6 +98,7 @@ static void resolve(void)
     real_pwritev2 = next_symbol("pwritev64v2");
     real_fsync = next_symbol("fsync");
     real_fdatasync = next_symbol("fdatasync");
+    real_syscall = next_symbol("syscall");
     real_sync_file_range = next_symbol("sync_file_range");
     real_ftruncate = next_symbol("ftruncate64");
     real_open = next_symbol("open64");
@@ -370,6 +375,71 @@ int fsync(int file)
 int fdatasync(int file)
 {
     return synced(file, real_fdatasync);
+}
+
+/* The sync that the kernel has been asked for (one at a time: kvtier/engine/logsync.py). */
+static struct record asked;
+static struct stat asked_state;
+
+static long submitted(struct iocb *request, const long *a)
+{
+    long result;
+    if (!followed((int)request->aio_fildes, &asked_state))
+        return real_syscall(SYS_io_submit, a[0], a[1], a[2]);
+    memset(&asked, 0, sizeof asked);
+    asked.kind = 'B';
+    asked.sync_id = (uint64_t)getpid() << 32 | (uint32_t)atomic_fetch_add(&next_sync, 1);
+    pthread_mutex_lock(&order);
+    put(&asked, &asked_state);
+    pthread_mutex_unlock(&order);
+    wait_as_told();
+    asked.kind = 'E';
+    if (fails_as_told()) {
+        errno = EIO;
+        result = -1;
+    } else {
+        result = real_syscall(SYS_io_submit, a[0], a[1], a[2]);
+    }
+    if (result != 1) {
+        asked.result = -1;
+        pthread_mutex_lock(&order);
+        put(&asked, &asked_state);
+        pthread_mutex_unlock(&order);
+        asked.kind = 0;
+    }
+    return result;
+}
+
+static void told(const struct io_event *event)
+{
+    if (asked.kind != 'E')
+        return;
+    asked.result = event->res < 0 ? -1 : 0;
+    pthread_mutex_lock(&order);
+    put(&asked, &asked_state);
+    pthread_mutex_unlock(&order);
+    asked.kind = 0;
+}
+
+long syscall(long number, ...)
+{
+    long a[6], result;
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(arguments, long);
+    va_end(arguments);
+    if (real_syscall == NULL)
+        resolve();
+    if (number == SYS_io_submit && a[1] == 1) {
+        struct iocb *request = *(struct iocb **)a[2];
+        if (request->aio_lio_opcode == IOCB_CMD_FDSYNC || request->aio_lio_opcode == IOCB_CMD_FSYNC)
+            return submitted(request, a);
+    }
+    result = real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    if (number == SYS_io_getevents && result == 1)
+        told((struct io_event *)a[3]);
+    return result;
 }
 
 /* Starts or waits for write-back, but neither metadata nor the drive's cache: no promise. */
