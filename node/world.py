@@ -43,6 +43,9 @@ _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """CLOCK_MONOTONIC may stand still while the machine is suspended, and leases would
 outlive it (reliability 37)."""
 _FLOAT_BITS: Final = 53
+RANDOM_AHEAD_BYTES: Final = 4096
+RANDOM_SHORT_BYTES: Final = 32
+"""Identifiers of transactions are that short."""
 STOP_SECONDS_MAX: Final = 5.0
 """How long tasks may take to end after they were cancelled at the loop's end."""
 STOP_POLL_SECONDS: Final = 0.005
@@ -66,10 +69,23 @@ class SystemClock(Clock):
 
 
 class SystemRng(Rng):
-    """Unpredictable bytes and numbers of the operating system."""
+    """Unpredictable bytes and numbers of the operating system; short ones from what was fetched ahead."""
+
+    def __init__(self) -> None:
+        self._ahead = b""
+        self._at = 0
 
     def bytes(self, n: int) -> bytes:
-        return os.urandom(n)
+        if n > RANDOM_SHORT_BYTES:
+            return os.urandom(n)
+        end = self._at + n
+        if end > len(self._ahead):
+            # A system call an identifier would give the interpreter to another thread each time.
+            self._ahead = os.urandom(RANDOM_AHEAD_BYTES)
+            self._at, end = 0, n
+        taken = self._ahead[self._at : end]
+        self._at = end
+        return taken
 
     def below(self, n: int) -> int:
         return secrets.randbelow(n)

@@ -156,6 +156,14 @@ def test_an_interruption_is_raised_where_the_statement_waits() -> None:
     assert run(main) == "interrupted by statement_timeout"
 
 
+def test_random_bytes_are_never_given_twice() -> None:
+    rng = SystemRng()
+    seen = [rng.bytes(n) for n in (16, 32, 1, 100) * 1000]
+    assert [len(taken) for taken in seen] == [16, 32, 1, 100] * 1000
+    long_enough = [taken for taken in seen if len(taken) >= 16]
+    assert len(set(long_enough)) == len(long_enough)
+
+
 def test_a_suspended_coroutine_goes_on_without_a_task() -> None:
     """Values, failures of what it waits for, interruptions: each reaches the coroutine where it waits."""
     story: list[Any] = []
