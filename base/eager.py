@@ -101,6 +101,9 @@ class Suspended:
             thrown: BaseException | None = None
             try:
                 yield self.waiting_for
+            except GeneratorExit:
+                self.coroutine.close()
+                raise
             except BaseException as error:  # cancellation too: the coroutine must see it
                 thrown = error
             try:

@@ -168,12 +168,14 @@ def test_a_suspended_coroutine_goes_on_without_a_task() -> None:
     """Values, failures of what it waits for, interruptions: each reaches the coroutine where it waits."""
     story: list[Any] = []
 
-    async def statement(scheduler: LoopScheduler, waiters: list[Any]) -> None:
+    async def statement(scheduler: LoopScheduler, waiters: list[Any], suspended: list[Suspended]) -> None:
         story.append(await waiters[0].wait())
+        scheduler.call_soon(lambda: waiters[1].fail(ValueError("failed")))
         try:
             await waiters[1].wait()
         except ValueError as error:
             story.append(str(error))
+        scheduler.call_soon(lambda: suspended[0].interrupt(TimeoutError("interrupted")))
         try:
             await waiters[2].wait()
         except TimeoutError as error:
@@ -183,14 +185,13 @@ def test_a_suspended_coroutine_goes_on_without_a_task() -> None:
     async def main(scheduler: LoopScheduler) -> None:
         waiters = [scheduler.waiter() for _ in range(3)]
         ended = scheduler.waiter()
-        coroutine = statement(scheduler, waiters)
-        suspended = Suspended(coroutine, run_eagerly(coroutine))
-        scheduler.go_on(suspended, "statement", ended.wake)
+        suspended: list[Suspended] = []
+        coroutine = statement(scheduler, waiters, suspended)
+        suspended.append(Suspended(coroutine, run_eagerly(coroutine)))
+        scheduler.go_on(suspended[0], "statement", ended.wake)
         assert len(scheduler.resumptions) == 1
         assert not scheduler.tasks
-        scheduler.call_later(0.001, lambda: waiters[0].wake("woken"))
-        scheduler.call_later(0.002, lambda: waiters[1].fail(ValueError("failed")))
-        scheduler.call_later(0.010, lambda: suspended.interrupt(TimeoutError("interrupted")))
+        waiters[0].wake("woken")
         assert await ended.wait() is None
         assert not scheduler.resumptions
 
