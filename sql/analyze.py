@@ -216,7 +216,7 @@ class Analyzer:
         self, table: TableDesc, column: ColumnDesc, target: PgType, typmod: int, using: SqlExpr | None
     ) -> RowsFunction:
         """ALTER COLUMN TYPE: a function over old rows giving the new value."""
-        from sql.pgcatalog.deparse import quote_identifier
+        from sql.pgcatalog.quoting import quote_identifier
 
         binder = self.binder()
         if using is not None:
@@ -301,7 +301,7 @@ class Analyzer:
         """(position in the text, attnum) of every reference to the table's columns."""
         binder = self.binder()
         parsed = parse_stored_expression(text)
-        binder.bind_scalar(SqlExpr(text, parsed.tree, 0), table)
+        binder.bind_scalar(parsed._replace(position=0), table)
         return [(position, attnum) for position, table_id, attnum in binder.usage.columns if table_id == table.id]
 
     def text_uses(self, table: TableDesc, text: str, column: ColumnDesc) -> bool:
@@ -318,7 +318,7 @@ class Analyzer:
 
     def renamer(self, table: TableDesc, column: ColumnDesc, new_name: str) -> Any:
         """Returns a function that renames a column inside an expression's text."""
-        from sql.pgcatalog.deparse import quote_identifier
+        from sql.pgcatalog.quoting import quote_identifier
 
         def rename(text: str) -> str:
             if not text:

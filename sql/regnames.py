@@ -8,7 +8,8 @@ from base.errors import SqlError
 from base.typeio import RegResolver, type_name
 from sql.parse.identifiers import split_name
 from sql.pgcatalog import builtin, oids
-from sql.pgcatalog.deparse import quote_identifier, relation_name, row_type_text
+from sql.pgcatalog.deparse import relation_name, row_type_text
+from sql.pgcatalog.quoting import quote_identifier
 from sql.pgcatalog.relation import VirtualRelation
 
 if TYPE_CHECKING:

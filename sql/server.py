@@ -18,6 +18,7 @@ from sql.catalog.cache import Catalog
 from sql.controls import Control, control_of
 from sql.notify import Notifications
 from sql.parse.shapes import Shapes
+from sql.pgcatalog.storedtext import PrintedTexts
 from sql.plancache import PlanCache
 from sql.regions.topology import Locality, NodePlace, RangePlace
 from sql.sequences import Sequences
@@ -72,6 +73,7 @@ class SqlServer(Server):
         self.sequences = Sequences(kv)
         self.table_locks = TableLocks(scheduler)
         self.plans = PlanCache()
+        self.printed = PrintedTexts()
         self.autostats = AutoStats(self)
         self.shapes = Shapes()
         self.reader = PointReader(kv)

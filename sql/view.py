@@ -14,7 +14,7 @@ from sql.binder.catalog_view import CatalogView
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID, CatalogState
 from sql.parse.statements import Name, TypeName
 from sql.pgcatalog import virtual_relation
-from sql.pgcatalog.deparse import quote_identifier
+from sql.pgcatalog.quoting import quote_identifier
 from sql.settings import split_search_path
 from sql.temporary import ALIAS, PREFIX, schema_name
 

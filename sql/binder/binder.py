@@ -32,6 +32,7 @@ from sql.binder.queries import BoundQuery, QueryBinder, exact
 from sql.binder.scope import Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, bind_text, default_value, row_ids, row_item
 from sql.binder.types import resolve_type
+from sql.binder.written import Written
 from sql.parse.statements import Query, SqlExpr, TypeName
 from sql.parse.stored import parse_stored_expression, parse_stored_query
 
@@ -42,7 +43,7 @@ FOREIGN_TABLES_MAX = 10_000
 class Scalar:
     """A bound expression of DDL or a command's argument, with what its columns are."""
 
-    __slots__ = ("expr", "metadata", "params", "row", "usage", "volatile")
+    __slots__ = ("expr", "metadata", "params", "row", "usage", "volatile", "written")
 
     def __init__(self, expr: Expr, ctx: BindContext, row: tuple[int, ...], params: tuple[PgType, ...]) -> None:
         self.expr = expr
@@ -52,12 +53,17 @@ class Scalar:
         self.params = params
         self.usage = ctx.usage
         self.volatile = ctx.volatile
+        self.written = ctx.written
 
 
 class Binder:
     """Binds statements under one catalog view."""
 
-    def __init__(self, catalog: CatalogView, registry: Registry, io: IoSettings | None = None) -> None:
+    def __init__(
+        self, catalog: CatalogView, registry: Registry, io: IoSettings | None = None, keeps_forms: bool = False
+    ) -> None:
+        """``keeps_forms``: what is bound is to be printed (``sql.binder.written``)."""
+        self.keeps_forms = keeps_forms
         self.catalog = catalog
         self.registry = registry
         self.io = io or IoSettings()
@@ -66,6 +72,8 @@ class Binder:
     def _context(self, param_types: Sequence[PgType | None] = ()) -> BindContext:
         ctx = BindContext(self.catalog, self.registry, self.io, param_types)
         self.usage = ctx.usage
+        if self.keeps_forms:
+            ctx.written = Written()
         return ctx
 
     # --- statements -----------------------------------------------------------------------

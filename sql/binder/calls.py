@@ -356,11 +356,15 @@ def keyword_value(binder: ExprBinder, node: exp.Expr) -> Expr:
     word = text_of(node.expressions[0])
     position = position_of(node)
     target = _TIMES.get(word)
-    if target is None:
-        return binder.function(_PLAIN_NAMES[word], (), position)
     typmod = min(int(text_of(node.expressions[1])), 6) if len(node.expressions) > 1 else -1
-    now = binder.function("now", (), position)
-    return explicit_cast(binder.ctx, now, target, typmod, position, position)
+    if target is None:
+        found: Expr = binder.function(_PLAIN_NAMES[word], (), position)
+    else:
+        now = binder.function("now", (), position)
+        found = explicit_cast(binder.ctx, now, target, typmod, position, position)
+    if binder.ctx.written is not None:
+        binder.ctx.written.note(found, "keyword", word.upper() + (f"({typmod})" if typmod >= 0 else ""))
+    return found
 
 
 # --- aggregates ---------------------------------------------------------------------------------

@@ -62,7 +62,11 @@ def constant(ctx: BindContext, text: str | None, target: PgType, typmod: int, ex
         return _read_at_run_time(ctx, text, target, typmod, position)
     except MeridianError as failure:
         raise placed(failure, position) from None
-    return Const(value, target, typmod)
+    found = Const(value, target, typmod)
+    if ctx.written is not None:
+        whole = typeio.text_in(target, typmod if target.oid == INTERVAL.oid else -1, text, ctx.io, _no_clock)
+        ctx.written.note(found, "literal", Const(whole, target), explicit)
+    return found
 
 
 def _read_at_run_time(ctx: BindContext, text: str, target: PgType, typmod: int, position: int) -> Expr:
@@ -80,6 +84,13 @@ def coerce(
     ctx: BindContext, expr: Expr, target: PgType, context: str = "i", typmod: int = -1, position: int = -1
 ) -> Expr | None:
     """Returns ``expr`` as ``target`` in a cast context (i, a, e), or None if there is no such cast."""
+    found = _coerced(ctx, expr, target, context, typmod, position)
+    if ctx.written is not None and found is not None and found is not expr and not is_unknown(expr):
+        ctx.written.note(found, "cast", expr, context == "e")
+    return found
+
+
+def _coerced(ctx: BindContext, expr: Expr, target: PgType, context: str, typmod: int, position: int) -> Expr | None:
     if expr.type.oid == target.oid and target.oid != RECORD.oid:
         if expr.type.oid == UNKNOWN.oid:
             return expr

@@ -13,6 +13,7 @@ from planner.functions.registry import Registry
 from planner.nodes import ColumnInfo, Metadata
 from planner.schema import TableDesc
 from sql.binder.catalog_view import CatalogView
+from sql.binder.written import Written
 from sql.parse.statements import TypeName
 
 PARAMETERS_MAX: Final = 65_535
@@ -75,6 +76,8 @@ class BindContext:
         self.check_as = ""
         self.current_of = ""
         """The cursor of WHERE CURRENT OF."""
+        self.written: Written | None = None
+        """How expressions were written, if they are bound to be printed."""
         self.wants_keys = False
         """The next SELECT that is bound is to give primary keys too, for WHERE CURRENT OF; it takes the wish away."""
 

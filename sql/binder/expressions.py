@@ -45,6 +45,7 @@ from sql.binder.coerce import (
     implicit,
     is_unknown,
     number,
+    relabel,
     required,
     resolve_unknown,
 )
@@ -52,6 +53,7 @@ from sql.binder.context import BindContext, Source, placed
 from sql.binder.scope import Scope
 from sql.binder.tree import form_of, own_position, position_of, text_of
 from sql.binder.types import resolve_type
+from sql.binder.written import has_column
 from sql.parse import forms
 
 if TYPE_CHECKING:
@@ -157,7 +159,10 @@ class ExprBinder:
         except MeridianError as failure:
             raise placed(failure, position) from None
         args = [right] if left is None else [left, right]
-        return self.apply(found, args, positions[1:] if left is None else positions)
+        call = self.apply(found, args, positions[1:] if left is None else positions)
+        if self.ctx.written is not None:
+            self.ctx.written.note(call, "operator", symbol)
+        return call
 
     def apply(self, found: Resolved, args: Sequence[Expr], positions: Sequence[int] = ()) -> Call:
         """A call of what the resolver chose, with its arguments coerced."""
@@ -172,7 +177,10 @@ class ExprBinder:
             array = function.arg_types[-1]
             packed = ArrayExpr(tuple(coerced[found.pack_from :]), array)
             coerced = [*coerced[: found.pack_from], packed]
-        return Call(function, tuple(coerced), found.result)
+        call = Call(function, tuple(coerced), found.result)
+        if self.ctx.written is not None:
+            self.ctx.written.note(call, "function", function.name, found.pack_from >= 0)
+        return call
 
     def function(self, name: str, args: Sequence[Expr], position: int = -1) -> Call:
         """A call of a function that we name ourselves."""
@@ -266,7 +274,9 @@ class ExprBinder:
         found = self._within(value, low, high, (at[0], at[1], at[2]), negated, position)
         if mode.endswith("symmetric"):
             other = self._within(value, high, low, (at[0], at[2], at[1]), negated, position)
-            return And((found, other)) if negated else Or((found, other))
+            found = And((found, other)) if negated else Or((found, other))
+        if self.ctx.written is not None:
+            self.ctx.written.note(found, "apart")
         return found
 
     def _within(
@@ -304,12 +314,24 @@ class ExprBinder:
             except MeridianError:
                 pass
             else:
+                typed = coerced
                 if target != chosen:
                     coerced = [implicit(self.ctx, item, target, at) for item, at in zip(coerced, places)]
-                return InList(coerced[0], tuple(coerced[1:]), equal, negated)
+                found = InList(coerced[0], tuple(coerced[1:]), equal, negated)
+                if self.ctx.written is not None:
+                    self._note_in(found, typed, left, items, symbol=("<>" if negated else "="))
+                return found
         symbol = "<>" if negated else "="
         tests = [self.operator(symbol, left, item, position, (places[0], at)) for item, at in zip(items, places[1:])]
         return _joined(tests, negated)
+
+    def _note_in(self, found: InList, typed: list[Expr], left: Expr, items: list[Expr], symbol: str) -> None:
+        """PostgreSQL makes an array of items that are no columns, and compares each other one alone."""
+        assert self.ctx.written is not None
+        shared = [item for item in typed[1:] if not has_column(item)]
+        alone = [item for item in items if has_column(item)] if len(shared) > 1 else items
+        tests = [self.operator(symbol, left, item, -1) for item in alone]
+        self.ctx.written.note(found, "in", typed[0], shared if len(shared) > 1 else [], tests)
 
     def _in_raw(self, node: exp.Expr) -> Expr:
         """A long list of literals that never became nodes."""
@@ -348,7 +370,10 @@ class ExprBinder:
                 position=position + 1,
             )
         array = implicit(self.ctx, array, target, position_of(right_node))
-        return AnyAll(left, found.function, array, kind == "all")
+        test = AnyAll(left, found.function, array, kind == "all")
+        if self.ctx.written is not None:
+            self.ctx.written.note(test, "any", symbol)
+        return test
 
     # --- casts and collations ---------------------------------------------------------------
 
@@ -382,11 +407,17 @@ class ExprBinder:
             raise error(
                 "42704", f'collation "{full}" for encoding "UTF8" does not exist', position=own_position(node) + 1
             )
+        if self.ctx.written is not None:
+            value, operand_expr = Call(relabel(value.type, value.type), (value,), value.type, value.typmod), value
+            self.ctx.written.note(value, "collate", operand_expr, name)
         return value
 
     def _zone(self, node: exp.Expr) -> Expr:
         value, zone = self.bind_all(node.expressions)
-        return self.function("timezone", (zone, value), own_position(node))
+        found = self.function("timezone", (zone, value), own_position(node))
+        if self.ctx.written is not None:
+            self.ctx.written.note(found, "zone")
+        return found
 
     def _like_escape(self, node: exp.Expr) -> Expr:
         return self.function("like_escape", self.bind_all(node.expressions), position_of(node))
@@ -425,9 +456,13 @@ class ExprBinder:
             for low, high, is_slice in parts:
                 bounds.append((low or Const(SLICE_BOUND_MIN, INT4)) if is_slice else Const(1, INT4))
                 bounds.append(high or Const(SLICE_BOUND_MAX, INT4))
-            return self.function("array_slice", (base, *bounds), position)
-        found = self.function("array_subscript", (base, *[high for _, high, _ in parts if high is not None]), position)
-        found.typmod = base.typmod
+            found = self.function("array_slice", (base, *bounds), position)
+        else:
+            indexes = [high for _, high, _ in parts if high is not None]
+            found = self.function("array_subscript", (base, *indexes), position)
+            found.typmod = base.typmod
+        if self.ctx.written is not None:
+            self.ctx.written.note(found, "subscript", base, parts)
         return found
 
     def _index(self, node: exp.Expr, base: Expr) -> Expr | None:
@@ -500,6 +535,8 @@ class ExprBinder:
         coerced, chosen, typmod = common(self.ctx, [default, *results], "CASE", [position_of(default_node), *places])
         self.no_sets = sets
         found = Case(tuple(zip(conditions, coerced[1:])), coerced[0], chosen, typmod)
+        if self.ctx.written is not None and subject is not None:
+            self.ctx.written.note(found, "case", subject)
         if subject is not None and subqueries.is_volatile(subject):
             return subqueries.evaluated_once(self, subject, found)
         return found
@@ -523,6 +560,8 @@ class ExprBinder:
             # The operator's own view of the argument (varchar as text) does not change the result's type.
             value = left
         found = Case(((test, Const(None, value.type)),), value, value.type, value.typmod)
+        if self.ctx.written is not None:
+            self.ctx.written.note(found, "nullif", *test.args)
         if subqueries.is_volatile(value):
             return subqueries.evaluated_once(self, value, found)
         return found
@@ -550,7 +589,10 @@ class ExprBinder:
                     "42P18", "cannot determine type of empty array", position=position_of(node) + 1,
                     hint="Explicitly cast to the desired type, for example ARRAY[]::integer[].",
                 )  # fmt: skip
-            return Const((), target, typmod)
+            empty = Const((), target, typmod)
+            if self.ctx.written is not None:
+                self.ctx.written.note(empty, "empty array")
+            return empty
         items = [
             self._array_of(item, target, typmod, explicit) if form_of(item) == forms.ARRAY else self.bind(item)
             for item in nodes

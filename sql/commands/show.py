@@ -10,6 +10,7 @@ from base.types import INT8, TEXT, array_of
 from sql.api import ResultColumn
 from sql.commands import handles, send_rows, text_columns
 from sql.parse import statements as ast
+from sql.pgcatalog.storedtext import default_text
 from sql.regions.topology import locality_text, own_database
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _rows(session: Session, statement: ast.ShowObjects) -> list[tuple[Any, ...]]
                 c.name,
                 deparse.format_type(view, c.type_oid, c.typmod),
                 "YES" if c.nullable else "NO",
-                deparse.default_text(view, c) or None,
+                default_text(view, table, c, False) or None,
             )
             for c in table.columns
             if not c.hidden

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from base.errors import MeridianError
 from base.typeio import type_name
 from planner.schema import CheckDesc, ColumnDesc, ForeignKeyDesc, IndexColumn, IndexDesc, TableDesc, is_primary_key
 from sql.pgcatalog import builtin, oids
+from sql.pgcatalog.quoting import quote_identifier
+from sql.pgcatalog.storedtext import condition_text, index_text
 
 if TYPE_CHECKING:
     from planner.functions.registry import Registry
     from sql.view import SessionView
-
-_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
-
-
-def quote_identifier(name: str) -> str:
-    """Quotes a name where PostgreSQL's quote_ident would."""
-    if (
-        name
-        and name[0] in "abcdefghijklmnopqrstuvwxyz_"
-        and all(char in _PLAIN for char in name)
-        and name not in _reserved()
-    ):
-        return name
-    return '"' + name.replace('"', '""') + '"'
-
-
-_reserved_words: frozenset[str] | None = None
-
-
-def _reserved() -> frozenset[str]:
-    global _reserved_words
-    if _reserved_words is None:
-        _reserved_words = frozenset(row[0] for row in builtin.keywords() if row[1] != "U")
-    return _reserved_words
 
 
 def column_name(table: TableDesc, id: int) -> str:
@@ -55,12 +33,14 @@ def qualified_name(view: SessionView, table: TableDesc) -> str:
     return f"{quote_identifier(view.schema_name(table.schema_id))}.{quote_identifier(table.name)}"
 
 
-def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
+def index_key(
+    view: SessionView, table: TableDesc, column: IndexColumn, with_order: bool, is_pretty: bool = False
+) -> str:
     """One key of an index definition."""
     text = (
         quote_identifier(column_name(table, column.column_id))
         if column.column_id
-        else shown_expression(column.expression)
+        else index_text(view, table, column.expression, is_pretty)
     )
     if not with_order:
         return text
@@ -69,56 +49,19 @@ def index_key(table: TableDesc, column: IndexColumn, with_order: bool) -> str:
     return text + (" NULLS FIRST" if column.nulls_first else "")
 
 
-def shown_expression(text: str) -> str:
-    """Function calls stand alone, everything else in parentheses."""
-    stripped = text.strip()
-    if (
-        stripped.endswith(")")
-        and "(" in stripped
-        and stripped.split("(", 1)[0].replace("_", "a").replace(".", "a").isalnum()
-    ):
-        depth = 0
-        for i, char in enumerate(stripped):
-            depth += (char == "(") - (char == ")")
-            if depth == 0 and char == ")" and i < len(stripped) - 1:
-                return f"({stripped})"
-        return stripped
-    return f"({stripped})"
-
-
 def index_definition(view: SessionView, table: TableDesc, index: IndexDesc, is_pretty: bool = False) -> str:
     """CREATE INDEX, as pg_get_indexdef prints it."""
     name = relation_name(view, table) if is_pretty else qualified_name(view, table)
     unique = "UNIQUE " if index.unique else ""
-    keys = ", ".join(index_key(table, column, True) for column in index.columns)
+    keys = ", ".join(index_key(view, table, column, True, is_pretty) for column in index.columns)
     text = f"CREATE {unique}INDEX {quote_identifier(index.name)} ON {name} USING btree ({keys})"
     if index.include:
         text += f" INCLUDE ({', '.join(quote_identifier(column_name(table, id)) for id in index.include)})"
     if index.nulls_not_distinct:
         text += " NULLS NOT DISTINCT"
     if index.predicate:
-        text += f" WHERE {bare(index.predicate) if is_pretty else parenthesised(index.predicate)}"
+        text += f" WHERE {condition_text(view, table, index.predicate, is_pretty)}"
     return text
-
-
-def parenthesised(text: str) -> str:
-    """Returns the expression in one pair of parentheses."""
-    stripped = text.strip()
-    if stripped.startswith("(") and stripped.endswith(")"):
-        depth = 0
-        for i, char in enumerate(stripped):
-            depth += (char == "(") - (char == ")")
-            if depth == 0:
-                return stripped if i == len(stripped) - 1 else f"({stripped})"
-    return f"({stripped})"
-
-
-def bare(text: str) -> str:
-    """Returns the expression without the pairs of parentheses around all of it."""
-    inside = parenthesised(text)
-    while (inner := inside[1:-1].strip()).startswith("(") and parenthesised(inner) == inner:
-        inside = inner
-    return inside[1:-1].strip()
 
 
 def _names(table: TableDesc, ids: tuple[int, ...]) -> str:
@@ -144,8 +87,8 @@ def _deferral(constraint: IndexDesc | ForeignKeyDesc) -> str:
     )
 
 
-def check_definition(check: CheckDesc, is_pretty: bool = False) -> str:
-    shown = bare(check.expression) if is_pretty else parenthesised(check.expression)
+def check_definition(view: SessionView, table: TableDesc, check: CheckDesc, is_pretty: bool = False) -> str:
+    shown = condition_text(view, table, check.expression, is_pretty)
     return f"CHECK ({shown})" + ("" if check.validated else " NOT VALID")
 
 
@@ -187,18 +130,6 @@ def default_sequence(column: ColumnDesc) -> int:
         return 0
     id = default[len("nextval(") : -len("::regclass)")]
     return int(id) if id.isdigit() else 0
-
-
-def default_text(view: SessionView, column: ColumnDesc) -> str:
-    """A column's default as \\d shows it: a sequence by name, a string constant with its type."""
-    default = column.default
-    sequence = view.table_by_id(default_sequence(column))
-    if sequence is not None:
-        return f"nextval('{relation_name(view, sequence)}'::regclass)"
-    if default.startswith("'") and default.endswith("'") and "'" not in default[1:-1].replace("''", ""):
-        # PostgreSQL keeps the constant, and applies the typmod around it without saying so.
-        return f"{default}::{format_type(view, column.type_oid, -1)}"
-    return default
 
 
 def format_type(view: SessionView, oid: int, typmod: int) -> str:

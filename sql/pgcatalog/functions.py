@@ -12,6 +12,8 @@ from planner.functions.declare import define
 from planner.functions.registry import STABLE, VOLATILE, Registry
 from planner.schema import IndexDesc, TableDesc
 from sql.pgcatalog import builtin, deparse, oids
+from sql.pgcatalog.quoting import quote_identifier
+from sql.pgcatalog.storedtext import pretty_text
 from sql.pgcatalog.tables import constraint_oid
 from sql.privilegewords import LETTERS
 from sql.regions.topology import own_database, region_of
@@ -48,8 +50,8 @@ def pg_get_indexdef(ctx: ExecContext, oid: int, column: int = 0, pretty: bool = 
     table, index = found
     if column == 0:
         return deparse.index_definition(view, table, index, pretty)
-    keys = [deparse.index_key(table, c, False) for c in index.columns]
-    keys += [deparse.quote_identifier(deparse.column_name(table, id)) for id in index.include]
+    keys = [deparse.index_key(view, table, c, False, pretty) for c in index.columns]
+    keys += [quote_identifier(deparse.column_name(table, id)) for id in index.include]
     return keys[column - 1] if 0 < column <= len(keys) else ""
 
 
@@ -61,7 +63,7 @@ def pg_get_constraintdef(ctx: ExecContext, oid: int, pretty: bool = False) -> st
                 return deparse.key_definition(table, index)
         for check in table.checks:
             if check.oid == oid:
-                return deparse.check_definition(check, pretty)
+                return deparse.check_definition(view, table, check, pretty)
         for key in table.foreign_keys:
             if key.oid == oid:
                 return deparse.foreign_key_definition(view, table, key)
@@ -69,7 +71,10 @@ def pg_get_constraintdef(ctx: ExecContext, oid: int, pretty: bool = False) -> st
 
 
 def pg_get_expr(ctx: ExecContext, text: str, relation: int, pretty: bool = False) -> str:
-    return deparse.bare(text) if pretty and text.startswith("(") and deparse.parenthesised(text) == text else text
+    """The catalogs hold expressions as their plain text; pretty text is made of that."""
+    view = ctx.catalog()
+    table = view.table_by_id(relation) if pretty and relation else None
+    return text if table is None else pretty_text(view, table, text)
 
 
 def _view_text(ctx: ExecContext, table: TableDesc | None) -> str | None:
@@ -714,7 +719,7 @@ def acldefault(ctx: ExecContext, kind: str, owner: int) -> tuple[str, ...]:
         raise SqlError(f"unrecognized object type abbreviation: {kind}", sqlstate="22023")
     public, own = _DEFAULT_RIGHTS[kind]
     roles = ctx.catalog().state.roles
-    name = deparse.quote_identifier(next((role.name for role in roles.values() if role.oid == owner), str(owner)))
+    name = quote_identifier(next((role.name for role in roles.values() if role.oid == owner), str(owner)))
     found = [f"={public}/{name}"] if public else []
     return tuple([*found, f"{name}={own}/{name}"] if own else found)
 

@@ -10,6 +10,7 @@ from planner.schema import IndexDesc, TableDesc, is_primary_key
 from sql.catalog.keys import FIRST_USER_ID as FIRST_USER_OID
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
 from sql.pgcatalog import builtin, deparse, oids
+from sql.pgcatalog.storedtext import condition_text, default_text, generated_text, value_text
 from sql.temporary import ON_COMMIT, PREFIX
 
 if TYPE_CHECKING:
@@ -252,9 +253,9 @@ def _index_attributes(view: SessionView, table: TableDesc) -> Iterator[Row]:
 
 def _expression_column(expression: str, number: int) -> str:
     """An index column is named after its function, else expr."""
-    shown = deparse.shown_expression(expression)
-    if not shown.startswith("("):
-        return shown.split("(", 1)[0]
+    name, opened, _ = expression.strip().partition("(")
+    if opened and name.replace("_", "a").isalnum() and not name[0].isdigit():
+        return name.lower()
     return "expr" if number == 1 else f"expr{number - 1}"
 
 
@@ -263,7 +264,9 @@ def pg_attrdef(view: SessionView) -> Iterator[Row]:
         for column in visible_columns(table):
             if (column.default and not column.identity) or column.generated:
                 text = (
-                    deparse.parenthesised(column.generated) if column.generated else deparse.default_text(view, column)
+                    generated_text(view, table, column, False)
+                    if column.generated
+                    else default_text(view, table, column, False)
                 )
                 yield {
                     "oid": oids.attrdef_oid(table.id, column.id),
@@ -277,14 +280,15 @@ def pg_index(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         for index in shown_indexes(table):
             ids = [c.column_id for c in index.columns] + list(index.include)
-            expressions = [c.expression for c in index.columns if not c.column_id]
+            expressions = [value_text(view, table, c.expression, False) for c in index.columns if not c.column_id]
+            predicate = condition_text(view, table, index.predicate, False) if index.predicate else None
             yield {
                 "indexrelid": index.oid, "indrelid": table.id, "indnatts": len(ids), "indnkeyatts": len(index.columns),
                 "indisunique": index.unique, "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": is_primary_key(index),
                 "indimmediate": not index.deferrable, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
                 "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": tuple(_opclasses(view, table, index)),
                 "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.columns),
-                "indexprs": ", ".join(expressions) or None, "indpred": deparse.parenthesised(index.predicate) if index.predicate else None,
+                "indexprs": ", ".join(expressions) or None, "indpred": predicate,
             }  # fmt: skip
 
 
@@ -315,7 +319,7 @@ def pg_constraint(view: SessionView) -> Iterator[Row]:
                 }  # fmt: skip
         for number, check in enumerate(table.checks):
             yield {
-                **base, "oid": oids.check_oid(check.oid, table.id, number), "conname": check.name, "contype": "c", "conbin": deparse.parenthesised(check.expression),
+                **base, "oid": oids.check_oid(check.oid, table.id, number), "conname": check.name, "contype": "c", "conbin": condition_text(view, table, check.expression, False),
                 "convalidated": check.validated, "conkey": check_columns(view, table, check.expression), "connoinherit": False,
             }  # fmt: skip
         for number, key in enumerate(table.foreign_keys):

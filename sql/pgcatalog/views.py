@@ -10,6 +10,7 @@ from base.types import PgType
 from planner.exec.deferral import Deferrable
 from planner.schema import TableDesc, is_primary_key
 from sql.pgcatalog import builtin, deparse
+from sql.pgcatalog.storedtext import condition_text, default_text, generated_text
 from sql.pgcatalog.tables import check_columns, persistence, role_oid, shown_indexes, user_tables, visible_columns
 from sql.settings import BY_NAME, PARAMETERS
 
@@ -224,7 +225,7 @@ def columns(view: SessionView) -> Iterator[Row]:
             yield {
                 "table_catalog": database, "table_schema": view.schema_name(table.schema_id), "table_name": table.name,
                 "column_name": column.name, "ordinal_position": number,
-                "column_default": deparse.default_text(view, column) if column.default and not column.identity else None,
+                "column_default": default_text(view, table, column, False) if column.default and not column.identity else None,
                 "is_nullable": "YES" if column.nullable else "NO", "udt_catalog": database, "udt_schema": pg_type.namespace,
                 "udt_name": pg_type.name, "dtd_identifier": str(column.id), "is_self_referencing": "NO",
                 "is_identity": "YES" if column.identity else "NO",
@@ -232,7 +233,7 @@ def columns(view: SessionView) -> Iterator[Row]:
                 "identity_start": str(options.start) if options else None, "identity_increment": str(options.increment) if options else None,
                 "identity_maximum": str(options.maximum) if options else None, "identity_minimum": str(options.minimum) if options else None,
                 "identity_cycle": "YES" if options and options.cycle else "NO",
-                "is_generated": "ALWAYS" if column.generated else "NEVER", "generation_expression": deparse.parenthesised(column.generated) if column.generated else None,
+                "is_generated": "ALWAYS" if column.generated else "NEVER", "generation_expression": generated_text(view, table, column, False) if column.generated else None,
                 "is_updatable": "YES" if table.kind == "r" else "NO", **_type_fields(pg_type, column.typmod),
             }  # fmt: skip
 
@@ -322,7 +323,7 @@ def check_constraints(view: SessionView) -> Iterator[Row]:
         for check in table.checks:
             yield {
                 "constraint_catalog": view.session.database, "constraint_schema": schema, "constraint_name": check.name,
-                "check_clause": deparse.parenthesised(check.expression),
+                "check_clause": f"({condition_text(view, table, check.expression, False)})",
             }  # fmt: skip
 
 
