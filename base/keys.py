@@ -37,6 +37,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import islice
+from operator import lt
 from typing import Any, Final
 
 from base.errors import MeridianError, StorageFailure
@@ -86,6 +88,11 @@ def prefix_end(prefix: bytes) -> bytes:
     if not trimmed:
         return b""
     return trimmed[:-1] + _SUCCESSORS[trimmed[-1]]
+
+
+def is_ascending(keys: Sequence[bytes]) -> bool:
+    """True if every key is above the one before."""
+    return all(map(lt, keys, islice(keys, 1, None)))
 
 
 def table_span(table_id: int) -> tuple[bytes, bytes]:

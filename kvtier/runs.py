@@ -29,9 +29,11 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final
 
 from base.errors import TxnAborted
+from base.keys import is_ascending
 from base.seams import CF_DATA
 from kvtier import mvcc
 from kvtier.change import Change
@@ -46,7 +48,7 @@ from kvtier.mvcc.runs import (
     only_version,
     put_stored_run,
 )
-from kvtier.mvcc.versions import PLAIN_ABOVE, into_stored, suffix_of
+from kvtier.mvcc.versions import PLAIN_ABOVE, SUFFIX, into_stored, suffix_of
 from kvtier.runindex import Run
 from kvtier.state import StoreState
 from kvtier.writing import Tally
@@ -144,25 +146,24 @@ def _timestamp(state: StoreState, txn: TxnMeta, start: bytes, end: bytes) -> int
 
 def _put_rows(state: StoreState, op: PutRun, write_ts: int, change: Change) -> None:
     suffix = suffix_of(write_ts)
-    append = change.batch.ops.append
+    keys, values = op.keys, op.values
+    assert is_ascending(keys), f"keys of a run must ascend: {keys[0]=} {keys[-1]=}"
+    if min(values) <= PLAIN_ABOVE:
+        values = [value if value > PLAIN_ABOVE else into_stored(value) for value in values]
+    change.batch.ops += [(PUT, CF_DATA, key + suffix, value) for key, value in zip(keys, values)]
     tally = Tally(state)
-    start = end = b""
-    delta: list[int] = []
-    previous = b""
-    for key, value in zip(op.keys, op.values):
-        assert previous < key, f"keys of a run must ascend: {previous=} {key=}"
-        previous = key
-        if key >= end or key < start:
-            replica = state.replica_of(key)
-            start, end = replica.start, replica.end
-            delta = tally.of(replica)
-        stored = value if value > PLAIN_ABOVE else into_stored(value)
-        append((PUT, CF_DATA, key + suffix, stored))
-        size = len(key) + len(stored)
-        delta[0] += 1
+    first, count = 0, len(keys)
+    while first < count:
+        replica = state.replica_of(keys[first])
+        last = count if keys[-1] < replica.end else bisect_left(keys, replica.end, first)
+        delta = tally.of(replica)
+        rows = last - first
+        size = sum(map(len, keys[first:last])) + sum(map(len, values[first:last]))
+        delta[0] += rows
         delta[1] += size
-        delta[2] += 1
-        delta[3] += size + 8
+        delta[2] += rows
+        delta[3] += size + SUFFIX * rows
+        first = last
     tally.finish(change)
 
 

@@ -106,6 +106,11 @@ class TextReader:
             return []
         text = decode_utf8(data)
         delimiter, null = self._delimiter, self._null
+        if "\\" in null and "\\" not in text and "\r" not in text:
+            # Nothing escaped, no NULL, no end: most data.
+            self.lines = text.split("\n")
+            self.line += len(self.lines)
+            return [line.split(delimiter) for line in self.lines]
         rows: list[Fields] = []
         for line in self._lines(text):
             self.line += 1
@@ -139,9 +144,8 @@ class TextReader:
 
     def _escaped(self, line: str) -> Fields:
         raw = _split_escaped(line, self._delimiter) if "\\" + self._delimiter in line else line.split(self._delimiter)
-        return [
-            None if field == self._null else _ESCAPE.sub(_unescape, field) if "\\" in field else field for field in raw
-        ]
+        null = self._null
+        return [None if field == null else _ESCAPE.sub(_unescape, field) if "\\" in field else field for field in raw]
 
 
 def _ends_escaped(data: bytes, end: int) -> bool:

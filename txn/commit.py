@@ -779,6 +779,8 @@ def _chunks(ops: list[Op], bytes_max: int) -> list[list[Op]]:
 
 def _slices(keys: list[bytes], values: list[bytes], bytes_max: int) -> list[tuple[int, int]]:
     """Cuts rows into [first, last) of bounded bytes and number."""
+    if len(keys) <= FLUSH_OPS_MAX and sum(map(len, keys)) + sum(map(len, values)) <= bytes_max:
+        return [(0, len(keys))]
     slices: list[tuple[int, int]] = []
     first = size = 0
     for index in range(len(keys)):

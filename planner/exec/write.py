@@ -10,11 +10,10 @@ Old and new index entries of a row are always computed from the same two row ver
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
-from operator import lt
 from typing import Any, Final, NamedTuple
 
 from base.errors import MeridianError, error
+from base.keys import is_ascending
 from kvtier.messages import Lock, Wait
 from planner.access import IndexAccess, TableAccess, check_key, check_keys
 from planner.context import ExecContext
@@ -56,11 +55,6 @@ async def put_sorted(written: Written, is_distinct: bool, run: Run) -> Written:
         return Written((), [], [])
     rest = sorted(zip(places[done:], keys[done:], values[done:]))
     return Written([i for i, _, _ in rest], [key for _, key, _ in rest], [value for _, _, value in rest])
-
-
-def is_ascending(keys: list[bytes]) -> bool:
-    """True if every key is above the one before."""
-    return all(map(lt, keys, islice(keys, 1, None)))
 
 
 def failing_row(row: Row, access: TableAccess, ctx: ExecContext) -> str:

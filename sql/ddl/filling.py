@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from base.errors import ConditionFailed
+from base.keys import is_ascending
 from kvtier.messages import Batch, ConditionalPut, DeleteSpan, Lock, Op, Put, Scan
-from planner.exec.write import is_ascending
 from sql.catalog.cache import call
 
 if TYPE_CHECKING:
