@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from base.eager import Done, Eager, Suspended, run_eagerly
-from base.errors import FeatureNotSupported, NotLeaseholder
+from base.errors import FeatureNotSupported, NotLeaseholder, TxnRetry
 from kvtier import administration
 from kvtier.administration import RangeChange
 from kvtier.change import Change, Conflict
 from kvtier.committing import OnePhase
 from kvtier.descriptors import KEY_MAX
-from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
+from kvtier.dispatch import END, KINDS, OTHER, READ, WRITE, General, is_one_phase
 from kvtier.latches import LatchSpan
 from kvtier.messages import (
     Batch,
@@ -36,11 +36,13 @@ from kvtier.messages import (
     EndTxn,
     Get,
     Merge,
+    PutRun,
     Reply,
     Routing,
     Scan,
     Split,
     TransferLease,
+    TxnStatus,
 )
 from kvtier.raft.messages import ConfChange
 from kvtier.reading import read_batch
@@ -158,7 +160,7 @@ class Serving:
                 # The process was stopped since the lease was looked at (reliability 36).
                 raise NotLeaseholder(replica.range_id, group.leader_node())
             return Evaluated(reply)
-        batch = self._above_closed(group, batch)
+        batch = self._above_closed(group, batch, kinds)
         last = batch.ops[-1]
         if not kinds & OTHER:
             if batch.txn is None:
@@ -176,14 +178,28 @@ class Serving:
             return Evaluated(reply)
         return Evaluated(reply, change)
 
-    def _above_closed(self, group: Group, batch: Batch) -> Batch:
-        """Moves a transaction's writes above what was closed: a follower may have read there (reliability 43)."""
+    def _above_closed(self, group: Group, batch: Batch, kinds: int) -> Batch:
+        """Moves what a transaction writes above what was closed: a follower may have read there (reliability 43).
+
+        What writes nothing here stays where it is, and so does a commit whose record is STAGING: its intents were
+        in the log before what is closed now, where followers meet them.  To move it would commit reads that
+        nobody has checked up to there, and values that others have already seen lower.
+        """
         closed = group.closed_ts
         txn = batch.txn
         if txn is None:
             return msgspec.structs.replace(batch, ts=closed + 1) if batch.ts and batch.ts <= closed else batch
         if txn.write_ts > closed:
             return batch
+        end = batch.ops[-1]
+        if not kinds & WRITE and not isinstance(end, PutRun):
+            return batch
+        if isinstance(end, EndTxn):
+            record = self._store.state.records.get(txn.id)
+            if record is not None and record.status == TxnStatus.STAGING and record.epoch == txn.epoch:
+                return batch
+            if not end.can_forward and closed >= txn.read_ts:
+                raise TxnRetry("the transaction cannot move its read timestamp", reason="cannot_forward")
         return msgspec.structs.replace(batch, txn=msgspec.structs.replace(txn, write_ts=closed + 1))
 
     def _commit(self, batch: Batch, end: EndTxn | None) -> Evaluated:

@@ -17,7 +17,9 @@ from kvtier.messages import (
     Batch,
     ConditionalPut,
     Delete,
+    EndTxn,
     Get,
+    Heartbeat,
     Isolation,
     Lock,
     Op,
@@ -26,12 +28,14 @@ from kvtier.messages import (
     Scan,
     Split,
     TransferLease,
+    TxnMeta,
 )
 from kvtier.meta import ordered
 from kvtier.opening import local_rows
 from kvtier.replica import Replica
 from kvtier.replication.group import Group
 from kvtier.replication.groups import GIVE_UP_SECONDS
+from kvtier.replication.settings import ReplicationSettings
 from kvtier.replication.snapshots import CHANNEL, INCOMING_MAX, INCOMING_SECONDS_MAX, STAGING_PREFIX, Chunk
 from tests.kvtier.replication.cluster import Cluster, Node
 from tests.kvtier.replication.test_cluster import settle
@@ -386,3 +390,59 @@ def test_a_directory_that_knows_half_of_a_split() -> None:
     cluster.run_for(5.0)
     assert scan.error is None, scan.error
     assert scan.result.results[0].values[0] == b"left"
+
+
+CLOSED_SECONDS = 2.0
+"""Longer than closed timestamps trail, shorter than transactions live without a sign."""
+
+
+def closing_early() -> Cluster:
+    return Cluster(settings=ReplicationSettings(closed_lag_seconds=0.5))
+
+
+def closed_over(cluster: Cluster, txn: TxnMeta) -> None:
+    """Lets time pass until the leaseholder has closed what lies above a transaction."""
+    cluster.run_for(CLOSED_SECONDS)
+    leader = cluster.wait_for_leader()
+    assert group_of(cluster, leader).closed_ts > txn.write_ts
+
+
+def test_43_a_commit_of_what_was_written_below_closed_stays_where_it_is() -> None:
+    """It has read at its timestamp, and nobody checked its reads any higher: seed 20 of the SQL ones on a cluster."""
+    cluster = closing_early()
+    node_id = cluster.wait_for_leader()
+    cluster.do(node_id, Put(A, b"old"))
+    ts = cluster.nodes[node_id].store.now()
+    txn = TxnMeta(b"t" * 16, read_ts=ts, write_ts=ts, anchor=B, start_ts=ts)
+    assert cluster.do(node_id, Get(A), txn=txn).results == [b"old"]
+    assert cluster.do(node_id, Put(B, b"from old", 1), txn=txn).write_ts == ts
+    cluster.do(node_id, Put(A, b"new"))
+    closed_over(cluster, txn)
+    cluster.do(node_id, Heartbeat(B, cluster.nodes[node_id].store.now()), txn=txn)
+    end = EndTxn(True, intents=(B,), can_forward=False)
+    assert cluster.do(node_id, end, txn=txn).write_ts == ts
+
+
+def test_43_a_staged_commit_is_made_final_where_it_was_staged() -> None:
+    cluster = closing_early()
+    node_id = cluster.wait_for_leader()
+    ts = cluster.nodes[node_id].store.now()
+    txn = TxnMeta(b"t" * 16, read_ts=ts, write_ts=ts, anchor=A, start_ts=ts)
+    staging = (Put(A, b"staged", 1), EndTxn(True, in_flight=((A, 1),)))
+    reply = cluster.do(node_id, *staging, txn=txn)
+    assert reply.staged and reply.write_ts == ts
+    closed_over(cluster, txn)
+    # Sent once more, because the answer was lost.
+    assert cluster.do(node_id, *staging, txn=txn).write_ts == ts
+    assert cluster.do(node_id, EndTxn(True, intents=(A,)), txn=txn).write_ts == ts
+
+
+def test_43_a_write_below_closed_that_cannot_be_moved_is_refused() -> None:
+    cluster = closing_early()
+    node_id = cluster.wait_for_leader()
+    ts = cluster.nodes[node_id].store.now()
+    txn = TxnMeta(b"t" * 16, read_ts=ts, write_ts=ts, anchor=A, start_ts=ts)
+    closed_over(cluster, txn)
+    with pytest.raises(Retryable, match="cannot move its read timestamp"):
+        cluster.do(node_id, Put(A, b"late", 1), EndTxn(True, in_flight=((B, 2),), can_forward=False), txn=txn)
+    assert cluster.do(node_id, Put(A, b"late", 1), txn=txn).write_ts > ts
