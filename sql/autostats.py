@@ -7,7 +7,7 @@ its last ANALYZE.  Changes are counted per commit: rows as the executor counts t
 plan wrote.  They are kept in memory; a restart forgets them, as it forgets nothing that would be due again soon.
 
 Bounds: one scan at a time; a page of it may take a fifth of the time, the rest is pause; a table rests between two scans
-ten times as long as the first took.  While nothing is due there is neither task nor timer.
+ten times as long as the first took, and as long as PostgreSQL's launcher sleeps.  While nothing is due there is neither task nor timer.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ SHARE_INVERSE: Final = 5
 """A scan takes at most one part in so many of the loop's time."""
 PAUSE_SECONDS_MIN: Final = 0.002
 REST_FACTOR: Final = 10
+REST_SECONDS_MIN: Final = 60.0
+"""PostgreSQL's autovacuum_naptime: a hot table is not scanned over and over."""
 TABLES_MAX: Final = 100_000
 """Tables whose changes are counted; more are simply not noticed."""
 
@@ -114,7 +116,8 @@ class AutoStats:
             self.changes.pop(table_id, None)
             await self._analyze(table_id)
             ended_ns = clock.monotonic_ns()
-            self.rests_until_ns[table_id] = ended_ns + REST_FACTOR * (ended_ns - started_ns)
+            rest_ns = max(REST_FACTOR * (ended_ns - started_ns), int(REST_SECONDS_MIN * 1e9))
+            self.rests_until_ns[table_id] = ended_ns + rest_ns
         self.is_waiting = False
         if self.due and not self.is_stopped:
             soonest = min(self.rests_until_ns.get(table_id, 0) for table_id in self.due)
