@@ -42,7 +42,7 @@ class Reader(Attempt):
         return value  # type: ignore[no-any-return]  # bytes or None
 
     def _lock_plainly(self, key: bytes, lock: Lock, wait: Wait, projection: bytes) -> Eager[bytes | None]:
-        """Locks and reads without a batch where the store can answer so; this transaction holds a lock already."""
+        """Locks and reads without a batch where the store can answer so; the lock was noted."""
         meta = self._meta
         assert meta is not None, "the holder of a lock has an identity"
         if not self.read_ts:
@@ -76,8 +76,9 @@ class Reader(Attempt):
         if self._is_direct:
             if not lock:
                 return self._get_plainly(key, projection)
-            if self._is_locked:
-                return self._lock_plainly(key, lock, wait, projection)
+            if not self._is_locked:
+                self._note_lock(key)
+            return self._lock_plainly(key, lock, wait, projection)
         reply = self._perform([Get(key, lock, wait)], key, lock)
         if isinstance(reply, Reply):
             return self._note_get(reply, key, lock, projection)  # type: ignore[no-any-return]  # may be SKIPPED
@@ -128,13 +129,41 @@ class Reader(Attempt):
         buffer = self._buffer
         if not keys:
             return []
-        if buffer is None or not buffer:
-            ops: list[Op] = [Get(key, lock, wait) for key in keys]
-            reply = self._perform(ops, keys[0], lock)
-            if isinstance(reply, Reply):
-                return self._note_gets(reply.results, keys, lock, projection)
-            return self._finish_gets(reply, keys, lock, projection)
-        return self._get_many_merged(keys, lock, wait, projection)
+        if buffer is not None and buffer:
+            return self._get_many_merged(keys, lock, wait, projection)
+        values = self._get_many_plainly(keys, lock, projection)
+        if values is not None:
+            return values
+        ops: list[Op] = [Get(key, lock, wait) for key in keys]
+        reply = self._perform(ops, keys[0], lock)
+        if isinstance(reply, Reply):
+            return self._note_gets(reply.results, keys, lock, projection)
+        return self._finish_gets(reply, keys, lock, projection)
+
+    def _get_many_plainly(self, keys: list[bytes], lock: Lock, projection: bytes) -> list[Any] | None:
+        """Reads one by one without a batch; None where the store cannot answer so: a batch then does it all again."""
+        if not self._is_direct:
+            return None
+        self._check_open()
+        if lock:
+            self._note_lock(keys[0])
+        ts, kv, meta = self.read_ts or self._start(), self._coordinator.kv, self._meta
+        values: list[Any] = []
+        try:
+            for key in keys:
+                if lock:
+                    assert meta is not None, "a lock was noted"
+                    value = kv.lock_now(key, meta, lock)
+                else:
+                    value = kv.get_now(key, ts, b"" if meta is None else meta.id)
+                if value is NOT_NOW:
+                    return None
+                values.append(value)
+        except WriteTooOld:
+            return None
+        for key in keys:
+            self._note_point(key, projection)
+        return values
 
     async def _finish_gets(
         self, pending: Awaitable[Reply], keys: list[bytes], lock: Lock, projection: bytes
@@ -167,6 +196,9 @@ class Reader(Attempt):
         if not missing:
             self._check_open()
             return values
+        found = self._get_many_plainly(missing, lock, projection)
+        if found is not None:
+            return _place(values, places, found)
         ops: list[Op] = [Get(key, lock, wait) for key in missing]
         reply = self._perform(ops, missing[0], lock)
         if isinstance(reply, Reply):

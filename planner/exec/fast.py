@@ -3,8 +3,8 @@
     run(txn, params, ctx) -> rows            usual case: no cursor, no stream, no coroutine
                           -> EncodedRows     the same, of a run made by ``encoded``
                           -> awaitable       where the transaction must wait
-                          -> None            (kind "range" only) the answer is longer than one page:
-                                             nothing was done; open a cursor instead
+                          -> None            it takes more than that (more rows than a page, an error to be
+                                             told): nothing was written; open a cursor instead
 
 ``planner.optimize.fast_plan`` writes the functions.  How rows are put out is not the planner's
 business: whoever wants a range's rows encoded hands in a ``RowFormat``, which writes its part of the source.

@@ -5,8 +5,8 @@ not fit runs through its operators, with the same answer (tests compare the two)
 
     point   [Limit] [Project] Scan of one key of the primary or a unique index
     range   Scan of one span, answered by one page, with what planner.optimize.fast_range takes above it
-    insert  VALUES with one row
-    update  by primary key; no key column, unique index or foreign key column changes
+    insert  VALUES with one row, or a few (planner.optimize.fast_rows)
+    update  by primary key, or of one span of it; no key column, unique index or foreign key column changes
     delete  by primary key, of a table nobody references
 """
 
@@ -22,6 +22,7 @@ from planner.exec.runtime import Operator
 from planner.exec.scan import ScanOp
 from planner.optimize.fast_range import Shape, compile_range
 from planner.optimize.fast_read import compile_point
+from planner.optimize.fast_rows import compile_insert_rows, compile_update_rows
 from planner.optimize.fast_write import compile_delete, compile_insert, compile_update
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def make_fast(builder: Builder, root: Operator) -> FastPlan | None:
         # Subqueries and outer columns live in hidden slots of a frame.
         return None
     if isinstance(root, InsertOp):
-        return compile_insert(builder, root)
+        return compile_insert(builder, root) or compile_insert_rows(builder, root)
     if isinstance(root, UpdateOp):
-        return compile_update(builder, root)
+        return compile_update(builder, root) or compile_update_rows(builder, root)
     if isinstance(root, DeleteOp):
         return compile_delete(builder, root)
     return _read(builder, root)

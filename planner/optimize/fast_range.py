@@ -125,8 +125,8 @@ def compile_range(operator: ScanOp, shape: Shape) -> FastPlan | None:
     return plan
 
 
-class _RangeWriter:
-    """What both kinds share: the span, the page, the lookup of rows."""
+class RangeWriter:
+    """What the kinds share: the span, the page, the lookup of rows."""
 
     empty = "return []"
     """Statement that answers where nothing can match."""
@@ -217,7 +217,7 @@ def _missing_row(index: IndexAccess) -> Callable[[bytes], Exception]:
     return lambda key: error("XX002", f'index "{index.desc.name}" has an entry without a row at key {key.hex()}')
 
 
-class _RowWriter(_RangeWriter):
+class _RowWriter(RangeWriter):
     """A range whose rows are the answer."""
 
     def __init__(self, operator: ScanOp, shape: Shape, format: RowFormat | None) -> None:
@@ -337,7 +337,7 @@ def _joined(pieces: list[str]) -> str:
     return " + ".join(pieces) if len(pieces) <= 3 else f"b''.join(({', '.join(pieces)}))"
 
 
-class _AggregateWriter(_RangeWriter):
+class _AggregateWriter(RangeWriter):
     """A range that becomes one row."""
 
     empty = "return no_rows(params, ctx)"

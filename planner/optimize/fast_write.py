@@ -33,6 +33,14 @@ def is_plain(writer: TableWriter) -> bool:
     return all(index.predicate is None and index.computed is None for index in writer.indexes)
 
 
+def has_plain_parents(writer: TableWriter) -> bool:
+    """Foreign keys that are checked at once, in other tables."""
+    return not any(
+        foreign.key.deferrable or foreign.key.match == "FULL" or foreign.target is writer.access
+        for foreign in writer.outbound
+    )
+
+
 def _single_values(operator: Operator) -> tuple[Expr, ...] | None:
     """The expressions of a one-row VALUES, through projections."""
     if isinstance(operator, ValuesOp) and len(operator.exprs) == 1:
@@ -92,13 +100,8 @@ def compile_insert(builder: Builder, operator: InsertOp) -> FastPlan | None:
     values = _single_values(operator.input)
     if values is None or operator.upsert is not None or not is_plain(writer):
         return None
-    if any(
-        foreign.key.deferrable or foreign.key.match == "FULL" or foreign.target is writer.access
-        for foreign in writer.outbound
-    ):
-        return None
     node = builder.statement.root
-    if _may_wait(node, ()):
+    if not has_plain_parents(writer) or _may_wait(node, ()):
         return None
     exprs = writer.exprs
     script = Script()
@@ -226,9 +229,20 @@ def _point_scan(operator: ModifyOp) -> ScanOp | None:
     return scan
 
 
-def _touched(index: IndexAccess, changed: set[int]) -> bool:
+def is_touched(index: IndexAccess, changed: set[int]) -> bool:
     """True if an entry of the index may differ after these columns changed."""
     return bool(changed & (set(index.attnums) | set(index.include)))
+
+
+def keeps_keys(writer: TableWriter, changed: set[int]) -> bool:
+    """True if no primary, unique or foreign key changes with these columns."""
+    if changed & set(writer.access.key_attnums):
+        return False
+    if any(is_touched(w.index, changed) and w.index.is_unique for w in writer.indexes):
+        return False
+    if any(changed & set(foreign.key.columns) for foreign in writer.outbound):
+        return False
+    return not any(changed & set(foreign.key.target_columns) for foreign in writer.inbound)
 
 
 def compile_update(builder: Builder, operator: UpdateOp) -> FastPlan | None:
@@ -237,15 +251,8 @@ def compile_update(builder: Builder, operator: UpdateOp) -> FastPlan | None:
     node = builder.statement.root
     if scan is None or not is_plain(writer) or not isinstance(node, Update) or _may_wait(node, node.sets):
         return None
-    access = writer.access
     changed = {attnum for attnum, _ in node.sets}
-    if changed & set(access.key_attnums) or any(
-        _touched(w.index, changed) and w.index.is_unique for w in writer.indexes
-    ):
-        return None
-    if any(changed & set(foreign.key.columns) for foreign in writer.outbound):
-        return None
-    if any(changed & set(foreign.key.target_columns) for foreign in writer.inbound):
+    if not keeps_keys(writer, changed):
         return None
     return _write_update(builder, operator, scan, node, changed)
 
@@ -313,7 +320,7 @@ def _write_update(
 
 def _add_entry_changes(script: Script, writer: TableWriter, changed: set[int], old: list[str], new: list[str]) -> None:
     """Moves the entries of (not unique) indexes that hold changed columns."""
-    touched = [(at, w) for at, w in enumerate(writer.indexes) if _touched(w.index, changed)]
+    touched = [(at, w) for at, w in enumerate(writer.indexes) if is_touched(w.index, changed)]
     if not touched:
         return
     script.add(
