@@ -212,6 +212,8 @@ class IndexAccess:
         self.width = len(desc.columns)
         self.attnums: tuple[int, ...] = tuple([column.column_id for column in desc.columns])
         """0 for expressions."""
+        self.implicit = desc.implicit
+        self.named: tuple[int, ...] = self.attnums[self.implicit :]
         self.include = tuple([attnum for attnum in desc.include if attnum in table.types])
         self.prefix = index_prefix(table.key_id, desc.id)
         self.expr_types = self._expr_types(exprs)
@@ -227,6 +229,13 @@ class IndexAccess:
             self.codec = KeyCodec(self.prefix, [*self.columns, *table.key_columns])
             self.include_codec = self._include_codec()
             self.entry = self._define_entry()
+        self.regions: tuple[str, ...] = ()
+        """Of a partitioned index: the values of its first column."""
+        self.heads: tuple[bytes, ...] = ()
+        """What the keys of each region begin with; all have one length."""
+        if self.implicit and self.is_known:
+            self.regions = table.types[self.attnums[0]].enum_labels
+            self.heads = tuple([self.codec.encode_prefix([region]) for region in self.regions])
         self.available = self._available()
         self.suffix_width = (
             sum([column.width for column in table.key_columns])
@@ -309,6 +318,18 @@ class IndexAccess:
         """The index columns' values of a row."""
         rest = iter(computed)
         return tuple([row[self.table.position[attnum]] if attnum else next(rest) for attnum in self.attnums])
+
+    # --- regions
+
+    def home(self, region: str) -> str:
+        """Returns the region to look in first, for whoever is in a region."""
+        return region if region in self.regions else self.regions[0]
+
+    def siblings(self, key: bytes) -> list[bytes]:
+        """Returns the same key in every other region."""
+        length = len(self.heads[0])
+        head, rest = key[:length], key[length:]
+        return [other + rest for other in self.heads if other != head]
 
     # --- reading
 

@@ -25,6 +25,8 @@ class ExecContext(ABC):
     search_path: tuple[str, ...]
     """Effective path, without pg_catalog unless named."""
     timezone: str
+    region: str = ""
+    """Where this node is; "" is nowhere."""
 
     @property
     def io(self) -> IoSettings:

@@ -72,6 +72,13 @@ class IndexDesc(Struct, frozen=True, omit_defaults=True):
     initially_deferred: bool = False
     primary: bool = False
     """The PRIMARY KEY of a table whose rows have another key, as that of a deferrable one must be."""
+    implicit: int = 0
+    """How many leading key columns its definition does not name: the region column of a REGIONAL BY ROW table."""
+
+    @property
+    def named(self) -> tuple[IndexColumn, ...]:
+        """The key columns of its definition; a unique index lets no two rows agree in them."""
+        return self.columns[self.implicit :]
 
 
 class CheckDesc(Struct, frozen=True, omit_defaults=True):

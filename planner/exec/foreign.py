@@ -24,6 +24,7 @@ from base.keys import prefix_end
 from kvtier.messages import Isolation, Lock, ScanResult, Wait
 from planner.access import IndexAccess, TableAccess
 from planner.context import ExecContext
+from planner.exec.anywhere import get_anywhere
 from planner.exec.datums import datum_text
 from planner.exec.deferral import check_later
 from planner.exec.runtime import BATCH_ROWS, Row, Rows, RowsFunction, Run, evaluate
@@ -48,12 +49,24 @@ def key_text(access: TableAccess, attnums: Sequence[int], row: Row, ctx: ExecCon
 def unique_index(target: TableAccess, key: ForeignKeyDesc) -> IndexAccess:
     """The referenced index: the one named, or any unique one over those columns."""
     named = target.by_id.get(key.target_index)
-    if named is not None and sorted(named.attnums) == sorted(key.target_columns):
+    if named is not None and sorted(named.named) == sorted(key.target_columns):
         return named
     for index in target.indexes:
-        if index.is_unique and not index.desc.predicate and sorted(index.attnums) == sorted(key.target_columns):
+        if index.is_unique and not index.desc.predicate and sorted(index.named) == sorted(key.target_columns):
             return index
     raise AssertionError(f"foreign key {key.name} has no unique index on its target")
+
+
+def home_of(index: IndexAccess, run: Run) -> list[str]:
+    """The values that keys of an index begin with before those of the columns it names."""
+    return [index.home(run.ctx.region)] if index.implicit else []
+
+
+async def look_up(run: Run, index: IndexAccess, keys: list[bytes], lock: Lock, projection: bytes) -> list[Any]:
+    """The values of unique keys, in whichever region they are."""
+    if index.implicit:
+        return (await get_anywhere(run, index, keys, lock, Wait.BLOCK, projection))[1]
+    return await get_many(run, keys, lock, Wait.BLOCK, projection)
 
 
 class OutboundKey:
@@ -64,7 +77,7 @@ class OutboundKey:
         self.child = child
         self.target = target
         self.index = unique_index(target, key)
-        order = [key.target_columns.index(attnum) for attnum in self.index.attnums]
+        order = [key.target_columns.index(attnum) for attnum in self.index.named]
         self.positions = [child.position[key.columns[i]] for i in order]
         """Of the referencing columns, in the index's order."""
         self.projection = target.projection(()) if self.index.is_primary else b""
@@ -73,13 +86,14 @@ class OutboundKey:
         """Looks for the parents of new rows."""
         wanted: dict[bytes, Row] = {}
         encode = self.index.unique_codec.encode
+        home = home_of(self.index, run)
         for row in rows:
             values = [row[position] for position in self.positions]
             if None in values:
                 if self.key.match == "FULL" and any(value is not None for value in values):
                     raise self._mixed()
                 continue
-            wanted.setdefault(encode(values), row)
+            wanted.setdefault(encode([*home, *values]), row)
         if wanted:
             await self._look(wanted, run)
 
@@ -91,7 +105,7 @@ class OutboundKey:
 
     async def _missing(self, wanted: dict[bytes, Row], run: Run) -> dict[bytes, Row]:
         keys = list(wanted)
-        found = await get_many(run, keys, Lock.SHARE, Wait.BLOCK, self.projection)
+        found = await look_up(run, self.index, keys, Lock.SHARE, self.projection)
         return {key: wanted[key] for key, value in zip(keys, found) if value is None}
 
     async def _require(self, wanted: dict[bytes, Row], run: Run) -> None:
@@ -168,7 +182,7 @@ class InboundKey:
             if (
                 index.is_readable
                 and not index.desc.predicate
-                and sorted(index.attnums[:count]) == sorted(self.key.columns)
+                and sorted(index.named[:count]) == sorted(self.key.columns)
             ):
                 return index
         return None
@@ -221,11 +235,13 @@ class InboundKey:
 
     async def _scan_index(self, values: list[Row], run: Run, limit: int, lock: Lock) -> Rows:
         assert self.index is not None
-        order = [self.key.columns.index(attnum) for attnum in self.index.attnums[: len(self.key.columns)]]
+        order = [self.key.columns.index(attnum) for attnum in self.index.named[: len(self.key.columns)]]
+        home = home_of(self.index, run)
         out: Rows = []
         for row in values:
-            start = self.index.codec.encode_prefix([row[i] for i in order])
-            out += await self._scan_span(start, prefix_end(start), self.index, {row}, run, limit, lock)
+            first = self.index.codec.encode_prefix([*home, *[row[i] for i in order]])
+            for start in [first, *self.index.siblings(first)] if home else [first]:
+                out += await self._scan_span(start, prefix_end(start), self.index, {row}, run, limit, lock)
             if limit and out:
                 break
         return out
@@ -292,10 +308,11 @@ class InboundKey:
     async def _absent(self, gone: dict[Row, Row], run: Run) -> dict[Row, Row]:
         """Those keys that no parent row has (again)."""
         index = unique_index(self.parent, self.key)
-        order = [self.key.target_columns.index(attnum) for attnum in index.attnums]
+        order = [self.key.target_columns.index(attnum) for attnum in index.named]
         found = list(gone)
-        keys = [index.unique_codec.encode([values[i] for i in order]) for values in found]
-        present = await get_many(run, keys, Lock.NONE, Wait.BLOCK, b"")
+        home = home_of(index, run)
+        keys = [index.unique_codec.encode([*home, *[values[i] for i in order]]) for values in found]
+        present = await look_up(run, index, keys, Lock.NONE, b"")
         return {values: gone[values] for values, value in zip(found, present) if value is None}
 
     def _referenced(self, row: Row, ctx: ExecContext) -> MeridianError:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from base.keys import RANGE_ERRORS, prefix_end
 from kvtier.messages import Lock, Wait
 from planner.access import IndexAccess
+from planner.exec.anywhere import get_anywhere
 from planner.exec.join import JoinOp, Matcher
 from planner.exec.runtime import BATCH_ROWS, Operator, Rows, RowsFunction, Run, Stream, evaluate
 from planner.exec.scan import Fetcher, get_many, scan_page
@@ -68,6 +69,8 @@ class LookupJoinOp(JoinOp):
         self.is_point = right.index.is_unique and width == right.index.width
         self.fetcher = fetcher
         self.residual = residual
+        self.is_anywhere = False
+        """The region is not among the values: looked for at home first, then everywhere."""
 
     def open(self, run: Run) -> Stream:
         return LookupJoinStream(self, run)
@@ -96,6 +99,9 @@ class LookupJoinStream(Stream):
         values = await evaluate(operator.values_of, left, run)
         codec = operator.index.unique_codec if operator.is_point else operator.index.codec
         keys: list[bytes | None] = []
+        if operator.is_anywhere:
+            home = operator.index.home(run.ctx.region)
+            values = [(home, *row) for row in values]
         for row in values:
             try:
                 keys.append(None if None in row else codec.encode_prefix(row))
@@ -110,9 +116,14 @@ class LookupJoinStream(Stream):
     async def _points(self, keys: list[bytes], right: Rows) -> dict[bytes, list[int]]:
         """Fetches unique keys; row numbers in ``right`` by key."""
         operator, run = self.operator, self.run
-        values = await get_many(run, keys, Lock.NONE, Wait.BLOCK, operator.fetcher.entry_projection)
+        projection = operator.fetcher.entry_projection
+        places = keys
+        if operator.is_anywhere:
+            places, values = await get_anywhere(run, operator.index, keys, Lock.NONE, Wait.BLOCK, projection)
+        else:
+            values = await get_many(run, keys, Lock.NONE, Wait.BLOCK, projection)
         hits = [i for i, value in enumerate(values) if value is not None]
-        rows = await operator.fetcher.rows([keys[i] for i in hits], [values[i] for i in hits], run)
+        rows = await operator.fetcher.rows([places[i] for i in hits], [values[i] for i in hits], run)
         return await self._number([[keys[i]] for i in hits], [[row] for row in rows], right)
 
     async def _spans(self, keys: list[bytes], right: Rows) -> dict[bytes, list[int]]:
@@ -123,14 +134,15 @@ class LookupJoinStream(Stream):
         counts: list[int] = []
         for key in keys:
             before = len(entry_keys)
-            start, end = key, prefix_end(key)
-            while True:
-                page = await scan_page(run, start, end, False, BATCH_ROWS, operator.fetcher.entry_projection)
-                entry_keys += page.keys
-                entry_values += page.values
-                if page.resume is None:
-                    break
-                start = page.resume
+            for start in [key, *operator.index.siblings(key)] if operator.is_anywhere else [key]:
+                end = prefix_end(start)
+                while True:
+                    page = await scan_page(run, start, end, False, BATCH_ROWS, operator.fetcher.entry_projection)
+                    entry_keys += page.keys
+                    entry_values += page.values
+                    if page.resume is None:
+                        break
+                    start = page.resume
             counts.append(len(entry_keys) - before)
         rows = await operator.fetcher.rows(entry_keys, entry_values, run)
         groups: list[Rows] = []

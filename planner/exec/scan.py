@@ -53,11 +53,15 @@ class BoundPosition:
         self.lower_inclusive = lower_inclusive
         self.upper = upper
         self.upper_inclusive = upper_inclusive
+        self.regions: tuple[str, ...] = ()
+        """regions: all that there are."""
         self.scalar_tuple = False
         """array: its elements are tuples themselves."""
 
     async def candidates(self, run: Run) -> list[Any]:
         """The values the column may have; NULL equals nothing, but IS NULL asks for it."""
+        if self.kind == "regions":
+            return list(self.regions)
         if self.kind == "null":
             return [None]
         found = [await evaluate_scalar(value, (), run) for value in self.values]
@@ -74,12 +78,17 @@ class SpanMaker:
         self.index = index
         self.positions = positions
         self.is_point = is_point
+        self.is_anywhere = is_point and bool(positions) and positions[0].kind == "regions"
+        """The region is not given: ``points`` are of the region to look in first (``planner.exec.anywhere``)."""
 
     async def points(self, run: Run) -> list[bytes]:
         """Keys of a unique index, every column given; in key order, none twice."""
         encode = self.index.unique_codec.encode
         keys: set[bytes] = set()
-        for values in product(*[await position.candidates(run) for position in self.positions]):
+        lists = [await position.candidates(run) for position in self.positions]
+        if self.is_anywhere:
+            lists[0] = [self.index.home(run.ctx.region)]
+        for values in product(*lists):
             try:
                 keys.add(encode(values))
             except RANGE_ERRORS:
@@ -249,6 +258,8 @@ class ScanOp(Operator):
             out.append(("Index Cond", _all_of(matched)))
         if residual:
             out.append(("Filter", _all_of(residual)))
+        if self.spans.positions and self.spans.positions[0].kind == "regions":
+            out.append(("Regions", "local first" if self.spans.is_anywhere else "all"))
         return out
 
     def open(self, run: Run) -> Stream:
@@ -292,7 +303,12 @@ class PointStream(Stream):
         fetcher = operator.fetcher
         direct = operator.index.is_primary
         lock, wait = (operator.lock, operator.wait) if direct else (Lock.NONE, Wait.BLOCK)
-        found = await get_many(run, keys, lock, wait, fetcher.entry_projection)
+        if operator.spans.is_anywhere:
+            from planner.exec.anywhere import get_anywhere
+
+            keys, found = await get_anywhere(run, operator.index, keys, lock, wait, fetcher.entry_projection)
+        else:
+            found = await get_many(run, keys, lock, wait, fetcher.entry_projection)
         hits = [i for i, value in enumerate(found) if value.__class__ is bytes]
         return await fetcher.rows([keys[i] for i in hits], [found[i] for i in hits], run, operator.lock, operator.wait)
 

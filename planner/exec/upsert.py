@@ -48,6 +48,8 @@ class Upsert:
         wanted = list(keys)
         for part in entries:
             wanted += [entry[0] for entry in part if entry is not None and entry[2]]
+        if writer.is_partitioned:
+            wanted += writer.all_rivals(keys, entries)
         taken = await writer.present(wanted, run)
         own = _own_keys(run, id(self))
         written: Rows = []
@@ -66,26 +68,27 @@ class Upsert:
 
     def _conflict(self, key: bytes, mine: list[Entry | None], taken: dict[bytes, Any]) -> tuple[int, bytes] | None:
         """(index number or -1, key) of the first arbiter that has the row's key already."""
-        if key in taken and self._is_arbiter(self.writer.access.primary.desc.id):
-            return -1, key
+        if self._is_arbiter(self.writer.access.primary.desc.id):
+            for found in [key, *self.writer.rivals(key, -1)]:
+                if found in taken:
+                    return -1, found
         for at, entry in enumerate(mine):
-            if (
-                entry is not None
-                and entry[2]
-                and entry[0] in taken
-                and self._is_arbiter(self.writer.indexes[at].index.desc.id)
-            ):
-                return at, entry[0]
+            if entry is not None and entry[2] and self._is_arbiter(self.writer.indexes[at].index.desc.id):
+                for found in [entry[0], *self.writer.rivals(entry[0], at)]:
+                    if found in taken:
+                        return at, found
         return None
 
     async def _insert(
         self, row: Row, key: bytes, mine: list[Entry | None], taken: dict[bytes, Any], own: set[bytes], run: Run
     ) -> None:
         writer = self.writer
-        if key in taken:
+        if any(found in taken for found in [key, *writer.rivals(key, -1)]):
             raise await writer.duplicate_of(row, -1, run)
         for at, entry in enumerate(mine):
-            if entry is not None and entry[2] and entry[0] in taken:
+            if entry is None or not entry[2]:
+                continue
+            if any(found in taken for found in [entry[0], *writer.rivals(entry[0], at)]):
                 raise await writer.duplicate_of(row, at, run)
         writer.put_rows([row], [key], [[entry] for entry in mine], run)
         taken[key] = writer.access.value_of_row(row)

@@ -117,6 +117,11 @@ class TableWriter:
         self.deferrable: list[Any] = []
         """(number of the index, unique.DeferrableKey) of keys whose duplicates are looked for later."""
         self.presence = access.projection(())
+        self.is_partitioned = bool(access.primary.implicit)
+        """Unique keys may be in any region: they are looked for in all."""
+        keys = [access.columns[attnum] for attnum in access.primary.named]
+        self.is_key_made = any(column.hidden and column.default == "unique_rowid()" for column in keys)
+        """No two rows ever get the same primary key."""
 
     # --- rows
 
@@ -192,12 +197,20 @@ class TableWriter:
                         found[key] = value
         return found
 
+    def rivals(self, key: bytes, at: int) -> list[bytes]:
+        """The same unique key in other regions; ``at`` as in ``duplicate_of``."""
+        if not self.is_partitioned or (at < 0 and self.is_key_made):
+            return []
+        index = self.access.primary if at < 0 else self.indexes[at].index
+        return index.siblings(key) if index.implicit else []
+
     def duplicate(
         self, row: Row, index: IndexAccess, computed: Row, names: list[str], ctx: ExecContext
     ) -> MeridianError:
         """The 23505 of a row."""
         values = index.values(row, computed)
-        types = [index.columns[i].type for i in range(index.width)]
+        values, names = values[index.implicit :], names[-len(index.named) :]
+        types = [index.columns[i].type for i in range(index.implicit, index.width)]
         texts = ["null" if v is None else datum_text(v, t, ctx) for v, t in zip(values, types)]
         table = self.access.desc.name
         return error(
@@ -235,7 +248,7 @@ class TableWriter:
         values = [value_of_row(row) for row in rows]
         entries = await self.entries(rows, run)
         fresh = list(entries)
-        if len(rows) >= RUN_ROWS_MIN:
+        if len(rows) >= RUN_ROWS_MIN and not self.is_partitioned:
             await self._insert_by_bulk(rows, keys, values, entries, run)
         else:
             await self._insert_one_by_one(rows, Written(range(len(rows)), keys, values), entries, run)
@@ -277,23 +290,32 @@ class TableWriter:
         wanted = list(primary.keys)
         for part in entries:
             wanted += [entry[0] for entry in part if entry is not None and entry[2]]
+        if self.is_partitioned:
+            wanted += self.all_rivals(primary.keys, entries)
         taken: Any = await self.present(wanted, run)
         key_of = dict(zip(primary.places, primary.keys))
         for i, row in enumerate(rows):
             key = key_of.get(i)
             if key is not None:
-                if key in taken:
+                if key in taken or any(rival in taken for rival in self.rivals(key, -1)):
                     raise await self._duplicate_row(row, i, -1, run)
                 taken[key] = b""
             for at, part in enumerate(entries):
                 entry = part[i]
                 if entry is not None and entry[2]:
-                    if entry[0] in taken:
+                    if entry[0] in taken or any(rival in taken for rival in self.rivals(entry[0], at)):
                         raise await self._duplicate_row(row, i, at, run)
                     taken[entry[0]] = b""
         for key, value in zip(primary.keys, primary.values):
             run.put(key, value)
         self.put_entries(entries, run)
+
+    def all_rivals(self, keys: Sequence[bytes], entries: list[list[Entry | None]]) -> list[bytes]:
+        """The rivals of primary keys and of checked entries."""
+        found = [rival for key in keys for rival in self.rivals(key, -1)]
+        for at, part in enumerate(entries):
+            found += [rival for entry in part if entry is not None and entry[2] for rival in self.rivals(entry[0], at)]
+        return found
 
     def put_rows(self, rows: Rows, keys: list[bytes], entries: list[list[Entry | None]], run: Run) -> None:
         """Puts rows and their entries."""
@@ -379,11 +401,17 @@ class TableWriter:
                     claims.append((entry[0], i, at))
         if not claims:
             return
-        taken = await self.present([key for key, _, _ in claims], run)
-        for key, i, at in claims:
-            if key in taken:
+        rivals = [self._rivals_of_claim(key, at, old_keys[i] if at < 0 else before[at][i]) for key, i, at in claims]
+        taken = await self.present([key for key, _, _ in claims] + [key for keys in rivals for key in keys], run)
+        for (key, i, at), others in zip(claims, rivals):
+            if key in taken or any(other in taken for other in others):
                 raise await self.duplicate_of(new[i], at, run)
             taken[key] = b""
+
+    def _rivals_of_claim(self, key: bytes, at: int, was: bytes | Entry | None) -> list[bytes]:
+        """None for a row that only moves to another region: nobody else has its key."""
+        rivals = self.rivals(key, at)
+        return [] if was is not None and (was if isinstance(was, bytes) else was[0]) in rivals else rivals
 
     def _put_new(
         self,

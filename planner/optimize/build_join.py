@@ -181,6 +181,9 @@ class JoinBuilder:
         width = 0
         from_left = False
         for position in path.positions:
+            if position.kind == "regions":
+                width += 1
+                continue
             if position.kind != "value":
                 break
             used = expr_columns(position.values[0])
@@ -201,14 +204,14 @@ class JoinBuilder:
             return 1.0
         origin = estimator.origins.get(path.scan.columns[0]) if path.scan.columns else None
         total = origin.rows if origin is not None else 1000.0
-        return max(1.0, total * estimator.terms(path.matched[:width]))
+        return max(1.0, total * estimator.terms(path.matched[: width - path.regions]))
 
     def _make_lookup(
         self, join: Join, left: Operator, scan: Scan, own: list[Expr], terms: list[Expr], best: tuple[float, Path, int]
     ) -> JoinOp:
         builder = self.builder
         cost, path, width = best
-        consumed = path.matched[:width]
+        consumed = path.matched[: width - path.regions]
         residual = [term for term in own if term not in consumed and not path.view.says(term)]
         rest = [term for term in terms if term not in consumed]
         inner_only = [term for term in rest if not has_subquery(term) and not expr_columns(term) & set(left.columns)]
@@ -217,12 +220,13 @@ class JoinBuilder:
         side = LookupSide(scan.columns, path.index, scan.alias, consumed, tuple(residual))
         side.estimate(self._rows_per_lookup(path, width), COST_SEEK + COST_ROW)
         condition, mask = self._mask(rest, left.columns + scan.columns)
-        values = [position.values[0] for position in path.positions[:width]]
+        values = [position.values[0] for position in path.positions[:width] if position.kind == "value"]
         fetcher = Fetcher(path.index, scan.attnums, scan.attnums, path.covering)
         keep = builder.filter_function(residual, scan.columns) if residual else None
         operator = LookupJoinOp(
             join.kind, left, side, condition, mask, builder.rows_function(values, left.columns), width, fetcher, keep
         )
+        operator.is_anywhere = bool(path.regions)
         rows = self.rows(join.kind, left.rows, max(1.0, self._rows_per_lookup(path, width)), [*residual, *rest])
         operator.estimate(rows, cost, left.startup_cost)
         return operator

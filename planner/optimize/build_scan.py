@@ -17,6 +17,7 @@ from planner.optimize.tree import base_scan, conjuncts, expr_columns, has_subque
 
 if TYPE_CHECKING:
     from base.arrays import holds_tuple
+    from planner.access import IndexAccess
     from planner.optimize.physical import Builder
 else:
     from base.arrays import holds_tuple
@@ -47,7 +48,7 @@ class ScanBuilder:
     def from_path(self, path: Path, order: Sequence[SortKey], lock_terms: tuple[Expr, ...] | None = None) -> ScanOp:
         """The operator of a path; with ``lock_terms`` rows are read under the scan's lock and tested in full."""
         builder, scan = self.builder, path.scan
-        positions = [self._bound(position) for position in path.positions]
+        positions = [self._bound(position, path.index) for position in path.positions]
         residual = path.residual if lock_terms is None else lock_terms
         used = tuple(sorted(set(scan.attnums)))
         fetcher = Fetcher(path.index, scan.attnums, used, path.covering)
@@ -85,12 +86,14 @@ class ScanBuilder:
                 )
         return ()
 
-    def _bound(self, position: Position) -> BoundPosition:
+    def _bound(self, position: Position, index: IndexAccess) -> BoundPosition:
         builder = self.builder
         values = [builder.scalar_function(value) for value in position.values]
         lower = None if position.lower is None else builder.scalar_function(position.lower)
         upper = None if position.upper is None else builder.scalar_function(position.upper)
         bound = BoundPosition(position.kind, values, lower, position.lower_inclusive, upper, position.upper_inclusive)
+        if position.kind == "regions":
+            bound.regions = index.regions
         if position.kind == "array":
             elem = position.values[0].type.elem
             bound.scalar_tuple = elem is not None and holds_tuple(elem)

@@ -127,6 +127,9 @@ class Cardinality:
             width = 0
             from_outer = False
             for position in path.positions:
+                if position.kind == "regions":
+                    width += 1
+                    continue
                 if position.kind != "value":
                     break
                 from_outer = from_outer or bool(expr_columns(position.values[0]) & outer)
@@ -138,7 +141,11 @@ class Cardinality:
             else:
                 origin = builder.estimator.origins.get(node.columns[0]) if node.columns else None
                 rows = (
-                    max(1.0, (origin.rows if origin else ROWS_DEFAULT) * builder.estimator.terms(path.matched[:width]))
+                    max(
+                        1.0,
+                        (origin.rows if origin else ROWS_DEFAULT)
+                        * builder.estimator.terms(path.matched[: width - path.regions]),
+                    )
                     * (1.0 if path.covering else 3.0)
                     + 4.0
                 )

@@ -45,7 +45,7 @@ class Position:
     """What is known of one key column: equality with one of several values, or a range."""
 
     kind: str
-    """value, list, array, null, range."""
+    """value, list, array, null, range; regions: the region column of a partitioned index, of which nothing is said."""
     values: tuple[Expr, ...] = ()
     lower: Expr | None = None
     lower_inclusive: bool = True
@@ -135,6 +135,11 @@ class Path:
     """At most one row per combination of values."""
 
     @property
+    def regions(self) -> int:
+        """How many positions stand for all regions: one or none."""
+        return 1 if self.positions and self.positions[0].kind == "regions" else 0
+
+    @property
     def is_point(self) -> bool:
         """Every key column has a value: keys can be fetched, no scan needed."""
         return self.is_unique and all(
@@ -201,9 +206,11 @@ class PathFinder:
         exact: list[Expr] = []
         spans = 1
         for column in view.keys:
-            if column is None:
-                break
-            position, used, is_exact = self._position(column, terms, own)
+            position, used, is_exact = (None, [], True) if column is None else self._position(column, terms, own)
+            if len(positions) < index.implicit and (position is None or position.kind in ("range", "null")):
+                positions.append(Position("regions"))
+                spans *= len(index.regions)
+                continue
             if position is None or (position.kind == "null" and not index.codec.columns[len(positions)].nullable):
                 break
             if position.kind in ("list", "array"):
@@ -215,6 +222,9 @@ class PathFinder:
             exact += used if is_exact else []
             if position.kind == "range":
                 break
+        if positions and positions[-1].kind == "regions":
+            positions.pop()
+            spans = 1
         residual = tuple([term for term in terms if term not in exact and not view.says(term)])
         attnums = {attnum for id, attnum in zip(scan.columns, scan.attnums) if id in needed}
         for term in residual:
@@ -387,7 +397,7 @@ class PathFinder:
         origin = estimator.origins.get(path.scan.columns[0]) if path.scan.columns else None
         total = origin.rows if origin is not None else ROWS_DEFAULT
         total = max(total, 1.0)
-        if path.is_unique and all(position.is_single for position in path.positions):
+        if path.is_unique and all(position.is_single or position.kind == "regions" for position in path.positions):
             read = 1.0
         else:
             read = max(1.0, total * estimator.terms(path.matched)) if path.matched else total
