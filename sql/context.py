@@ -10,6 +10,7 @@ from base.typeio import IoSettings
 from base.types import PgType
 from planner.context import ExecContext, NeedsAwait
 from planner.schema import TableDesc
+from sql.regions.topology import region_of
 
 if TYPE_CHECKING:
     from sql.session import Session
@@ -29,6 +30,7 @@ class SessionContext(ExecContext):
         self.user = session.user
         self.session_user = session.user
         self.database = session.database
+        self.region = region_of(session.server.locality)
         self.search_path: tuple[str, ...] = ("public",)
         self.timezone = "UTC"
         self.canceled = False

@@ -215,7 +215,7 @@ def _has_key(item: RangeItem, grouped: set[int]) -> bool:
     if primary.id != PRIMARY_INDEX_ID:
         return False
     ids = {c.attnum: c.id for c in (*item.columns, *item.hidden)}
-    return all(column.column_id in ids and ids[column.column_id] in grouped for column in primary.columns)
+    return all(column.column_id in ids and ids[column.column_id] in grouped for column in primary.named)
 
 
 class Regrouper:

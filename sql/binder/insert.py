@@ -290,6 +290,8 @@ class InsertBinder(RowBinder):
         expressions = exprs.index_exprs.get(index.id, ())
         have: set[object] = set()
         for i, part in enumerate(index.columns):
+            if i < index.implicit:
+                continue
             expression = expressions[i] if expressions else None
             have.add(expr_key(expression if expression is not None else ids[part.column_id].reference()))
         if have != wanted:

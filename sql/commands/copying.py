@@ -24,6 +24,7 @@ from planner.schema import ColumnDesc, TableDesc
 from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.copyformat import CopyOptions, reader, writer
+from sql.ddl.columns import ROWID
 from sql.parse import ParsedStatement, parse
 from sql.parse import statements as ast
 
@@ -61,7 +62,7 @@ def _columns(table: TableDesc, names: tuple[str, ...]) -> list[ColumnDesc]:
     for i, name in enumerate(names):
         if name in names[:i]:
             raise SqlError(f'column "{name}" specified more than once', sqlstate="42701")
-        found = [c for c in visible if c.name == name]
+        found = [c for c in table.columns if c.name == name and not (c.hidden and name == ROWID)]
         if not found:
             raise SqlError(f'column "{name}" of relation "{table.name}" does not exist', sqlstate="42703")
         if found[0].generated:

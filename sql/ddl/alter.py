@@ -30,7 +30,7 @@ from sql.ddl.columns import (
 )
 from sql.ddl.constraints import add_check, add_foreign_key, build_unique, require_free_name, validate_table_expressions
 from sql.ddl.drop import drop_index, drop_relation
-from sql.ddl.locality import set_locality
+from sql.ddl.locality import partitioned, refuse_region_column, set_locality
 from sql.ddl.locking import lock_exclusively
 from sql.ddl.naming import choose
 from sql.ddl.roles import role_named
@@ -170,6 +170,7 @@ async def _drop_column(session: Session, table: TableDesc, action: ast.DropColum
 async def drop_column(session: Session, table: TableDesc, name: str, cascade: bool) -> TableDesc:
     """Removes a column with its indexes and constraints; its stored values are left behind and never read."""
     column = find_column(table, name)
+    refuse_region_column(table, column, "drop")
     primary = table.indexes[0]
     if any(c.column_id == column.id for c in primary.columns):
         table = await _without_primary_key(session, table)
@@ -252,6 +253,7 @@ async def alter_default(session: Session, table: TableDesc, action: ast.AlterCol
 async def alter_not_null(session: Session, table: TableDesc, action: ast.AlterColumnNotNull) -> TableDesc:
     column = find_column(table, action.name)
     if not action.not_null:
+        refuse_region_column(table, column, "drop NOT NULL of")
         key = primary_key(table)
         if key is not None and any(c.column_id == column.id for c in key.columns):
             raise SqlError(f'column "{column.name}" is in a primary key', sqlstate="42P16")
@@ -273,6 +275,7 @@ async def alter_type(session: Session, table: TableDesc, action: ast.AlterColumn
     pg_type, typmod = session.view().type_named(action.type)
     if pg_type.oid == column.type_oid and typmod == column.typmod and action.using is None:
         return table
+    refuse_region_column(table, column, "alter the type of")
     views = [
         v
         for v in session.state().tables(session.database_id)
@@ -515,6 +518,7 @@ async def _without_primary_key(session: Session, table: TableDesc) -> TableDesc:
 
 async def rekey(session: Session, table: TableDesc, columns: tuple[ColumnDesc, ...], primary: IndexDesc) -> TableDesc:
     """Rebuilds the table under another primary key."""
+    primary = partitioned(table.locality, primary)
     fresh = msgspec.structs.replace(table, layouts=())
     layouts, next_layout = with_new_layout(fresh, columns, primary, column_types(session, columns))
     old = session.state().table_by_id(table.id)

@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import SqlError
-from base.keys import index_span, table_span
-from kvtier.messages import ScanResult
+from base.keys import index_span, prefix_end, table_span
+from kvtier.messages import Lock, ScanResult, Wait
 from planner.access import IndexAccess, TableAccess, check_keys, table_access
 from planner.exec.datums import datum_text
 from planner.exec.rewrite import Rewriter, entry_maker, row_rewriter
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
-from planner.exec.write import IndexWriter, TableWriter
+from planner.exec.scan import get_many
+from planner.exec.write import GETS_MAX, IndexWriter, TableWriter
 from planner.schema import CheckDesc, ForeignKeyDesc, IndexDesc, TableDesc
 from sql.ddl.filling import Filling
 
@@ -62,8 +63,13 @@ class IndexFilling:
             raise await self._duplicate(keys[at], values[at])
 
     async def finish(self) -> None:
-        """Raises 23505 if two entries of a deferrable key, which may have duplicates for a while, have the same values."""
+        """Raises 23505 if two entries have the same values, which writing them cannot tell: in two regions, or of a
+        deferrable key, which may have duplicates for a while."""
         index = self._writer.index
+        rival = await self._backfill.rival(index)
+        if rival is not None:
+            primary = index.primary_key(*rival)
+            raise await self._duplicate(primary, await self._backfill.stored(primary))
         if not index.desc.deferrable:
             return
         width = len(self._access.prefix)
@@ -132,10 +138,29 @@ class Backfill:
         assert isinstance(found, bytes), key.hex()
         return found
 
-    async def has_rows(self) -> bool:
-        async for _ in self.pages():
+    async def has_rows(self, region: str = "") -> bool:
+        """True if there is a row, or, of a REGIONAL BY ROW table, one in a region."""
+        span = None
+        if region:
+            start = self.access.primary.codec.encode_prefix([region])
+            span = start, prefix_end(start)
+        async for _ in self.pages(span):
             return True
         return False
+
+    async def rival(self, index: IndexAccess) -> tuple[bytes, bytes] | None:
+        """Returns an entry of a unique index whose key is there in another region, too."""
+        if not index.implicit or not index.is_unique:
+            return None
+        async for keys, values in self.pages(index.span()):
+            others = len(index.heads) - 1
+            siblings = [sibling for key in keys for sibling in index.siblings(key)]
+            for at in range(0, len(siblings), GETS_MAX):
+                found = await get_many(self.run(), siblings[at : at + GETS_MAX], Lock.NONE, Wait.BLOCK, b"")
+                for i, value in enumerate(found, at):
+                    if value is not None:
+                        return keys[i // others], values[i // others]
+        return None
 
     async def has_null(self, column_id: int) -> bool:
         """True if some row has NULL in a column."""
@@ -167,12 +192,12 @@ class Backfill:
         """The 23505 of an index that cannot be made, or of a primary key."""
         shown = [
             "null" if value is None else datum_text(value, column.type, self.session.context)
-            for value, column in zip(values, index.columns)
+            for value, column in zip(values[index.implicit :], index.columns[index.implicit :])
         ]
         return SqlError(
             f'could not create unique index "{index.desc.name}"',
             sqlstate="23505",
-            detail=f"Key ({', '.join(names)})=({', '.join(shown)}) is duplicated.",
+            detail=f"Key ({', '.join(names[-len(shown) :])})=({', '.join(shown)}) is duplicated.",
             table=self.table.name,
             constraint=index.desc.name,
         )
@@ -208,6 +233,11 @@ class Backfill:
                 await filling.add(keys, values)
         for filling in fillings:
             await filling.finish()
+        if not writer.is_key_made:
+            rival = await self.rival(access.primary)
+            if rival is not None:
+                row = access.decode_row(*rival)
+                raise self.duplicate(access.primary, access.primary.values(row, ()), writer.key_names())
         self.session.block.drop_span(*table_span(self.access.key_id))
         return new
 

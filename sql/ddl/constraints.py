@@ -17,6 +17,7 @@ from planner.schema import (
 )
 from sql.analyze import Analyzer
 from sql.ddl.columns import column_named
+from sql.ddl.locality import partitioned
 from sql.ddl.naming import choose, constraint_names
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
@@ -62,12 +63,13 @@ async def build_unique(session: Session, schema: SchemaDesc, table: TableDesc, c
     )
     if name in taken:
         raise SqlError(f'relation "{name}" already exists', sqlstate="42P07")
-    return IndexDesc(
+    index = IndexDesc(
         id=table.next_index_id, name=name, columns=tuple(IndexColumn(c.id) for c in columns), unique=True, constraint=name,
         include=tuple(column_named(table.name, table.columns, n).id for n in constraint.include),
         nulls_not_distinct=constraint.nulls_not_distinct, deferrable=constraint.deferrable,
         initially_deferred=constraint.initially_deferred, primary=is_primary, oid=await session.block.ddl().new_id(),
     )  # fmt: skip
+    return partitioned(table.locality, index)
 
 
 async def add_check(session: Session, table: TableDesc, constraint: ast.Constraint) -> TableDesc:
@@ -139,7 +141,7 @@ async def _build_key(
             text = f'cannot use a deferrable primary key for referenced table "{target.name}"'
             raise SqlError(text, sqlstate="55000")
         by_id = {c.id: c for c in target.columns}
-        referenced = [by_id[c.column_id] for c in primary.columns]
+        referenced = [by_id[c.column_id] for c in primary.named]
     if len(columns) != len(referenced):
         raise SqlError("number of referencing and referenced columns for foreign key disagree", sqlstate="42830")
     index, order = _target_index(target, tuple(c.id for c in referenced))
@@ -166,7 +168,7 @@ def _target_index(target: TableDesc, wanted: tuple[int, ...]) -> tuple[IndexDesc
     """Finds the unique index over exactly these columns; returns it and their order in it."""
     is_deferrable = False
     for index in target.indexes:
-        ids = tuple(c.column_id for c in index.columns)
+        ids = tuple(c.column_id for c in index.named)
         if (
             index.unique
             and not index.predicate

@@ -14,6 +14,7 @@ from planner.schema import ColumnDesc, IndexColumn, IndexDesc, TableDesc
 from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.ddl.columns import column_named
+from sql.ddl.locality import partitioned
 from sql.ddl.locking import lock_exclusively
 from sql.ddl.naming import choose
 from sql.ddl.sequences import taken_names
@@ -69,12 +70,13 @@ async def _build(session: Session, table: TableDesc, statement: ast.CreateIndex)
     schema = session.state().by_id[table.schema_id]
     taken = taken_names(session, schema)  # type: ignore[arg-type]  # a table's schema
     label = _label(statement)
-    return IndexDesc(
+    index = IndexDesc(
         id=table.next_index_id, name=statement.name or choose(table.name, label, "idx", taken), columns=tuple(columns),
         unique=statement.unique, include=tuple(_column(table, name).id for name in statement.include),
         predicate=statement.where.text if statement.where is not None else "", nulls_not_distinct=statement.nulls_not_distinct,
         oid=await session.block.ddl().new_id(),
     )  # fmt: skip
+    return partitioned(table.locality, index)
 
 
 def _label(statement: ast.CreateIndex) -> str:

@@ -91,7 +91,7 @@ def _add_index(statement: ast.CreateTable, index: IndexDesc, names: dict[int, st
     include = tuple(names[id] for id in index.include)
     if index.constraint:
         kind = "primary key" if is_primary_key(index) else "unique"
-        columns = tuple(names[part.column_id] for part in index.columns)
+        columns = tuple(names[part.column_id] for part in index.named)
         copied = ast.Constraint(
             kind, columns=columns, include=include, nulls_not_distinct=index.nulls_not_distinct,
             deferrable=index.deferrable, initially_deferred=index.initially_deferred,
@@ -105,7 +105,7 @@ def _add_index(statement: ast.CreateTable, index: IndexDesc, names: dict[int, st
             descending=part.descending,
             nulls_first=part.nulls_first,
         )
-        for part in index.columns
+        for part in index.named
     )
     where = parse_stored_expression(index.predicate) if index.predicate else None
     made = ast.CreateIndex(

@@ -17,6 +17,7 @@ import msgspec
 
 from base.errors import FeatureNotSupported, SqlError
 from planner.schema import DatabaseDesc, RegionConfig, TableDesc, TypeDesc
+from sql.ddl.locking import lock_exclusively
 from sql.ddl.types import PHYSICAL_STEP, label_number
 from sql.pgcatalog.deparse import table_locality
 from sql.regions.spans import ZONE_VOTERS
@@ -146,7 +147,30 @@ async def _add_region(session: Session, desc: DatabaseDesc, region: str, if_not_
     at = regions.index(region)
     labels = (*type_desc.labels[:at], (region, label_number(type_desc, at)), *type_desc.labels[at:])
     await session.block.ddl().put(msgspec.structs.replace(type_desc, version=type_desc.version + 1, labels=labels))
+    await _renew_partitioned(session, desc)
     return _with(desc, regions=regions)
+
+
+async def _renew_partitioned(session: Session, desc: DatabaseDesc, leaving: str = "") -> None:
+    """Has every statement look into other regions than before; raises 2BP01 if a row is in one that is ``leaving``.
+
+    The exclusive locks matter: of two writers that look into different regions for one key, neither would see the
+    other's row.
+    """
+    from sql.ddl.backfill import Backfill
+
+    for table in session.state().tables(desc.id):
+        if table.locality.kind != "row":
+            continue
+        current = await lock_exclusively(session, table, "ALTER DATABASE")
+        if leaving and await Backfill(session, current).has_rows(leaving):
+            raise SqlError(
+                f'cannot drop region "{leaving}" because rows are at home there',
+                sqlstate="2BP01",
+                detail=f'Table "{current.name}" has such rows.',
+                hint="Move them first: UPDATE .. SET crdb_region = '<region>'.",
+            )
+        await session.block.ddl().update_table(current)
 
 
 async def _drop_region(session: Session, desc: DatabaseDesc, region: str, if_exists: bool) -> DatabaseDesc:
@@ -171,6 +195,7 @@ async def _drop_region(session: Session, desc: DatabaseDesc, region: str, if_exi
             hint=f"Add another region first, or ALTER DATABASE {desc.name} SURVIVE ZONE FAILURE.",
         )
     _require_no_home(session, desc, region)
+    await _renew_partitioned(session, desc, region)
     type_desc = _type(session, config)
     draft = session.block.ddl()
     if len(config.regions) == 1:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from base.errors import FeatureNotSupported, SqlError
-from planner.schema import ColumnDesc, IndexColumn, IndexDesc, SchemaDesc, TableDesc
+from planner.schema import ColumnDesc, IndexColumn, IndexDesc, LocalityDesc, SchemaDesc, TableDesc
 from sql.commands import handles
 from sql.ddl.columns import (
     build_column,
@@ -20,7 +20,7 @@ from sql.ddl.columns import (
 )
 from sql.ddl.constraints import add_check, add_foreign_key, unique_index, validate_table_expressions
 from sql.ddl.likes import add_likes, copied_columns, own_sequence
-from sql.ddl.locality import checked_locality
+from sql.ddl.locality import checked_locality, partitioned, with_region_column
 from sql.ddl.naming import choose
 from sql.ddl.privileges import require_create
 from sql.ddl.sequences import taken_names
@@ -56,7 +56,7 @@ async def create(session: Session, statement: ast.CreateTable) -> TableDesc | No
     # The table's row of its own lock: nobody else can know it yet, but DROP in this transaction will look for it.
     await session.block.lock_table(table_id, statement.name.name, exclusive=True)
     locality = await checked_locality(session, statement.locality, schema.name.startswith(PREFIX))
-    table = msgspec.structs.replace(await _build(session, schema, table_id, statement), locality=locality)
+    table = await _build(session, schema, table_id, statement, locality)
     await draft.put(table)
     table = await _add_constraints(session, schema, table, statement)
     for index in statement.indexes:
@@ -80,7 +80,9 @@ def _defs_with_likes(session: Session, statement: ast.CreateTable) -> list[ast.C
     return result
 
 
-async def _build(session: Session, schema: SchemaDesc, table_id: int, statement: ast.CreateTable) -> TableDesc:
+async def _build(
+    session: Session, schema: SchemaDesc, table_id: int, statement: ast.CreateTable, locality: LocalityDesc
+) -> TableDesc:
     """Returns the table with its columns and primary key."""
     definitions = _defs_with_likes(session, statement)
     check_unique_names([d.name for d in definitions])
@@ -104,9 +106,17 @@ async def _build(session: Session, schema: SchemaDesc, table_id: int, statement:
         columns.append(column)
     if primary_constraint is not None and primary_constraint.deferrable:
         primary_constraint = None
+    if locality.kind == "row":
+        written = statement.locality.column if statement.locality is not None else None
+        with_region, region = with_region_column(
+            session, statement.name.name, tuple(columns), written, len(columns) + 1
+        )
+        columns = list(with_region)
+        locality = msgspec.structs.replace(locality, column_id=region.id)
     if primary_constraint is None:
         columns.append(rowid_column(len(columns) + 1))
-    return await _with_primary(session, schema, table_id, statement, tuple(columns), primary_constraint, key_names)
+    made = (tuple(columns), primary_constraint, key_names)
+    return await _with_primary(session, schema, table_id, statement, locality, *made)
 
 
 def _primary_key(statement: ast.CreateTable) -> tuple[ast.Constraint | None, tuple[str, ...]]:
@@ -118,7 +128,7 @@ def _primary_key(statement: ast.CreateTable) -> tuple[ast.Constraint | None, tup
 
 
 async def _with_primary(
-    session: Session, schema: SchemaDesc, table_id: int, statement: ast.CreateTable, columns: tuple[ColumnDesc, ...],
+    session: Session, schema: SchemaDesc, table_id: int, statement: ast.CreateTable, locality: LocalityDesc, columns: tuple[ColumnDesc, ...],
     constraint: ast.Constraint | None, key_names: tuple[str, ...],
 ) -> TableDesc:  # fmt: skip
     name = statement.name.name
@@ -139,8 +149,9 @@ async def _with_primary(
             constraint=key_label,
             oid=await draft.new_id(),
         )
+    primary = partitioned(locality, primary)
     table = TableDesc(
-        id=table_id, version=1, database_id=session.database_id, schema_id=schema.id, name=name, columns=columns, indexes=(primary,),
+        id=table_id, version=1, locality=locality, database_id=session.database_id, schema_id=schema.id, name=name, columns=columns, indexes=(primary,),
         next_column_id=len(columns) + 1, owner=session.user,
         options={**statement.options, **set_on_commit(session, statement.on_commit, schema.name.startswith(PREFIX))},
     )  # fmt: skip

@@ -53,7 +53,7 @@ def index_definition(view: SessionView, table: TableDesc, index: IndexDesc, is_p
     """CREATE INDEX, as pg_get_indexdef prints it."""
     name = relation_name(view, table) if is_pretty else qualified_name(view, table)
     unique = "UNIQUE " if index.unique else ""
-    keys = ", ".join(index_key(view, table, column, True, is_pretty) for column in index.columns)
+    keys = ", ".join(index_key(view, table, column, True, is_pretty) for column in index.named)
     text = f"CREATE {unique}INDEX {quote_identifier(index.name)} ON {name} USING btree ({keys})"
     if index.include:
         text += f" INCLUDE ({', '.join(quote_identifier(column_name(table, id)) for id in index.include)})"
@@ -77,7 +77,7 @@ def key_definition(table: TableDesc, index: IndexDesc) -> str:
         if index.nulls_not_distinct
         else "UNIQUE"
     )
-    text = f"{word} ({_names(table, tuple(c.column_id for c in index.columns))})"
+    text = f"{word} ({_names(table, tuple(c.column_id for c in index.named))})"
     return text + (f" INCLUDE ({_names(table, index.include)})" if index.include else "") + _deferral(index)
 
 

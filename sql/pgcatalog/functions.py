@@ -50,7 +50,7 @@ def pg_get_indexdef(ctx: ExecContext, oid: int, column: int = 0, pretty: bool = 
     table, index = found
     if column == 0:
         return deparse.index_definition(view, table, index, pretty)
-    keys = [deparse.index_key(view, table, c, False, pretty) for c in index.columns]
+    keys = [deparse.index_key(view, table, c, False, pretty) for c in index.named]
     keys += [quote_identifier(deparse.column_name(table, id)) for id in index.include]
     return keys[column - 1] if 0 < column <= len(keys) else ""
 
@@ -624,7 +624,8 @@ def _register_session(add: Callable[..., None]) -> None:
     )
     add("unique_rowid() int8", unique_rowid, VOLATILE)
     add("gateway_region() text", gateway_region)
-    add("default_to_database_primary_region(text) text", default_to_database_primary_region)
+    add("gateway_region(bool) text", gateway_region)
+    add("default_to_database_primary_region(text) text", default_to_database_primary_region, strict=False)
     _register_server(add)
     add("cluster_logical_timestamp() numeric", cluster_timestamp, STABLE)
     add("txid_current() int8", txid_current)
@@ -635,18 +636,20 @@ def _register_session(add: Callable[..., None]) -> None:
     add("acldefault(char, oid) aclitem[]", acldefault)
 
 
-def gateway_region(ctx: ExecContext) -> str:
+def gateway_region(ctx: ExecContext, missing_ok: bool = False) -> str | None:
     """The region of the node that the client is connected to."""
     region = region_of(_session(ctx).server.locality)
     if not region:
+        if missing_ok:
+            return None
         raise SqlError(
             "this node is in no region", sqlstate="22023", hint="Start it with --locality region=<name>,zone=<name>."
         )
     return region
 
 
-def default_to_database_primary_region(ctx: ExecContext, region: str) -> str | None:
-    """A region of the current database: the one given, or else the primary one."""
+def default_to_database_primary_region(ctx: ExecContext, region: str | None) -> str | None:
+    """A region of the current database: the one given if it is one, or else the primary one."""
     desc = own_database(_session(ctx))
     if desc.regions is None or region in desc.regions.regions:
         return region

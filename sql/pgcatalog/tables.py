@@ -186,7 +186,7 @@ def pg_class(view: SessionView) -> Iterator[Row]:
             yield {
                 "oid": index.oid, "relname": index.name, "relnamespace": table.schema_id, "relowner": role_oid(view, table.owner),
                 "relam": oids.BTREE_AM, "relfilenode": index.oid, "relpersistence": persistence(view, table), "relkind": "i",
-                "relnatts": len(index.columns) + len(index.include), "relispopulated": True, "relreplident": "n",
+                "relnatts": len(index.named) + len(index.include), "relispopulated": True, "relreplident": "n",
                 "reltuples": float(counted.rows) if counted is not None else -1.0,
             }  # fmt: skip
 
@@ -242,7 +242,7 @@ def pg_attribute(view: SessionView) -> Iterator[Row]:
 def _index_attributes(view: SessionView, table: TableDesc) -> Iterator[Row]:
     by_id = {column.id: column for column in table.columns}
     for index in shown_indexes(table):
-        keys = [(c.column_id, c.expression) for c in index.columns] + [(id, "") for id in index.include]
+        keys = [(c.column_id, c.expression) for c in index.named] + [(id, "") for id in index.include]
         for number, (column_id, expression) in enumerate(keys, 1):
             column = by_id.get(column_id)
             pg_type = view.state.type_by_oid(column.type_oid if column is not None else 25)
@@ -279,22 +279,22 @@ def pg_attrdef(view: SessionView) -> Iterator[Row]:
 def pg_index(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         for index in shown_indexes(table):
-            ids = [c.column_id for c in index.columns] + list(index.include)
-            expressions = [value_text(view, table, c.expression, False) for c in index.columns if not c.column_id]
+            ids = [c.column_id for c in index.named] + list(index.include)
+            expressions = [value_text(view, table, c.expression, False) for c in index.named if not c.column_id]
             predicate = condition_text(view, table, index.predicate, False) if index.predicate else None
             yield {
-                "indexrelid": index.oid, "indrelid": table.id, "indnatts": len(ids), "indnkeyatts": len(index.columns),
+                "indexrelid": index.oid, "indrelid": table.id, "indnatts": len(ids), "indnkeyatts": len(index.named),
                 "indisunique": index.unique, "indnullsnotdistinct": index.nulls_not_distinct, "indisprimary": is_primary_key(index),
                 "indimmediate": not index.deferrable, "indisvalid": index.state == "public", "indisready": True, "indislive": True,
-                "indkey": tuple(ids), "indcollation": (0,) * len(index.columns), "indclass": tuple(_opclasses(view, table, index)),
-                "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.columns),
+                "indkey": tuple(ids), "indcollation": (0,) * len(index.named), "indclass": tuple(_opclasses(view, table, index)),
+                "indoption": tuple((1 if c.descending else 0) | (2 if c.nulls_first else 0) for c in index.named),
                 "indexprs": ", ".join(expressions) or None, "indpred": predicate,
             }  # fmt: skip
 
 
 def _opclasses(view: SessionView, table: TableDesc, index: IndexDesc) -> Iterator[int]:
     by_id = {column.id: column for column in table.columns}
-    for key in index.columns:
+    for key in index.named:
         column = by_id.get(key.column_id)
         # An expression's type is in no descriptor.
         pg_type = view.state.type_by_oid(column.type_oid if column is not None else TEXT.oid)
@@ -315,7 +315,7 @@ def pg_constraint(view: SessionView) -> Iterator[Row]:
             if index.constraint:
                 yield {
                     **base, "oid": constraint_oid(index.oid), "conname": index.constraint, "contype": "p" if is_primary_key(index) else "u",
-                    "condeferrable": index.deferrable, "condeferred": index.initially_deferred, "conindid": index.oid, "conkey": tuple(c.column_id for c in index.columns),
+                    "condeferrable": index.deferrable, "condeferred": index.initially_deferred, "conindid": index.oid, "conkey": tuple(c.column_id for c in index.named),
                 }  # fmt: skip
         for number, check in enumerate(table.checks):
             yield {

@@ -244,7 +244,7 @@ def _constraint_rows(view: SessionView) -> Iterator[tuple[TableDesc, str, str, t
         for index in table.indexes:
             if index.constraint:
                 kind = "PRIMARY KEY" if is_primary_key(index) else "UNIQUE"
-                yield table, index.constraint, kind, tuple(c.column_id for c in index.columns)
+                yield table, index.constraint, kind, tuple(c.column_id for c in index.named)
         for key in table.foreign_keys:
             yield table, key.name, "FOREIGN KEY", key.columns
         for check in table.checks:
@@ -279,7 +279,7 @@ def key_column_usage(view: SessionView) -> Iterator[Row]:
             position = None
             if key is not None and target is not None:
                 index = next((i for i in target.indexes if i.id == key.target_index), None)
-                order = [c.column_id for c in index.columns] if index is not None else list(key.target_columns)
+                order = [c.column_id for c in index.named] if index is not None else list(key.target_columns)
                 position = order.index(key.target_columns[number - 1]) + 1
             yield {
                 **_place(view, table, name), "column_name": deparse.column_name(table, id), "ordinal_position": number,

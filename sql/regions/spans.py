@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from base.keys import table_span
+from base.keys import KeyCodec, KeyColumn, index_prefix, table_span
+from base.types import PgType
 from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
-from planner.schema import LocalityDesc, RegionConfig, TableDesc
+from planner.schema import PRIMARY_INDEX_ID, IndexDesc, LocalityDesc, RegionConfig, TableDesc
 from sql.catalog.state import CatalogState
 
 ZONE_VOTERS: Final = 3
@@ -34,10 +35,28 @@ def span_config(config: RegionConfig, locality: LocalityDesc, home: str = "") ->
     return SpanConfig(ZONE_VOTERS, ((home, ZONE_VOTERS),), False, config.regions, (home,))
 
 
-def table_spans(config: RegionConfig, table: TableDesc) -> list[Span]:
-    """Returns the spans of a table's keys, in order."""
+def table_spans(config: RegionConfig, table: TableDesc, type_of_regions: PgType) -> list[Span]:
+    """Returns the spans of a table's keys, in order and without gaps between them."""
     start, end = table_span(table.key_prefix_table or table.id)
-    return [Span(start, end, span_config(config, table.locality))]
+    if table.locality.kind != "row":
+        return [Span(start, end, span_config(config, table.locality))]
+    borders = sorted(
+        [(head, region) for index in table.indexes for region, head in _heads(table, index, type_of_regions)]
+    )
+    spans: list[Span] = []
+    for at, (head, region) in enumerate(borders):
+        following = borders[at + 1][0] if at + 1 < len(borders) else end
+        spans.append(Span(head if at else start, following, span_config(config, table.locality, region)))
+    return spans
+
+
+def _heads(table: TableDesc, index: IndexDesc, type_of_regions: PgType) -> list[tuple[str, bytes]]:
+    """Returns the regions with what the keys of an index's rows there begin with."""
+    first = index.columns[0]
+    assert first.column_id == table.locality.column_id, index.name
+    column = KeyColumn(type_of_regions, first.descending, index.id != PRIMARY_INDEX_ID, first.nulls_first)
+    codec = KeyCodec(index_prefix(table.key_prefix_table or table.id, index.id), [column])
+    return [(region, codec.encode_prefix([region])) for region in type_of_regions.enum_labels]
 
 
 def catalog_spans(state: CatalogState) -> SpanConfigs:
@@ -52,7 +71,7 @@ def catalog_spans(state: CatalogState) -> SpanConfigs:
         span
         for table in state.by_id.values()
         if isinstance(table, TableDesc) and table.kind == "r" and table.database_id in regions
-        for span in table_spans(regions[table.database_id], table)
+        for span in table_spans(regions[table.database_id], table, state.types[regions[table.database_id].type_id])
     ]
     return SpanConfigs(spans, default)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import msgspec
 import pytest
 
-from base.keys import table_span
-from kvtier.replication.constraints import Span, SpanConfig
-from planner.schema import DatabaseDesc, LocalityDesc, RegionConfig, TableDesc
-from sql.catalog.state import CatalogState
+from base.keys import KeyCodec, KeyColumn, index_prefix, table_span
+from base.types import INT4
+from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
+from planner.schema import DatabaseDesc, IndexColumn, IndexDesc, LocalityDesc, RegionConfig, TableDesc, TypeDesc
+from sql.catalog.state import CatalogState, enum_type
 from sql.regions.spans import CatalogSpans, catalog_spans, span_config, table_spans
 
 ABC = ("a", "b", "c")
 ZONE = RegionConfig("a", ABC, 1)
+TYPE = TypeDesc(1, 1, 10, 11, "crdb_internal_region", 2, (("a", 1), ("b", 2), ("c", 3)), is_regions=True)
+REGIONS = enum_type(TYPE, "public")
 REGION = RegionConfig("a", ABC, 1, survival="region")
 RESTRICTED = RegionConfig("a", ABC, 1, placement="restricted")
 PRIMARY = LocalityDesc()
@@ -40,7 +46,30 @@ def table(id: int, locality: LocalityDesc = PRIMARY, database_id: int = 10, pref
 
 
 def state(*descs: DatabaseDesc | TableDesc) -> CatalogState:
-    return CatalogState.empty().replace({desc.id: desc for desc in descs})
+    return CatalogState.empty().replace({desc.id: desc for desc in (TYPE, *descs)})
+
+
+def test_each_region_of_a_table_by_row_asks_for_its_own() -> None:
+    by_row = LocalityDesc("row", column_id=1)
+    indexes = (
+        IndexDesc(1, "k", (IndexColumn(1), IndexColumn(2)), True, implicit=1),
+        IndexDesc(2, "s", (IndexColumn(1), IndexColumn(3)), implicit=1),
+    )
+    found = table_spans(ZONE, msgspec.structs.replace(table(100, by_row), indexes=indexes), REGIONS)
+    assert [span.config.lease_regions for span in found] == [("a",), ("b",), ("c",)] * 2
+    assert (found[0].start, found[-1].end) == table_span(100)
+    assert all(left.end == right.start for left, right in pairwise(found))
+    key = KeyCodec(index_prefix(100, 1), [KeyColumn(REGIONS, False, False), KeyColumn(INT4, False, False)])
+    entry = KeyCodec(index_prefix(100, 2), [KeyColumn(REGIONS), KeyColumn(INT4)])
+    spans = SpanConfigs(found)
+    for region in ABC:
+        for at in (
+            key.encode([region, -5]),
+            key.encode([region, 7]),
+            entry.encode([region, 7]),
+            entry.encode([region, None]),
+        ):
+            assert spans.config(at).lease_regions == (region,)
 
 
 def test_tables_of_databases_without_regions_ask_for_nothing() -> None:
@@ -77,5 +106,5 @@ def test_spans_are_derived_again_only_for_what_changes_them() -> None:
     assert spans.of(before.replace({300: table(300, database_id=99)})) is first
     changed = spans.of(before.replace({100: table(100, IN_B)}))
     assert changed is not first
-    assert changed.config(table_span(100)[0]) == table_spans(ZONE, table(100, IN_B))[0].config
-    assert table_spans(ZONE, table(100)) == [Span(*table_span(100), span_config(ZONE, PRIMARY))]
+    assert changed.config(table_span(100)[0]) == table_spans(ZONE, table(100, IN_B), REGIONS)[0].config
+    assert table_spans(ZONE, table(100), REGIONS) == [Span(*table_span(100), span_config(ZONE, PRIMARY))]
