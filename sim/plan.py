@@ -75,6 +75,7 @@ POINTS: Final = (
     "txn.resolve.skipped",
     "txn.heartbeat.skipped",
     "txn.refresh.fails",
+    "planner.run.early",
 )
 """Fault points inside the layers (``base.faults``)."""
 

@@ -30,6 +30,28 @@ class SqlFailure(Exception):
 
 
 Row = tuple[str | None, ...]
+Answer = tuple[bytes, bytes]
+"""(kind, body) of a message of the node."""
+
+
+class Step:
+    """One statement of a pipeline: Parse, Bind, Describe if wanted, and Execute, or several of at most ``page`` rows."""
+
+    def __init__(self, sql: str, *parameters: Any, describe: bool = False, page: int = 0, executes: int = 1) -> None:
+        self.sql = sql
+        self.parameters = parameters
+        self.describe = describe
+        self.page = page
+        self.executes = executes
+
+    def encode(self) -> bytes:
+        """Returns its messages, with unnamed statement and portal."""
+        values = b"".join([_value(value) for value in self.parameters])
+        data = _message(b"P", b"\0" + self.sql.encode() + b"\0\0\0")
+        data += _message(b"B", b"\0\0" + struct.pack("!hh", 0, len(self.parameters)) + values + struct.pack("!h", 0))
+        if self.describe:
+            data += _message(b"D", b"P\0")
+        return data + _message(b"E", b"\0" + struct.pack("!i", self.page)) * self.executes
 
 
 class SqlConnection(Link):
@@ -120,14 +142,7 @@ class SqlConnection(Link):
             name = f"s{len(self._prepared)}"
             self._prepared[sql] = name
             data = _message(b"P", f"{name}\0{sql}\0".encode() + b"\0\0")
-        values = b"".join(
-            [
-                b"\xff\xff\xff\xff"
-                if value is None
-                else struct.pack("!i", len(str(value).encode())) + str(value).encode()
-                for value in parameters
-            ]
-        )
+        values = b"".join([_value(value) for value in parameters])
         bind = f"\0{name}\0".encode() + struct.pack("!hh", 0, len(parameters)) + values + struct.pack("!h", 0)
         return data + _message(b"B", bind) + _message(b"E", b"\0" + struct.pack("!i", 0)) + _message(b"S", b"")
 
@@ -148,7 +163,79 @@ class SqlConnection(Link):
         return [tuple([None if field is None else field.decode() for field in row]) for row in rows]
 
     async def _exchange_raw(self, data: bytes) -> list[tuple[bytes | None, ...]]:
-        """Sends and reads up to ReadyForQuery; the patience of a client bounds it."""
+        """Sends and reads up to ReadyForQuery; returns the rows."""
+        rows: list[tuple[bytes | None, ...]] = []
+        failure = await self._converse(data, lambda kind, body: rows.append(_fields(body)) if kind == b"D" else None)
+        if failure is not None:
+            self._prepared.clear()
+            raise failure
+        return rows
+
+    # --- COPY --------------------------------------------------------------------------
+
+    async def copy_in(self, sql: str, pieces: list[bytes], ending: bytes = b"") -> None:
+        """Sends the data of COPY FROM STDIN; ``ending`` is the reason of a CopyFail, b"" ends well."""
+        self._check_open(sql)
+
+        def take(kind: bytes, body: bytes) -> None:
+            if kind == b"G" and self._io is not None and not self.lost:
+                for piece in pieces:
+                    self._io.send(_message(b"d", piece))
+                self._io.send(_message(b"f", ending + b"\0") if ending else _message(b"c", b""))
+
+        failure = await self._converse(_message(b"Q", sql.encode() + b"\0"), take)
+        if failure is not None:
+            raise failure
+
+    async def copy_out(self, sql: str) -> bytes:
+        """Runs COPY TO STDOUT; returns its data."""
+        self._check_open(sql)
+        pieces: list[bytes] = []
+        failure = await self._converse(
+            _message(b"Q", sql.encode() + b"\0"), lambda kind, body: pieces.append(body) if kind == b"d" else None
+        )
+        if failure is not None:
+            raise failure
+        return b"".join(pieces)
+
+    # --- pipelines -----------------------------------------------------------------------
+
+    async def pipeline(self, segments: list[list[Step]]) -> list[list[Answer]]:
+        """Sends the segments in one go, a Sync after each; returns, for each, what came before its ReadyForQuery.
+
+        ConnectionLost has the segments that were answered as its second argument.
+        """
+        self._check_open("; ".join([step.sql for steps in segments for step in steps]))
+        data = b"".join([b"".join([step.encode() for step in steps]) + _message(b"S", b"") for steps in segments])
+        answered: list[list[Answer]] = []
+        current: list[Answer] = []
+
+        def take(kind: bytes, body: bytes) -> None:
+            nonlocal current
+            current.append((kind, body))
+            if kind == b"Z":
+                answered.append(current)
+                current = []
+
+        try:
+            await self._converse(data, take, len(segments))
+        except ConnectionLost as lost:
+            raise ConnectionLost(str(lost), answered) from None
+        return answered
+
+    def _check_open(self, sql: str) -> None:
+        if self.lost:
+            raise ConnectionLost(self.lost)
+        if self._world.journal.detailed:
+            self._world.detail(self._name, f"sql {sql}")
+
+    # --- messages ------------------------------------------------------------------------
+
+    async def _converse(self, data: bytes, take: Callable[[bytes, bytes], None], rounds: int = 1) -> SqlFailure | None:
+        """Sends, and hands on what comes up to the last ReadyForQuery; the patience of a client bounds it.
+
+        Returns the last error that the node answered with.
+        """
         world = self._world
         assert self._io is not None, "not connected"
         world.network.idle.pop(self, None)
@@ -156,14 +243,12 @@ class SqlConnection(Link):
         timeout = 60.0 if world.is_calm else world.plan.knobs.timeout_seconds
         stop = world.after(timeout, lambda: self.fail("timeout"))
         self._io.send(data)
-        rows: list[tuple[bytes | None, ...]] = []
         failure: SqlFailure | None = None
         try:
-            while True:
+            while rounds:
                 kind, body = await self._next_message()
-                if kind == b"D":
-                    rows.append(_fields(body))
-                elif kind == b"T":
+                take(kind, body)
+                if kind == b"T":
                     self.columns = _columns(body)
                 elif kind == b"C":
                     self.tag = body[:-1].decode()
@@ -173,16 +258,13 @@ class SqlConnection(Link):
                     self._pid_and_key = body
                 elif kind == b"Z":
                     self.status = body.decode()
-                    break
+                    rounds -= 1
         finally:
             stop()
             world.network.links.pop(self, None)
             if not self.lost:
                 world.network.idle[self] = None
-        if failure is not None:
-            self._prepared.clear()
-            raise failure
-        return rows
+        return failure
 
     async def _next_message(self) -> tuple[bytes, bytes]:
         buffer = self._buffer
@@ -204,6 +286,14 @@ class SqlConnection(Link):
 
 def _message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def _value(value: Any) -> bytes:
+    """Returns a parameter as Bind has it, in text."""
+    if value is None:
+        return b"\xff\xff\xff\xff"
+    text = str(value).encode()
+    return struct.pack("!i", len(text)) + text
 
 
 def _fields(body: bytes) -> tuple[bytes | None, ...]:

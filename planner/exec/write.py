@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from base.errors import MeridianError, error
+from base.faults import fault
 from base.keys import is_ascending
 from kvtier.messages import Lock, Wait
 from planner.access import IndexAccess, TableAccess, check_key, check_keys
@@ -28,6 +29,8 @@ GETS_MAX: Final = 4096
 """Keys per batch of unique checks."""
 RUN_ROWS_MIN: Final = 500
 """Rows from which on bulk is tried: a run has a record and a resolution of its own."""
+RUN_ROWS_DOUBTFUL: Final = 8
+"""Rows from which on a simulation may have it tried, so that runs meet each other in small tables."""
 
 
 class Written(NamedTuple):
@@ -36,6 +39,11 @@ class Written(NamedTuple):
     places: Sequence[int]
     keys: list[bytes]
     values: list[bytes]
+
+
+def _is_bulk(count: int) -> bool:
+    """True for a batch that is worth a run."""
+    return count >= RUN_ROWS_MIN or (count >= RUN_ROWS_DOUBTFUL and fault("planner.run.early"))
 
 
 async def put_sorted(written: Written, is_distinct: bool, run: Run) -> Written:
@@ -248,7 +256,7 @@ class TableWriter:
         values = [value_of_row(row) for row in rows]
         entries = await self.entries(rows, run)
         fresh = list(entries)
-        if len(rows) >= RUN_ROWS_MIN and not self.is_partitioned:
+        if _is_bulk(len(rows)) and not self.is_partitioned:
             await self._insert_by_bulk(rows, keys, values, entries, run)
         else:
             await self._insert_one_by_one(rows, Written(range(len(rows)), keys, values), entries, run)

@@ -2,11 +2,13 @@
 
     {"f": "enqueue", "value": 7}    {"f": "dequeue", "value": 7}    {"f": "drain", "value": [8, 9]}
 
-An ok dequeue of nothing (null) found the queue empty.  ``drained`` says that the history
+A list may be enqueued, too: all of its elements together.  An invocation of drain may say
+how many elements it takes at most; 1 is assumed.  An ok dequeue of nothing (null) found the queue empty.  ``drained`` says that the history
 ends with dequeues until the queue was empty; only then is a missing element lost.
 
 An enqueue of unknown outcome may turn up.  A dequeue of unknown outcome may have taken
-one element, so up to as many missing elements as there are such dequeues are excused.
+one element, so up to as many missing elements as there are such dequeues are excused; of a
+drain, as many as it could take.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ def check(history: Iterable[Op], drained: bool = True) -> Verdict:
     unsure = 0
     for operation in pair(history).transactions:
         if operation.f == "enqueue":
-            enqueues.setdefault(freeze(operation.asked), []).append(operation)
+            for value in operation.asked if isinstance(operation.asked, list) else [operation.asked]:
+                enqueues.setdefault(freeze(value), []).append(operation)
         elif operation.f in ("dequeue", "drain"):
-            unsure += operation.status == INFO
+            if operation.status == INFO:
+                unsure += operation.asked if operation.f == "drain" and isinstance(operation.asked, int) else 1
             for value in _taken(operation):
                 dequeues.setdefault(value, []).append(operation)
     for value, takers in dequeues.items():

@@ -23,6 +23,8 @@ from sim.workloads.sql import (
     SqlSequence,
     SqlUnique,
 )
+from sim.workloads.sql_copy import SqlCopy
+from sim.workloads.sql_queue import SqlQueue
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -50,6 +52,8 @@ SQL: Final[tuple[type[Workload], ...]] = (
     SqlDdl,
     SqlOrders,
     SqlModel,
+    SqlQueue,
+    SqlCopy,
 )
 WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 

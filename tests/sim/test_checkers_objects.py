@@ -169,6 +169,11 @@ QUEUED = [("enqueue", 1, 1), ("enqueue", 2, 2)]
         ([("enqueue", 1, 1, "fail"), ("dequeue", None, 1)], ["unexpected"]),
         ([("enqueue", 1, 1, "info"), ("dequeue", None, 1)], []),
         ([("dequeue", None, 1), ("enqueue", 1, 1)], ["unexpected"]),
+        ([("enqueue", [1, 2], [1, 2]), ("drain", 5, [1, 2])], []),
+        ([("enqueue", [1, 2], [1, 2]), ("drain", 5, [2]), ("drain", 5, [])], ["lost"]),
+        ([("enqueue", [1, 2], [1, 2]), ("drain", 2, None, "info"), ("drain", 5, [])], []),
+        ([("enqueue", [1, 2], [1, 2]), ("drain", 1, None, "info"), ("drain", 5, [])], ["lost"]),
+        ([("enqueue", [1, 2], [1, 2], "fail"), ("drain", 5, [2])], ["unexpected"]),
     ],
 )
 def test_queue(calls: list, anomalies: list[str]):
