@@ -76,6 +76,8 @@ class SqlConnection(Link):
         self.columns: list[tuple[str, int]] = []
         """(name, type oid) of the last result."""
         self._prepared: dict[str, str] = {}
+        self._names = 0
+        """Names that were given: one whose Parse may have failed is not used again."""
 
     # --- life ----------------------------------------------------------------------
 
@@ -131,7 +133,12 @@ class SqlConnection(Link):
         if self._world.journal.detailed:
             self._world.detail(self._name, f"sql {sql} {parameters or ''}")
         if parameters:
-            return await self._exchange(self._extended(sql, parameters))
+            try:
+                return await self._exchange(self._extended(sql, parameters))
+            except SqlFailure:
+                # Its plan may be what is wrong; the next use prepares it anew.
+                self._prepared.pop(sql, None)
+                raise
         return await self._exchange(_message(b"Q", sql.encode() + b"\0"))
 
     def _extended(self, sql: str, parameters: tuple[Any, ...]) -> bytes:
@@ -139,8 +146,8 @@ class SqlConnection(Link):
         data = b""
         name = self._prepared.get(sql)
         if name is None:
-            name = f"s{len(self._prepared)}"
-            self._prepared[sql] = name
+            self._names += 1
+            name = self._prepared[sql] = f"s{self._names}"
             data = _message(b"P", f"{name}\0{sql}\0".encode() + b"\0\0")
         values = b"".join([_value(value) for value in parameters])
         bind = f"\0{name}\0".encode() + struct.pack("!hh", 0, len(parameters)) + values + struct.pack("!h", 0)
@@ -167,7 +174,6 @@ class SqlConnection(Link):
         rows: list[tuple[bytes | None, ...]] = []
         failure = await self._converse(data, lambda kind, body: rows.append(_fields(body)) if kind == b"D" else None)
         if failure is not None:
-            self._prepared.clear()
             raise failure
         return rows
 
@@ -316,6 +322,11 @@ def _columns(body: bytes) -> list[tuple[str, int]]:
         columns.append((body[at:end].decode(), int.from_bytes(body[end + 7 : end + 11], "big")))
         at = end + 19
     return columns
+
+
+def sqlstate_of(body: bytes) -> str:
+    """Returns the SQLSTATE of an ErrorResponse."""
+    return _failure(body).sqlstate
 
 
 def _failure(body: bytes) -> SqlFailure:

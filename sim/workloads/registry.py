@@ -24,6 +24,8 @@ from sim.workloads.sql import (
     SqlUnique,
 )
 from sim.workloads.sql_copy import SqlCopy
+from sim.workloads.sql_money import SqlAsOf, SqlTransfers
+from sim.workloads.sql_pipeline import SqlPipeline
 from sim.workloads.sql_queue import SqlQueue
 
 if TYPE_CHECKING:
@@ -54,6 +56,9 @@ SQL: Final[tuple[type[Workload], ...]] = (
     SqlModel,
     SqlQueue,
     SqlCopy,
+    SqlPipeline,
+    SqlAsOf,
+    SqlTransfers,
 )
 WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 
