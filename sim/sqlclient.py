@@ -29,6 +29,14 @@ class SqlFailure(Exception):
         self.message = message
 
 
+class PipelineLost(ConnectionLost):
+    """The connection went in the middle of a pipeline; ``answered`` has the segments that were answered."""
+
+    def __init__(self, why: str, answered: list[list[Answer]]) -> None:
+        super().__init__(why)
+        self.answered = answered
+
+
 Row = tuple[str | None, ...]
 Answer = tuple[bytes, bytes]
 """(kind, body) of a message of the node."""
@@ -172,7 +180,7 @@ class SqlConnection(Link):
     async def _exchange_raw(self, data: bytes) -> list[tuple[bytes | None, ...]]:
         """Sends and reads up to ReadyForQuery; returns the rows."""
         rows: list[tuple[bytes | None, ...]] = []
-        failure = await self._converse(data, lambda kind, body: rows.append(_fields(body)) if kind == b"D" else None)
+        failure = await self._converse(data, lambda kind, body: rows.append(fields_of(body)) if kind == b"D" else None)
         if failure is not None:
             raise failure
         return rows
@@ -209,7 +217,7 @@ class SqlConnection(Link):
     async def pipeline(self, segments: list[list[Step]]) -> list[list[Answer]]:
         """Sends the segments in one go, a Sync after each; returns, for each, what came before its ReadyForQuery.
 
-        ConnectionLost has the segments that were answered as its second argument.
+        Raises PipelineLost if the connection goes.
         """
         self._check_open("; ".join([step.sql for steps in segments for step in steps]))
         data = b"".join([b"".join([step.encode() for step in steps]) + _message(b"S", b"") for steps in segments])
@@ -226,7 +234,7 @@ class SqlConnection(Link):
         try:
             await self._converse(data, take, len(segments))
         except ConnectionLost as lost:
-            raise ConnectionLost(str(lost), answered) from None
+            raise PipelineLost(str(lost), answered) from None
         return answered
 
     def _check_open(self, sql: str) -> None:
@@ -259,7 +267,7 @@ class SqlConnection(Link):
                 elif kind == b"C":
                     self.tag = body[:-1].decode()
                 elif kind == b"E":
-                    failure = _failure(body)
+                    failure = failure_of(body)
                 elif kind == b"K":
                     self._pid_and_key = body
                 elif kind == b"Z":
@@ -302,7 +310,8 @@ def _value(value: Any) -> bytes:
     return struct.pack("!i", len(text)) + text
 
 
-def _fields(body: bytes) -> tuple[bytes | None, ...]:
+def fields_of(body: bytes) -> tuple[bytes | None, ...]:
+    """Returns the fields of a DataRow."""
     fields: list[bytes | None] = []
     at = 2
     for _ in range(int.from_bytes(body[:2], "big")):
@@ -324,12 +333,8 @@ def _columns(body: bytes) -> list[tuple[str, int]]:
     return columns
 
 
-def sqlstate_of(body: bytes) -> str:
-    """Returns the SQLSTATE of an ErrorResponse."""
-    return _failure(body).sqlstate
-
-
-def _failure(body: bytes) -> SqlFailure:
+def failure_of(body: bytes) -> SqlFailure:
+    """Reads an ErrorResponse."""
     fields = {part[:1]: part[1:].decode() for part in body.split(b"\0") if part}
     return SqlFailure(fields[b"C"], fields[b"M"])
 

@@ -27,6 +27,7 @@ from sim.workloads.sql_copy import SqlCopy
 from sim.workloads.sql_money import SqlAsOf, SqlTransfers
 from sim.workloads.sql_pipeline import SqlPipeline
 from sim.workloads.sql_queue import SqlQueue
+from sim.workloads.sql_tpcc import SqlTpcc
 
 if TYPE_CHECKING:
     from sim.world import World
@@ -59,6 +60,7 @@ SQL: Final[tuple[type[Workload], ...]] = (
     SqlPipeline,
     SqlAsOf,
     SqlTransfers,
+    SqlTpcc,
 )
 WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final
 
 from sim.invariants import Violation
 from sim.network import ConnectionLost, Refused
-from sim.sqlclient import UNKNOWN_STATES, Answer, SqlConnection, Step, sqlstate_of
+from sim.sqlclient import UNKNOWN_STATES, Answer, PipelineLost, SqlConnection, Step, failure_of
 from sim.streams import Draws
 from sim.workloads.base import Client, Outcome
 from sim.workloads.sql import SqlWorkload
@@ -110,7 +110,7 @@ def judge_answers(plan: Plan, answers: list[Answer]) -> str:
         return f"{kinds!r}: something follows the error"
     done = kinds[:-1]
     # An error of the commit itself, at Sync, may leave its outcome open.
-    plan.fate = UNKNOWN if done == wanted and sqlstate_of(errors[-1]) in (*UNKNOWN_STATES, "57014") else ABSENT
+    plan.fate = UNKNOWN if done == wanted and failure_of(errors[-1]).sqlstate in (*UNKNOWN_STATES, "57014") else ABSENT
     if plan.fails and not wanted.startswith(done):
         # Before the statement that fails by itself, others may fail for other reasons.
         limit = b"".join(plan.wanted[: plan.wanted.index(b"")])
@@ -162,10 +162,9 @@ class SqlPipeline(SqlWorkload):
                 plan.fate = ABSENT
             return Outcome("fail", error="refused")
         except ConnectionLost as lost:
-            answered = lost.args[1] if len(lost.args) > 1 else []
-            if not in_block:
-                self._judge(plans, answered)
-            return Outcome("info", error=str(lost.args[0]))
+            if not in_block and isinstance(lost, PipelineLost):
+                self._judge(plans, lost.answered)
+            return Outcome("info", error=str(lost))
         if in_block:
             self._judge_block(plans, answers)
         else:
