@@ -67,6 +67,8 @@ class Analysis:
         self.verdict = Verdict()
         self.keys: dict[Value, Key] = {}
         self.intermediate: dict[tuple[Value, Value], int] = {}
+        self.followers: dict[tuple[Value, Value], Value] = {}
+        """(key, element) -> the element that the same transaction appended before it."""
 
     def note(self, name: str, text: str, *transactions: int) -> None:
         """Adds an anomaly, or lists it as permitted if the model allows it."""
@@ -120,6 +122,7 @@ class Analysis:
                 if f == "append":
                     if name in final:
                         self.intermediate[name, final[name]] = transaction.number
+                        self.followers[name, value] = final[name]
                     final[name] = value
         if transaction.status == OK and appended < len(operations):
             self._check_internal(transaction)
@@ -169,6 +172,7 @@ class Analysis:
             key.longest = longest
             self._check_elements(name, key, longest)
             self._check_dirty(name, key, longest)
+            self._check_own_order(name, key, longest)
             if len(longest) < len(key.writers):
                 known = set(longest)
                 statuses = self.transactions
@@ -216,6 +220,20 @@ class Analysis:
                 text = f"{self.name(writer)} appended {element} to {name} on top of {self.name(failed)}, which failed: {longest}"
                 self.note("dirty-update", text, failed, writer)
                 failed = NOBODY
+
+    def _check_own_order(self, name: Value, key: Key, longest: list[Value]) -> None:
+        """Finds appends of one transaction that are not in its order; no edge of a graph would show it."""
+        latest: dict[int, Value] = {}
+        if not self.followers:
+            return
+        for element in longest:
+            writer = key.writers.get(element, NOBODY)
+            before = self.followers.get((name, element))
+            if before is not None and latest.get(writer) != before:
+                text = f"{self.name(writer)} appended {before} to {name} before {element}: {show(self.transactions[writer].value)}, found {longest}"
+                self.note("incompatible-order", text, writer)
+            if before is not None or (name, element) in self.intermediate:
+                latest[writer] = element
 
     # -- edges --------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from sim.workloads.sql import (
     SqlDdl,
     SqlForeign,
     SqlIndex,
+    SqlLevels,
     SqlModel,
     SqlOrders,
     SqlSequence,
@@ -61,6 +62,7 @@ SQL: Final[tuple[type[Workload], ...]] = (
     SqlAsOf,
     SqlTransfers,
     SqlTpcc,
+    SqlLevels,
 )
 WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sim.checkers import bank, list_append, sets
+from sim.checkers import bank, list_append, mixed, sets
 from sim.invariants import Violation
 from sim.sqlclient import SqlConnection, SqlFailure, SqlSession
 from sim.workloads.base import LEVELS, MODELS, Client, Outcome, Workload
@@ -138,6 +138,8 @@ class SqlAppend(SqlWorkload):
     def __init__(self, world: Any) -> None:
         super().__init__(world)
         self.appended = 0
+        self.levels: dict[int, str] = {}
+        """Index of an invocation -> the level of its transaction."""
 
     async def operate(self, client: Client) -> None:
         rng = client.rng
@@ -156,7 +158,12 @@ class SqlAppend(SqlWorkload):
         async def body(connection: SqlConnection) -> list[list[Any]]:
             return await _run_micros(connection, ops, is_extended, has_savepoints)
 
-        await self.session(client).transact("txn", ops, body, self.mixed(client))
+        level = self.level_for(client)
+        self.levels[len(self.world.history.history)] = level
+        await self.session(client).transact("txn", ops, body, level)
+
+    def level_for(self, client: Client) -> str:
+        return self.mixed(client)
 
     async def finish(self) -> None:
         ops = [["r", key, None] for key in range(self.appended // 40 + 4)]
@@ -168,6 +175,20 @@ class SqlAppend(SqlWorkload):
 
     def check(self) -> None:
         self.judge(list_append.check(self.world.history.history, MODELS[self.level]))
+        self.judge(mixed.check(self.world.history.history, self.levels))
+
+
+class SqlLevels(SqlAppend):
+    """List-append with every level beside every other: each keeps its own promises."""
+
+    name = "sql-levels"
+    isolations: ClassVar[tuple[str, ...]] = ("read committed",)
+
+    def level_for(self, client: Client) -> str:
+        return client.rng.pick(list(LEVELS))
+
+    def check(self) -> None:
+        self.judge(mixed.check(self.world.history.history, self.levels))
 
 
 async def _run_micros(
@@ -187,12 +208,32 @@ async def _run_micros(
             items = [int(item) for item in (rows[0][0] or "").split(",")] if rows else []
             done.append([f, key, items])
         else:
-            await connection.run(
-                f"INSERT INTO lists (k, items) VALUES ({key}, '{element}') "
-                f"ON CONFLICT (k) DO UPDATE SET items = lists.items || ',' || excluded.items, n = lists.n + 1"
-            )
+            if has_savepoints and element % 2:
+                await connection.run("SAVEPOINT b")
+            await _append(connection, key, element)
+            if has_savepoints and element % 2:
+                await connection.run("RELEASE SAVEPOINT b")
             done.append([f, key, element])
     return done
+
+
+async def _append(connection: SqlConnection, key: int, element: int) -> None:
+    """Appends by an upsert, by MERGE, or by UPDATE and INSERT where there is no row yet."""
+    if element % 3 == 0:
+        await connection.run(
+            f"MERGE INTO lists USING (VALUES ({key}, '{element}')) AS v (k, item) ON lists.k = v.k "
+            "WHEN MATCHED THEN UPDATE SET items = lists.items || ',' || v.item, n = lists.n + 1 "
+            "WHEN NOT MATCHED THEN INSERT (k, items) VALUES (v.k, v.item)"
+        )
+    elif element % 3 == 1:
+        await connection.run(f"UPDATE lists SET items = items || ',{element}', n = n + 1 WHERE k = {key}")
+        if connection.tag == "UPDATE 0":
+            await connection.run(f"INSERT INTO lists (k, items) VALUES ({key}, '{element}')")
+    else:
+        await connection.run(
+            f"INSERT INTO lists (k, items) VALUES ({key}, '{element}') "
+            f"ON CONFLICT (k) DO UPDATE SET items = lists.items || ',' || excluded.items, n = lists.n + 1"
+        )
 
 
 class SqlIndex(SqlWorkload):
