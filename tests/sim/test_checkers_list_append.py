@@ -34,7 +34,10 @@ ANOMALIES = {
     "one element twice": (together("a x 1", "r x 1 1"), {"duplicate-elements"}),
     "two orders": (together("a x 1", "a x 2", "a x 3", "r x 1 2", "r x 1 3 2"), {"incompatible-order"}),
     "own appends in another order": (together("a x 1; a x 2", "r x 2 1"), {"incompatible-order", "G1b"}),
-    "the first of two appends is gone": (together("a x 1; a x 2", "r x 2"), {"incompatible-order"}),
+    "the first of two appends is gone": (
+        together("a x 1; a x 2", "r x 2"),
+        {"incompatible-order", "G-single"},
+    ),
     "out of nowhere": (together("a x 1", "r x 1 7"), {"unwritten-read"}),
     "own write, then stale": (in_turn("a x 1", "r x", processes=1), {"G-single-process"}),
     "own writes in the wrong order": (in_turn("a x 1", "a x 2", "r x 2 1", processes=1), {"G0-process"}),
