@@ -128,7 +128,7 @@ class FastPath(SessionApi):
             return None
         try:
             committed = block.txn.commit()
-        except Retryable as error:
+        except MeridianError as error:
             return self._control_failed(error)
         if committed.__class__ is int:
             block.finish_commit(committed)
@@ -155,8 +155,8 @@ class FastPath(SessionApi):
             self.is_committing = False
         self.block.finish_commit(committed)
 
-    async def _control_failed(self, error: Retryable) -> None:
-        """The commit met a conflict at once: the client knows results of the block, so it is told."""
+    async def _control_failed(self, error: MeridianError) -> None:
+        """The commit failed at once: the client knows results of the block, so it is told, and the block is over."""
         await self.block.rollback()
         raise error
 

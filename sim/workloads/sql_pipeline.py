@@ -205,7 +205,7 @@ class SqlPipeline(SqlWorkload):
         end = answers[-1]
         tag = b"".join([body for kind, body in end if kind == b"C"])
         if end[-1][1] != b"I":
-            self._object(plans[-1], f"the session is in state {end[-1][1]!r} after COMMIT")
+            self._object(plans[-1], f"the session is in state {end[-1][1]!r} after COMMIT, which answered {end}")
         if failed and _has_error(answers[0]):
             # BEGIN itself was cancelled: the segments were transactions of their own.
             return

@@ -247,3 +247,11 @@ def test_asking_for_an_outcome_leaves_no_lock():
 
 async def awaited(eager: Any) -> Any:
     return await eager if hasattr(eager, "__await__") else eager
+
+
+def test_a_block_whose_commit_is_refused_is_over():
+    """Seed 1 of 3 virtual seconds: COMMIT met the stalled disk at once, and left the session in a failed block."""
+    plan = Plan(1, "sql-pipeline", seconds=3.0, clients=6)
+    plan.faults = [Fault(0.5 * number, "write-stall", 0.2) for number in range(1, 6)]
+    plan.knobs.think_seconds = 0.02
+    assert play(plan).failure == ""
