@@ -23,6 +23,7 @@ from kvtier.opening import is_fresh
 from kvtier.replication import founding
 from kvtier.replication.directory import Directory, Known, NodeRecord, draw_node_id, remember_known
 from kvtier.replication.groups import Replication
+from kvtier.replication.members import transfer_lease
 from kvtier.replication.overview import ranges_over
 from kvtier.replication.placement import Placement
 from kvtier.replication.sender import RangeSender
@@ -165,7 +166,7 @@ class Member:
                 live = [node for node in others if self.placement.is_live(node)]
                 if live:
                     try:
-                        self.replication.transfer_lease(group, live[0])
+                        transfer_lease(self.replication, group, live[0])
                     except MeridianError:
                         pass  # It catches up, or another takes over when this one is gone.
 

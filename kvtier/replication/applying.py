@@ -28,6 +28,8 @@ from kvtier.raft.core import LEADER
 from kvtier.raft.messages import CONF, ConfChange, Entry, decode_conf_change
 from kvtier.replication.applied import put_applied
 from kvtier.replication.group import Group, Proposal
+from kvtier.replication.members import members_changed
+from kvtier.replication.splitting import open_right_half, put_right_half
 from kvtier.replication.stores import clock_reading
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class Applier:
         if ranges is not None:
             for state, _, _ in ranges.states:
                 if state.descriptor.range_id != group.range_id:
-                    self._replication.put_right_half(change.batch, state)
+                    put_right_half(self._replication, change.batch, state)
         put_applied(change.batch, group.range_id, entry.index, entry.term)
         try:
             store.apply(change, ranges, True)
@@ -129,7 +131,7 @@ class Applier:
         is_leading = self._replication.holds_lease(group)
         for state, _, _ in ranges.states:
             if state.descriptor.range_id != group.range_id:
-                self._replication.open_right_half(state.descriptor.range_id, is_leading)
+                open_right_half(self._replication, state.descriptor.range_id, is_leading)
             if is_leading:
                 self._replication.publisher.enter(state.descriptor)
 
@@ -163,7 +165,7 @@ class Applier:
             del group.proposals[entry.index]
             proposal.unlatch()
             proposal.waiter.wake()
-        self._replication.members_changed(group, self._replication.holds_lease(group))
+        members_changed(self._replication, group, self._replication.holds_lease(group))
 
     # --- the lease -----------------------------------------------------------------------
 

@@ -19,38 +19,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from base.eager import Eager
-from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, ProposalDropped, SqlError, StorageFailure
+from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, StorageFailure
 from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
 from base.seams import Rng, Transport
-from kvtier.administration import RangeChange
-from kvtier.change import Change
-from kvtier.command import encode_command
-from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.batch import OpBatch
-from kvtier.latches import Latch, LatchSpan
-from kvtier.messages import ChangeReplicas, Members
 from kvtier.raft.config import Config
 from kvtier.raft.machine import Raft
-from kvtier.raft.messages import ConfChange, ConfState, InstallSnapshot, Message, decode_message, encode
+from kvtier.raft.messages import ConfState, InstallSnapshot, Message, decode_message, encode
 from kvtier.raft.ready import Ready
-from kvtier.raft.storage import EngineLog, create, destroy, may_create, replica_id_of
+from kvtier.raft.storage import EngineLog, create, may_create, replica_id_of
 from kvtier.raft.ticking import Ticker
-from kvtier.replica import RangeState, Replica
+from kvtier.replica import Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
 from kvtier.replication.closing import close_timestamps
 from kvtier.replication.envelope import CHANNEL, Closed, Envelope, Member, RaftItem, decode_envelope, encode_envelope
-from kvtier.replication.group import Group, Proposal
-from kvtier.replication.image import erase, erase_rows_of, forget
+from kvtier.replication.group import Group
 from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, removed_of
-from kvtier.replication.members import changed, place_on, put_first_log, put_fresh_log
+from kvtier.replication.members import add_first_member
+from kvtier.replication.proposing import Proposals
 from kvtier.replication.publishing import Publisher, RangeIds
 from kvtier.replication.remote import RemoteStores
+from kvtier.replication.removal import remove
 from kvtier.replication.serving import Serving
 from kvtier.replication.settings import ReplicationSettings
 from kvtier.replication.snapshots import Snapshots, conf_of
-from kvtier.replication.stores import GroupLiveness, clock_reading, open_liveness, put_epochs
+from kvtier.replication.stores import GroupLiveness, clock_reading, open_liveness
+from kvtier.replication.supporting import Supporting, nothing
 from kvtier.store import Store
 
 STALL_RETRY_SECONDS: Final = 0.005
@@ -73,6 +68,8 @@ class Replication:
         self.node_id = store.identity.node_id
         self.groups: dict[int, Group] = {}
         self.stores = open_liveness(store, self.settings)
+        self.supporting = Supporting(self)
+        self.proposals = Proposals(self)
         self.serving = Serving(store, self)
         self.applier = Applier(store, self)
         self.remote = RemoteStores(store, transport, lambda: self.is_open)
@@ -93,14 +90,6 @@ class Replication:
         self._cancel: list[Callable[[], None]] = []
         self.ticks = 0
         self.closing_rounds = 0
-        self._ending: list[int] = []
-        """Stores whose support has run out here, which is not yet written down."""
-        self._unkept: list[tuple[int, int]] = []
-        """Epochs that the engine could not take yet."""
-        self._epochs_seq = 0
-        """The engine sequence that the last epochs were written at."""
-        self._syncs_seen = 0
-        self._syncs_seen_ns = store.clock.monotonic_ns()
         for replica in store.ranges.all():
             if replica_id_of(store.engine, replica.range_id):
                 # The last replica that is left of several keeps its log.
@@ -108,8 +97,8 @@ class Replication:
         store.note_ranges()
         store.serve_replicated = self.serving.send
         store.leads = self.leads
-        store.submit_logged = self.submit
-        store.change_replicas = self.add_first_member
+        store.submit_logged = self.proposals.submit
+        store.change_replicas = lambda replica, op: add_first_member(self, replica, op)
         transport.on_message(CHANNEL, self._receive)
         transport.on_disconnect(self._on_disconnect)
 
@@ -137,9 +126,9 @@ class Replication:
             if not replica.is_alone:
                 self.open_group(replica)
         self._every(self.settings.tick_seconds, self._tick)
-        self._every(self.settings.support_heartbeat_seconds, self._ask_for_support)
+        self._every(self.settings.support_heartbeat_seconds, self.supporting.ask)
         self._every(self.settings.closed_interval_seconds, self._close_timestamps)
-        self._ask_for_support()
+        self.supporting.ask()
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
         """Calls again and again until stopped."""
@@ -209,7 +198,7 @@ class Replication:
     # --- time ------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._withdraw_support()
+        self.supporting.withdraw()
         self._wake_groups()
         for range_id in self.ticker.tick():
             self.activate(self.groups[range_id])
@@ -232,14 +221,14 @@ class Replication:
         asking = ask_about_silent(self, int(SILENT_SECONDS / self.settings.tick_seconds))
         if asking:
             for node_id in self.peers():
-                self._envelope(node_id).asking.extend(asking)
+                self.envelope(node_id).asking.extend(asking)
 
     def _take_removed(self, removed: list[Member]) -> None:
         """Destroys the replicas that are none any more."""
         for member in removed:
             group = self.groups.get(member.range_id)
             if group is not None and group.replica_id == member.replica_id:
-                self.remove(group)
+                remove(self, group)
 
     def _wake_groups(self) -> None:
         """Wakes the groups that sleep because a store supports another, where that has changed (reliability 74)."""
@@ -275,53 +264,7 @@ class Replication:
                     found[node_id] = None
         return sorted(found)
 
-    def _ask_for_support(self) -> None:
-        """Sends the heartbeats of this store, unless its disk is stuck or does not know its epoch yet."""
-        if not self._keep_epochs(_nothing) or not self._are_epochs_kept() or self._is_disk_stuck():
-            return
-        asked = self.stores.heartbeat(clock_reading(self.store))
-        for node_id in self.peers():
-            self._envelope(node_id).heartbeat = asked
-        self._flush()
-
-    def _withdraw_support(self) -> None:
-        """Ends support that ran out, once that is durable."""
-        self._ending.extend(self.stores.withdraw(clock_reading(self.store)))
-        if self._ending:
-            ended = self._ending
-            if self._keep_epochs(lambda: self.stores.ended(ended)):
-                self._ending = []
-
-    def _keep_epochs(self, then: Callable[[], None]) -> bool:
-        """Calls back once all epochs are durable; False if the engine takes no writes: nothing will happen."""
-        self._unkept.extend(self.stores.take_dirty())
-        if self._unkept:
-            batch = OpBatch()
-            put_epochs(batch, self._unkept)
-            if not self.write(batch):
-                return False
-            self._unkept = []
-            self._epochs_seq = self.store.engine.write_seq()
-        if self._are_epochs_kept():
-            then()
-        else:
-            self._after_sync(then)
-        return True
-
-    def _are_epochs_kept(self) -> bool:
-        """True if every epoch that was told or promised is durable (reliability 38)."""
-        return not self._unkept and self.store.group.synced_seq >= self._epochs_seq
-
-    def _is_disk_stuck(self) -> bool:
-        """True if one sync has taken longer than support lasts: others shall take over (reliability 40)."""
-        group = self.store.group
-        now_ns = self.store.clock.monotonic_ns()
-        if group.syncs != self._syncs_seen or not group.is_syncing():
-            self._syncs_seen = group.syncs
-            self._syncs_seen_ns = now_ns
-        return now_ns - self._syncs_seen_ns > self.settings.support_seconds * 1e9
-
-    def _after_sync(self, then: Callable[[], None]) -> None:
+    def after_sync(self, then: Callable[[], None]) -> None:
         """Calls back when everything written so far is durable."""
         waiter = self.store.group.join(self.store.engine.write_seq())
 
@@ -341,18 +284,18 @@ class Replication:
             assert replica is not None, group.range_id
             for place in replica.descriptor.replicas:
                 if place.replica_id != group.replica_id:
-                    self._envelope(place.node_id).closed.append(closed)
-        self._flush()
+                    self.envelope(place.node_id).closed.append(closed)
+        self.flush()
 
     # --- messages ----------------------------------------------------------------------------
 
-    def _envelope(self, node_id: int) -> Envelope:
+    def envelope(self, node_id: int) -> Envelope:
         found = self._outbox.get(node_id)
         if found is None:
             found = self._outbox[node_id] = Envelope(0, [], None, None, [], [], [])
         return found
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Sends what has gathered, one envelope a node."""
         outbox, self._outbox = self._outbox, {}
         for node_id, envelope in outbox.items():
@@ -368,7 +311,7 @@ class Replication:
             if isinstance(message, InstallSnapshot):
                 self.snapshots.send(group, node_id, message)
                 continue
-            self._envelope(node_id).items.append(RaftItem(group.range_id, encode(message)))
+            self.envelope(node_id).items.append(RaftItem(group.range_id, encode(message)))
 
     def _receive(self, node_id: int, encoded: bytes) -> None:
         """Takes another store's envelope; raises what says that it is nonsense."""
@@ -381,19 +324,19 @@ class Replication:
             answer = self.stores.on_heartbeat(node_id, envelope.heartbeat)
 
             def reply() -> None:
-                self._envelope(node_id).supported = answer
-                self._flush()
+                self.envelope(node_id).supported = answer
+                self.flush()
 
-            self._keep_epochs(reply)
+            self.supporting.keep_epochs(reply)
         if envelope.supported is not None:
             self.stores.on_supported(node_id, envelope.supported)
-            self._keep_epochs(_nothing)
+            self.supporting.keep_epochs(nothing)
         for item in envelope.items:
             self._step(node_id, item.range_id, decode_message(item.message))
         for closed in envelope.closed:
             self._take_closed(closed)
         if envelope.asking:
-            self._envelope(node_id).removed.extend(removed_of(self, envelope.asking))
+            self.envelope(node_id).removed.extend(removed_of(self, envelope.asking))
         self._take_removed(envelope.removed)
         self.pump_soon()
 
@@ -401,7 +344,7 @@ class Replication:
         group = self.groups.get(range_id)
         if group is not None and message.to > group.replica_id:
             # A node has one replica of a range at a time: the one that is here was removed before this was added.
-            self.remove(group)
+            remove(self, group)
             group = self.groups.get(range_id)
         if group is None:
             group = self._create(range_id, message)
@@ -449,161 +392,19 @@ class Replication:
                     group.raft.wake()
                     self.activate(group)
 
-    # --- proposals ------------------------------------------------------------------------------
-
-    async def propose_members(self, group: Group, change: ConfChange, latch: Latch) -> None:
-        """Puts a change of the members into the log and waits until it is applied."""
-        await self._propose(group, Change(OpBatch()), None, latch, lambda: group.raft.propose_conf_change(change))
-
-    async def propose(self, group: Group, change: Change, ranges: RangeChange | None, latch: Latch) -> None:
-        """Puts a command into the log and waits until it is applied.
-
-        The latch is the proposal's from here on.  Raises NotLeaseholder if the command certainly
-        was not, and will not be, applied.
-        """
-        await self._propose(group, change, ranges, latch, lambda: group.raft.propose(encode_command(change, ranges)))
-
-    async def _propose(
-        self, group: Group, change: Change, ranges: RangeChange | None, latch: Latch, append: Callable[[], int]
-    ) -> None:
-        replica = group.replica
-        assert replica is not None, group.range_id
-        proposal = Proposal(change, ranges, replica.latches, latch, self.store.scheduler.waiter(), self.ticks)
-        try:
-            index = append()
-        except ProposalDropped as dropped:
-            proposal.unlatch()
-            if dropped.reason == "too large":
-                raise SqlError("the command is too large for the log of its range", sqlstate="54000") from dropped
-            if dropped.reason == "uncommitted tail full":
-                raise Overloaded(f"too much of range {group.range_id} waits for a quorum") from dropped
-            raise NotLeaseholder(group.range_id, group.leader_node()) from dropped
-        proposal.index = index
-        proposal.term = group.raft.term
-        group.proposals[index] = proposal
-        self.activate(group)
-        self.pump_soon()
-        await proposal.waiter.wait()
-
-    def submit(self, replica: Replica, change: Change) -> Eager[None]:
-        """Puts a change of the store's own into a range's log, if the lease is here."""
-        group = self.group_of(replica)
-        if not self.holds_lease(group):
-            raise NotLeaseholder(replica.range_id, group.leader_node())
-        return self._submit(group, replica, change)
-
-    async def _submit(self, group: Group, replica: Replica, change: Change) -> None:
-        # Statistics are of the range as it was counted: no split may come between.
-        spans = [LatchSpan(replica.start, replica.end, True)] if change.deltas else []
-        latch = replica.latches.acquire(spans)
-        try:
-            if latch.waiter is not None:
-                await latch.waiter.wait()
-                if self.store.ranges.get(replica.range_id) is not replica or not self.holds_lease(group):
-                    raise NotLeaseholder(replica.range_id, group.leader_node())
-        except BaseException:
-            replica.latches.release(latch)
-            raise
-        await self.propose(group, change, None, latch)
-
-    # --- ranges come, change and go -------------------------------------------------------------
-
-    def transfer_lease(self, group: Group, node_id: int) -> None:
-        """Tells the replica on another node to take over; raises SqlError if there is none that votes."""
-        for replica_id, home in group.nodes.items():
-            if home == node_id:
-                try:
-                    group.raft.transfer_leader(replica_id)
-                except ProposalDropped as dropped:
-                    raise SqlError(
-                        f"the lease cannot go to node {node_id}: {dropped.reason}", sqlstate="55000"
-                    ) from None
-                self.activate(group)
-                self.pump_soon()
-                return
-        raise SqlError(f"range {group.range_id} has no replica on node {node_id}", sqlstate="55000")
-
-    def put_right_half(self, batch: OpBatch, state: RangeState) -> None:
-        """Adds the log of a split's right half to the batch that makes it."""
-        place = place_on(state.descriptor, self.node_id)
-        assert place is not None, state
-        put_fresh_log(batch, self.store.engine, state.descriptor.range_id, place.replica_id)
-
-    def open_right_half(self, range_id: int, is_leading: bool) -> None:
-        """Begins the group of a split's right half; what was created for early messages goes (reliability 65)."""
-        self.groups.pop(range_id, None)
-        self.ticker.remove(range_id)
-        replica = self.store.ranges.get(range_id)
-        assert replica is not None, range_id
-        group = self.open_group(replica)
-        if is_leading:
-            # Whoever led the whole range leads its half, so that nobody waits for an election timeout.
-            group.raft.campaign()
-        self.pump_soon()
-
-    def add_first_member(self, replica: Replica, op: ChangeReplicas) -> RangeDescriptor:
-        """Gives a range whose only replica is here a log and a second member."""
-        if op.members != Members.ADD:
-            raise SqlError(f"range {replica.range_id} has one replica", sqlstate="55000")
-        after, _ = changed(replica.descriptor, op.node_id, op.members)
-        own = place_on(after, self.node_id)
-        assert own is not None, after
-        change = Change(OpBatch())
-        put_first_log(change.batch, self.store.engine, replica, after, own.replica_id)
-        self.store.apply(change)
-        replica.set_descriptor(after)
-        self.store.note_ranges()
-        group = self.open_group(replica)
-        group.raft.campaign()
-        self.pump_soon()
-        return after
-
-    def members_changed(self, group: Group, is_leading: bool) -> None:
-        """A change of the members has been applied: a removed replica goes, the others are told of."""
-        replica = group.replica
-        assert replica is not None, group.range_id
-        if place_on(replica.descriptor, self.node_id) is None:
-            self.store.scheduler.call_soon(lambda: self.remove(group))
-        elif is_leading:
-            self.publisher.enter(replica.descriptor)
-
-    def remove(self, group: Group) -> None:
-        """Takes a replica out of this store, for good (reliability 61)."""
-        if self.groups.get(group.range_id) is not group or not self.is_running():
-            return
-        if self.is_stalled or self.snapshots.is_installing(group.range_id):
-            # What is still to be written of it must not come after its end.
-            self.store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self.remove(group))
-            return
-        store = self.store
-        replica = group.replica
-        batch = OpBatch()
-        least = group.replica_id + 1
-        if replica is not None:
-            least = max(least, replica.descriptor.next_replica_id)
-            erase(batch, store.state, replica.start, replica.end)
-            erase_rows_of(batch, group.range_id)
-        destroy(batch, group.range_id, least)
-        if not self.write(batch):
-            store.scheduler.call_later(STALL_RETRY_SECONDS, lambda: self.remove(group))
-            return
-        del self.groups[group.range_id]
-        self.ticker.remove(group.range_id)
-        self._active.pop(group.range_id, None)
-        self.snapshots.forget(group.range_id)
-        group.doubt_proposals(self.node_id, "its replica was removed")
-        if replica is not None:
-            store.ranges.remove(replica)
-            forget(store.state, replica.start, replica.end)
-            store.state.locks.drop_span(replica.start, replica.end)
-            store.note_ranges()
-
     # --- the pump -------------------------------------------------------------------------------
 
     def activate(self, group: Group) -> None:
         """The group may have something to do."""
         self._active[group.range_id] = None
         self.ticker.touch(group.range_id)
+
+    def forget(self, group: Group) -> None:
+        """The group is no more."""
+        del self.groups[group.range_id]
+        self.ticker.remove(group.range_id)
+        self._active.pop(group.range_id, None)
+        self.snapshots.forget(group.range_id)
 
     def write(self, batch: OpBatch) -> bool:
         """Writes a batch; False if the engine takes no writes now, or never again: then the store has failed."""
@@ -630,7 +431,7 @@ class Replication:
             if not self._active or self.is_stalled:
                 break
             self._pump_once()
-        self._flush()
+        self.flush()
         if self._active and not self.is_stalled:
             self.pump_soon()
 
@@ -679,7 +480,7 @@ class Replication:
                 self.post(group, ready.after_sync)
                 group.raft.synced(ready.mark)
         if unsynced:
-            self._after_sync(lambda: self._on_synced(unsynced))
+            self.after_sync(lambda: self._on_synced(unsynced))
         for group, _ in work:
             self.applier.run(group)
             if group.raft.has_ready():
@@ -700,7 +501,3 @@ class Replication:
             group.raft.synced(ready.mark)
             self.activate(group)
         self._pump()
-
-
-def _nothing() -> None:
-    return None

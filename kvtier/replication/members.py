@@ -17,18 +17,26 @@ The log stays for good: the last replica that is left of several goes on alone, 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 
-from base.errors import SqlError
+from base.errors import ProposalDropped, SqlError
+from kvtier.change import Change
 from kvtier.descriptors import LEARNER, VOTER, RangeDescriptor, ReplicaPlace, encode_descriptor
 from kvtier.engine.batch import OpBatch
 from kvtier.engine.contract import StoreEngine
-from kvtier.messages import Members
+from kvtier.messages import ChangeReplicas, Members
 from kvtier.opening import put_range
 from kvtier.raft import storage
 from kvtier.raft.messages import ADD_LEARNER, ADD_VOTER, REMOVE, ConfChange, Step
 from kvtier.replica import Replica
 from kvtier.replication.applied import FIRST_INDEX, FIRST_TERM, put_applied
+from kvtier.replication.group import Group
+from kvtier.replication.removal import remove
+
+if TYPE_CHECKING:
+    from kvtier.replication.groups import Replication
 
 STEPS = {Members.ADD: ADD_LEARNER, Members.PROMOTE: ADD_VOTER, Members.REMOVE: REMOVE, Members.DEMOTE: ADD_LEARNER}
 
@@ -84,3 +92,45 @@ def put_fresh_log(batch: OpBatch, engine: StoreEngine, range_id: int, replica_id
     storage.create(engine, batch, range_id, replica_id)
     storage.begin(engine, batch, range_id, FIRST_INDEX, FIRST_TERM)
     put_applied(batch, range_id, FIRST_INDEX, FIRST_TERM)
+
+
+def transfer_lease(replication: Replication, group: Group, node_id: int) -> None:
+    """Tells the replica on another node to take over; raises SqlError if there is none that votes."""
+    for replica_id, home in group.nodes.items():
+        if home == node_id:
+            try:
+                group.raft.transfer_leader(replica_id)
+            except ProposalDropped as dropped:
+                raise SqlError(f"the lease cannot go to node {node_id}: {dropped.reason}", sqlstate="55000") from None
+            replication.activate(group)
+            replication.pump_soon()
+            return
+    raise SqlError(f"range {group.range_id} has no replica on node {node_id}", sqlstate="55000")
+
+
+def add_first_member(replication: Replication, replica: Replica, op: ChangeReplicas) -> RangeDescriptor:
+    """Gives a range whose only replica is here a log and a second member."""
+    if op.members != Members.ADD:
+        raise SqlError(f"range {replica.range_id} has one replica", sqlstate="55000")
+    after, _ = changed(replica.descriptor, op.node_id, op.members)
+    own = place_on(after, replication.node_id)
+    assert own is not None, after
+    change = Change(OpBatch())
+    put_first_log(change.batch, replication.store.engine, replica, after, own.replica_id)
+    replication.store.apply(change)
+    replica.set_descriptor(after)
+    replication.store.note_ranges()
+    group = replication.open_group(replica)
+    group.raft.campaign()
+    replication.pump_soon()
+    return after
+
+
+def members_changed(replication: Replication, group: Group, is_leading: bool) -> None:
+    """A change of the members has been applied: a removed replica goes, the others are told of."""
+    replica = group.replica
+    assert replica is not None, group.range_id
+    if place_on(replica.descriptor, replication.node_id) is None:
+        replication.store.scheduler.call_soon(lambda: remove(replication, group))
+    elif is_leading:
+        replication.publisher.enter(replica.descriptor)

@@ -48,7 +48,7 @@ from kvtier.raft.messages import ConfChange
 from kvtier.reading import read_batch
 from kvtier.replica import Replica
 from kvtier.replication.holders import LockHolders, LockWatch
-from kvtier.replication.members import changed, conf_change
+from kvtier.replication.members import changed, conf_change, transfer_lease
 from kvtier.router import spans_of
 from kvtier.transactions import named_outcome, put_outcome
 
@@ -122,12 +122,12 @@ class Serving:
                 replica.latches.release(latch)
                 raise
             if done.members is not None:
-                await self._replication.propose_members(group, done.members, latch)
+                await self._replication.proposals.propose_members(group, done.members, latch)
                 return done.reply
             if done.change is None:
                 replica.latches.release(latch)
                 return done.reply
-            await self._replication.propose(group, done.change, done.ranges, latch)
+            await self._replication.proposals.propose(group, done.change, done.ranges, latch)
             store.cleanup.note_write()
             return done.reply
 
@@ -231,7 +231,7 @@ class Serving:
             after, replica_id = changed(replica.descriptor, op.node_id, op.members)
             return Evaluated(Reply([after], now), members=conf_change(after, replica_id, op.members))
         if isinstance(op, TransferLease):
-            self._replication.transfer_lease(group, op.node_id)
+            transfer_lease(self._replication, group, op.node_id)
             return Evaluated(Reply([None], now))
         if isinstance(op, Split):
             ranges, result = administration.split(self._store.state, op, now, False)
