@@ -432,7 +432,7 @@ class Insert(_Unary):
     every column of the table but generated ones is there).  ``returning``: columns/exprs over ``exprs.row`` ids.
     """
 
-    __slots__ = ("attnums", "exprs", "on_conflict", "returning", "table")
+    __slots__ = ("attnums", "checks", "exprs", "on_conflict", "returning", "table")
 
     def __init__(
         self,
@@ -450,6 +450,8 @@ class Insert(_Unary):
         self.on_conflict = on_conflict
         self.returning = returning
         self.columns = returning[0] if returning else ()
+        self.checks: tuple[tuple[str, Expr], ...] = ()
+        """WITH CHECK OPTION: (view, condition over ``exprs.row`` that must be true of rows as they are written)."""
 
 
 class Update(_Unary):
@@ -458,7 +460,7 @@ class Update(_Unary):
     ``returning`` expressions see ``exprs.row`` (the new row) and the input's columns.
     """
 
-    __slots__ = ("exprs", "old", "returning", "sets", "table")
+    __slots__ = ("checks", "exprs", "old", "returning", "sets", "table")
 
     def __init__(
         self,
@@ -476,6 +478,8 @@ class Update(_Unary):
         self.exprs = exprs
         self.returning = returning
         self.columns = returning[0] if returning else ()
+        self.checks: tuple[tuple[str, Expr], ...] = ()
+        """As those of Insert."""
 
 
 class Delete(_Unary):

@@ -130,7 +130,9 @@ class SessionView(CatalogView):
         assert desc is not None
         if desc.kind != "r":
             kind = {"v": "view", "S": "sequence"}.get(desc.kind, "relation")
-            raise SqlError(refusal.format(kind=kind, name=desc.name), sqlstate="42809", hint=hint)
+            raise SqlError(
+                refusal.format(kind=kind, name=desc.name), sqlstate="42809", hint=hint if desc.kind == "v" else None
+            )
         return desc
 
     def index(self, name: Name) -> tuple[TableDesc, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from base.errors import MeridianError
+from base.errors import MeridianError, error
 from planner.access import TableAccess
 from planner.exec.relational import UnaryOperator
 from planner.exec.runtime import (
@@ -25,7 +25,7 @@ from planner.exec.runtime import (
     evaluate,
 )
 from planner.exec.upsert import Upsert
-from planner.exec.write import TableWriter
+from planner.exec.write import TableWriter, failing_row
 
 
 class ModifyOp(UnaryOperator):
@@ -40,6 +40,8 @@ class ModifyOp(UnaryOperator):
         self.writer = writer
         self.columns = columns
         self.returning = returning
+        self.checks: list[tuple[str, RowsFunction]] = []
+        """WITH CHECK OPTION: (view, function giving one-column rows of booleans) of new rows."""
         self.counts = True
 
     def title(self) -> str:
@@ -64,6 +66,15 @@ class ModifyStream(Buffered):
             out = await evaluate(self.operator.returning, rows, self.run)
             account(self.run.ctx, out)
             self.returned += out
+
+    async def check(self, rows: Rows) -> None:
+        """Raises 44000 if a new row would not be seen through the view it was written through."""
+        operator, run = self.operator, self.run
+        for view, function in operator.checks:
+            for row, verdict in zip(rows, await evaluate(function, rows, run)):
+                if verdict[0] is not True:
+                    text = f'new row violates check option for view "{view}"'
+                    raise error("44000", text, detail=failing_row(row, operator.writer.access, run.ctx))
 
     async def end(self) -> Rows:
         await self.run.finish_statement()
@@ -127,6 +138,7 @@ class InsertStream(ModifyStream):
                 problem.row += self.done
             raise
         self.done += len(batch)
+        await self.check(rows)
         await self.give(rows, len(rows))
         run.ctx.check_interrupt()
 
@@ -168,6 +180,7 @@ class UpdateStream(ModifyStream):
         new = await evaluate(operator.new_of, batch, run)
         new = await operator.writer.complete(new, run)
         await operator.writer.update(old, new, run)
+        await self.check(new)
         await self.give(
             [after + row for after, row in zip(new, batch)] if operator.returning is not None else [], len(new)
         )

@@ -162,9 +162,13 @@ class WriteBuilder:
         operator = InsertOp(
             input, writer, node.columns, self._returning(node.returning, node.exprs.row), positions, streams, upsert
         )
+        operator.checks = self._view_checks(node)
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)
         return operator
+
+    def _view_checks(self, node: Insert | Update) -> list[tuple[str, RowsFunction]]:
+        return [(view, self.builder.rows_function([condition], node.exprs.row)) for view, condition in node.checks]
 
     def _upsert(self, conflict: OnConflict, writer: TableWriter) -> Upsert:
         builder, access = self.builder, writer.access
@@ -217,6 +221,7 @@ class WriteBuilder:
         old_of = self._old_rows(node.old, input)
         returning = self._returning(node.returning, node.exprs.row + input.columns)
         operator = UpdateOp(input, writer, node.columns, returning, old_of, builder.rows_function(exprs, input.columns))
+        operator.checks = self._view_checks(node)
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)
         return operator

@@ -100,7 +100,7 @@ def compile_insert(builder: Builder, operator: InsertOp) -> FastPlan | None:
     """INSERT .. VALUES of one row without ON CONFLICT."""
     writer = operator.writer
     values = _single_values(operator.input)
-    if values is None or operator.upsert is not None or not is_plain(writer):
+    if values is None or operator.upsert is not None or operator.checks or not is_plain(writer):
         return None
     node = builder.statement.root
     if not has_plain_parents(writer) or _may_wait(node, ()):
@@ -251,7 +251,13 @@ def compile_update(builder: Builder, operator: UpdateOp) -> FastPlan | None:
     """UPDATE .. WHERE <primary key> = ..."""
     scan, writer = _point_scan(operator), operator.writer
     node = builder.statement.root
-    if scan is None or not is_plain(writer) or not isinstance(node, Update) or _may_wait(node, node.sets):
+    if (
+        scan is None
+        or not is_plain(writer)
+        or not isinstance(node, Update)
+        or node.checks
+        or _may_wait(node, node.sets)
+    ):
         return None
     changed = {attnum for attnum, _ in node.sets}
     if not keeps_keys(writer, changed):

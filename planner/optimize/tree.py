@@ -238,12 +238,16 @@ def _map_rare(node: Node, rewrite: Rewrite) -> Node:
     if isinstance(node, Window):
         return _map_window(node, rewrite)
     if isinstance(node, Insert):
-        return Insert(
+        insert = Insert(
             node.table, node.input, node.attnums, node.exprs, node.on_conflict, _map_returning(node.returning, rewrite)
         )
+        insert.checks = _map_checks(node.checks, rewrite)
+        return insert
     if isinstance(node, Update):
         sets = tuple([(attnum, rewrite(e)) for attnum, e in node.sets])
-        return Update(node.table, node.input, node.old, sets, node.exprs, _map_returning(node.returning, rewrite))
+        update = Update(node.table, node.input, node.old, sets, node.exprs, _map_returning(node.returning, rewrite))
+        update.checks = _map_checks(node.checks, rewrite)
+        return update
     if isinstance(node, Delete):
         return Delete(node.table, node.input, node.old, node.exprs, _map_returning(node.returning, rewrite))
     if isinstance(node, Merge):
@@ -253,6 +257,10 @@ def _map_rare(node: Node, rewrite: Rewrite) -> Node:
 
 
 Returning = tuple[tuple[int, ...], tuple[Expr, ...]] | None
+
+
+def _map_checks(checks: tuple[tuple[str, Expr], ...], rewrite: Callable[[Expr], Expr]) -> tuple[tuple[str, Expr], ...]:
+    return tuple([(view, rewrite(condition)) for view, condition in checks])
 
 
 def _map_returning(returning: Returning, rewrite: Rewrite) -> Returning:

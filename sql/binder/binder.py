@@ -32,6 +32,7 @@ from sql.binder.queries import BoundQuery, QueryBinder, exact
 from sql.binder.scope import Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, bind_text, default_value, row_ids, row_item
 from sql.binder.types import resolve_type
+from sql.binder.updatable import updatable_columns, view_problem
 from sql.binder.written import Written
 from sql.parse.statements import Query, SqlExpr, TypeName
 from sql.parse.stored import parse_stored_expression, parse_stored_query
@@ -249,6 +250,14 @@ class Binder:
         if ctx.params:
             raise error("42P02", "there is no parameter $1")
         return found
+
+    def updatable_columns(self, view: TableDesc) -> tuple[str, ...]:
+        """Names of a view's columns that can be written; none if the view is not updatable."""
+        return updatable_columns(QueryBinder(self._context()), view)
+
+    def view_problem(self, view: TableDesc) -> str:
+        """Why a view is not updatable, or ""."""
+        return view_problem(QueryBinder(self._context()), view)
 
     def resolve_type(self, written: TypeName) -> tuple[PgType, int]:
         """(type, typmod) of a type as written."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from base.errors import FeatureNotSupported, error
+from base.errors import error
 from base.types import INT4, OID, TEXT
 from planner.context import ExecContext
 from planner.expr import And, Call, Col, Const, Expr, Field, RowExpr, Subquery
@@ -17,12 +17,13 @@ from planner.schema import ColumnDesc, TableDesc
 from sql.binder.context import Source
 from sql.binder.expressions import ExprBinder, record_type
 from sql.binder.from_clause import FromBinder, alias_of, column_type, table_scan
-from sql.binder.parts import bind_part, target_column
+from sql.binder.parts import bind_part, require_column, target_column
 from sql.binder.queries import BoundQuery
 from sql.binder.scope import FromTree, RangeItem, Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, default_value
 from sql.binder.targets import assign_ids, bind_targets, output_of, resolve_targets
 from sql.binder.tree import form_of, position_of, text_of
+from sql.binder.updatable import Target, open_view
 from sql.parse import forms
 from sql.parse.statements import RawRows
 
@@ -68,8 +69,16 @@ def _dispatch(
 # --- shared -----------------------------------------------------------------------------------------
 
 
-def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc:
-    """The table a statement writes; raises 42P01, 42809."""
+def target_of(queries: QueryBinder, node: exp.Expr, letter: str) -> Target:
+    """What a statement writes, a view looked through; raises 42P01, 42809, 55000."""
+    found = _target_relation(queries, node)
+    if found.kind == "v":
+        return open_view(queries, found, letter, position_of(node.args.get("db") or node.this))
+    queries.ctx.use_table(found, letter)
+    return Target(found, [])
+
+
+def _target_relation(queries: QueryBinder, node: exp.Expr) -> TableDesc:
     schema_node = node.args.get("db")
     schema = schema_node.name if schema_node is not None else None
     name, position = node.name, position_of(schema_node or node.this)
@@ -83,11 +92,17 @@ def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc
         raise error("42501", f'permission denied: "{name}" is a system catalog')
     if queries.ctx.catalog.is_of_other_session(found):
         raise error("0A000", "cannot access temporary tables of other sessions", position=position + 1)
-    if found.kind == "v":
-        verb = {"a": "INSERT into", "w": "UPDATE of", "d": "DELETE from"}[letter]
-        raise FeatureNotSupported(f'{verb} view "{name}" is not supported', position=position + 1)
-    if found.kind != "r":
+    if found.kind not in "rv":
         raise error("42809", f'cannot change sequence "{name}"')
+    return found
+
+
+def target_table(queries: QueryBinder, node: exp.Expr, letter: str) -> TableDesc:
+    """The table that MERGE writes; raises 42P01, 42809."""
+    found = _target_relation(queries, node)
+    if found.kind == "v":
+        text = f'cannot execute MERGE on relation "{found.name}"'
+        raise error("0A000", text, detail="This operation is not supported for views.")
     queries.ctx.use_table(found, letter)
     return found
 
@@ -140,10 +155,10 @@ def _joined(
 
 def bind_update(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQuery:
     """UPDATE t SET .. FROM .. WHERE .. RETURNING .."""
-    table = target_table(queries, node.this, "w")
-    alias = alias_of(node.this)[0] or table.name
-    tree = table_scan(FromBinder(queries, None, source), table, alias)
-    old = tree.items[0]
+    target = target_of(queries, node.this, "w")
+    table = target.table
+    alias = alias_of(node.this)[0] or target.names.name
+    tree, old = _scan_of(queries, target, alias, source)
     clause = node.args.get("from_")
     if clause is not None:
         # sqlglot hangs the further tables of FROM on its first one.
@@ -151,24 +166,35 @@ def bind_update(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
     scope = Scope(None, tree.items, tree.columns)
     plan = tree.node
     # SET is bound before WHERE: that is where parameters get their types from first.
-    sets, plan = bind_sets(queries, node.expressions, table, scope, source, plan)
+    sets, plan = bind_sets(queries, node.expressions, target.names, scope, source, plan)
     where = node.args.get("where")
     if where is not None:
         binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
         plan = _filtered(plan, binder.condition(where.this, "WHERE"))
     elif queries.ctx.current_of:
-        plan = _filtered(plan, _is_current(queries, table, old, scope, source))
-    exprs, new = bind_table_exprs(queries, table, alias)
-    seen = Scope(
-        None,
-        [new, *tree.items[1:]],
-        new.columns + [c for c in tree.columns if not old.find(c.name) or c not in old.columns],
-    )
+        plan = _filtered(plan, _is_current(queries, target, old, scope, source))
+    exprs, row = bind_table_exprs(queries, table, alias)
+    new, conditions = target.through(queries, row, alias)
+    others = [column for item in tree.items[1:] for column in item.columns]
+    own = tree.items[0].columns
+    kept = [column for column in tree.columns if column not in own]
+    seen = Scope(None, [new, *tree.items[1:]], new.columns + (kept or others))
     returning, columns = bind_returning(queries, node, seen, source)
     if returning is not None:
-        queries.ctx.use_table(table, "r")
+        target.read(queries)
     update = Update(table, plan, old_ids(old), tuple(sets), exprs, returning)
+    update.checks = target.checks(conditions)
     return BoundQuery(update, columns)  # type: ignore[arg-type]  # output columns
+
+
+def _scan_of(queries: QueryBinder, target: Target, alias: str, source: Source) -> tuple[FromTree, RangeItem]:
+    """The rows that may be changed, under the statement's names; and the table's own row behind them."""
+    tree = table_scan(FromBinder(queries, None, source), target.table, alias)
+    old = tree.items[0]
+    if not target.views:
+        return tree, old
+    shown, conditions = target.through(queries, old, alias)
+    return FromTree(target.filtered(tree.node, conditions), [shown], list(shown.columns)), old
 
 
 def _filtered(plan: Node, condition: Expr) -> Node:
@@ -183,8 +209,11 @@ def cursor_key(ctx: ExecContext, cursor: str, table: int, column: int) -> object
     return ctx.cursor_key(cursor, table)[column]
 
 
-def _is_current(queries: QueryBinder, table: TableDesc, item: RangeItem, scope: Scope, source: Source) -> Expr:
+def _is_current(queries: QueryBinder, target: Target, item: RangeItem, scope: Scope, source: Source) -> Expr:
     """WHERE CURRENT OF: the row whose primary key the cursor holds when the statement runs."""
+    if target.views:
+        raise error("0A000", "WHERE CURRENT OF on a view is not implemented")
+    table = target.table
     binder = ExprBinder(queries.ctx, source, scope, queries, "WHERE")
     columns = {c.attnum: c for c in (*item.columns, *item.hidden)}
     terms: list[Expr] = []
@@ -222,6 +251,7 @@ def bind_sets(
         position = position_of(call)
         columns = [target_column(table, name, position) for name in names]
         for column in columns:
+            require_column(column, table, "update")
             if any(column.id == attnum for attnum, _ in sets) or sum(other.id == column.id for other in columns) > 1:
                 raise error("42601", f'multiple assignments to same column "{column.name}"')
         if form_of(call) == forms.SET_ONE:
@@ -301,10 +331,10 @@ def _passed(queries: QueryBinder, id: int) -> Col:
 
 def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQuery:
     """DELETE FROM t USING .. WHERE .. RETURNING .."""
-    table = target_table(queries, node.this, "d")
-    alias = alias_of(node.this)[0] or table.name
-    tree = table_scan(FromBinder(queries, None, source), table, alias)
-    old = tree.items[0]
+    target = target_of(queries, node.this, "d")
+    table = target.table
+    alias = alias_of(node.this)[0] or target.names.name
+    tree, old = _scan_of(queries, target, alias, source)
     using = node.args.get("using") or []
     if using:
         tree = _joined(queries, tree, using[0], [exp.Join(this=item) for item in using[1:]], source)
@@ -315,10 +345,10 @@ def bind_delete(queries: QueryBinder, node: exp.Expr, source: Source) -> BoundQu
         condition = ExprBinder(queries.ctx, source, scope, queries, "WHERE").condition(where.this, "WHERE")
         plan = Filter(plan, condition)
     elif queries.ctx.current_of:
-        plan = Filter(plan, _is_current(queries, table, old, scope, source))
+        plan = Filter(plan, _is_current(queries, target, old, scope, source))
     returning, columns = bind_returning(queries, node, scope, source)
     if where is not None or returning is not None:
-        queries.ctx.use_table(table, "r")
+        target.read(queries)
     delete = Delete(table, plan, old_ids(old), _delete_exprs(queries, table), returning)
     return BoundQuery(delete, columns)  # type: ignore[arg-type]  # output columns
 

@@ -181,7 +181,7 @@ class FromBinder:
         item = RangeItem(alias, [ScopeColumn(c.name, c.id, c.type, c.typmod) for c in found.columns])
         if alias == forms.VALUES_ALIAS:
             item.alias = ""
-        _rename(item, columns, position_of(node.args.get("alias")))
+        rename_columns(item, columns, position_of(node.args.get("alias")))
         return FromTree(found.node, [item], list(item.columns))
 
     # --- relations ----------------------------------------------------------------------
@@ -196,7 +196,7 @@ class FromBinder:
             entry = self.queries.ctes[name]
             scan, out = self.queries.cte_scan(entry, alias or name, position)
             item = RangeItem(alias or name, [ScopeColumn(c.name, c.id, c.type, c.typmod) for c in out])
-            _rename(item, columns, position)
+            rename_columns(item, columns, position)
             return FromTree(scan, [item], list(item.columns))
         relation = self.find(schema, name, position)
         if isinstance(relation, TableDesc):
@@ -215,7 +215,7 @@ class FromBinder:
         item.alias = alias or name
         if not alias:
             item.schema = schema or self._schema_of(relation)
-        _rename(item, columns, position)
+        rename_columns(item, columns, position)
         return FromTree(tree.node, [item], list(item.columns))
 
     def _schema_of(self, relation: Any) -> str | None:
@@ -323,7 +323,7 @@ class FromBinder:
         item_name = alias or _call_name(nodes[0], self.source)
         found = RangeItem(item_name, columns)
         found.is_function_scalar = scalar and not ordinality and len(nodes) == 1
-        _rename(found, names, position_of(node))
+        rename_columns(found, names, position_of(node))
         plan = FunctionScan(tuple(calls), tuple(widths), tuple([c.id for c in columns]), ordinality)
         return FromTree(plan, [found], list(found.columns))
 
@@ -461,7 +461,7 @@ def _as_one(tree: FromTree, node: exp.Expr) -> FromTree:
     """(a JOIN b ..) AS j: one item with all columns; the names inside are hidden."""
     alias, names = alias_of(node)
     item = RangeItem(alias, list(tree.columns))
-    _rename(item, names, position_of(node.args.get("alias")))
+    rename_columns(item, names, position_of(node.args.get("alias")))
     return FromTree(tree.node, [item], list(item.columns), tree.is_lateral)
 
 
@@ -476,7 +476,7 @@ def alias_of(node: exp.Expr) -> tuple[str, list[str]]:
     return found.name, []
 
 
-def _rename(item: RangeItem, names: list[str], position: int) -> None:
+def rename_columns(item: RangeItem, names: list[str], position: int = -1) -> None:
     """Gives the first columns the aliases of ``AS t (a, b)``."""
     if len(names) > len(item.columns):
         raise error(

@@ -18,11 +18,11 @@ from planner.nodes import Insert, Node, OnConflict, Project, TableExprs, Values
 from planner.schema import ColumnDesc, IndexDesc, TableDesc
 from sql.binder.coerce import number
 from sql.binder.context import Source
-from sql.binder.dml import bind_returning, bind_sets, target_table
+from sql.binder.dml import bind_returning, bind_sets, target_of
 from sql.binder.equality import expr_key
 from sql.binder.expressions import ExprBinder
 from sql.binder.from_clause import alias_of, column_type
-from sql.binder.parts import target_column
+from sql.binder.parts import require_column, target_column
 from sql.binder.queries import BoundQuery
 from sql.binder.scope import RangeItem, Scope
 from sql.binder.table_exprs import assigned, bind_table_exprs, default_value, row_ids, row_item
@@ -51,10 +51,13 @@ class RowBinder:
         columns: Sequence[exp.Expr] | None,
         source: Source,
         overriding: str,
+        names: TableDesc | None = None,
     ) -> None:
+        """``names``: the table as the statement sees it, through a view."""
         self.queries = queries
         self.ctx = queries.ctx
         self.table = table
+        self.names = names or table
         self.column_nodes = columns
         self.source = source
         self.overriding = overriding
@@ -80,7 +83,13 @@ class RowBinder:
 
     def _targets(self, count: int, nodes: Sequence[exp.Expr]) -> list[ColumnDesc]:
         """The columns that values are given for."""
-        table = self.table
+        found = self._named(count, nodes)
+        for column in found:
+            require_column(column, self.names, "insert into")
+        return found
+
+    def _named(self, count: int, nodes: Sequence[exp.Expr]) -> list[ColumnDesc]:
+        table = self.names
         if self.column_nodes is None:
             visible = [column for column in table.columns if not column.hidden]
             if count > len(visible):
@@ -141,19 +150,22 @@ class InsertBinder(RowBinder):
         target, columns = node.this, None
         if isinstance(target, exp.Schema):
             columns, target = target.expressions, target.this
-        super().__init__(queries, target_table(queries, target, "a"), columns, source, overriding)
-        self.alias: str = alias_of(target)[0] or self.table.name
+        self.target = target_of(queries, target, "a")
+        super().__init__(queries, self.target.table, columns, source, overriding, self.target.names)
+        self.alias: str = alias_of(target)[0] or self.names.name
 
     def bind(self) -> BoundQuery:
         table = self.table
-        exprs, new = bind_table_exprs(self.queries, table, self.alias)
+        exprs, row = bind_table_exprs(self.queries, table, self.alias)
+        new, conditions = self.target.through(self.queries, row, self.alias)
         plan, written = self._input()
-        conflict = self._conflict(exprs, new)
+        conflict = self._conflict(exprs, row, new)
         seen = Scope(None, [new], new.columns)
         returning, columns = bind_returning(self.queries, self.node, seen, self.source)
         if returning is not None:
-            self.ctx.use_table(table, "r")
+            self.target.read(self.queries)
         insert = Insert(table, plan, tuple([column.id for column in written]), exprs, conflict, returning)
+        insert.checks = self.target.checks(conditions)
         return BoundQuery(insert, columns)  # type: ignore[arg-type]  # output columns
 
     # --- source -----------------------------------------------------------------------------
@@ -230,11 +242,11 @@ class InsertBinder(RowBinder):
 
     # --- ON CONFLICT --------------------------------------------------------------------------
 
-    def _conflict(self, exprs: TableExprs, new: RangeItem) -> OnConflict | None:
+    def _conflict(self, exprs: TableExprs, row: RangeItem, new: RangeItem) -> OnConflict | None:
         clause = self.node.args.get("conflict")
         if clause is None:
             return None
-        arbiters = self._arbiters(clause, exprs, new)
+        arbiters = self._arbiters(clause, exprs, row, new)
         existing = row_item(self.queries, self.table, self.alias)
         excluded = row_item(self.queries, self.table, "excluded")
         ids = row_ids(existing), row_ids(excluded)
@@ -245,10 +257,12 @@ class InsertBinder(RowBinder):
                 "42601", "ON CONFLICT DO UPDATE requires inference specification or constraint name",
                 hint="For example, ON CONFLICT (column_name).",
             )  # fmt: skip
-        self.ctx.use_table(self.table, "w")
-        scope = Scope(None, [existing, excluded], existing.columns + excluded.columns)
+        self.ctx.use_table(self.target.views[0].view if self.target.views else self.table, "w")
+        shown, _ = self.target.through(self.queries, existing, self.alias)
+        proposed, _ = self.target.through(self.queries, excluded, "excluded")
+        scope = Scope(None, [shown, proposed], shown.columns + proposed.columns)
         sets, _ = bind_sets(
-            self.queries, clause.expressions, self.table, scope, self.source, Values([()], ()), "ON CONFLICT", False
+            self.queries, clause.expressions, self.names, scope, self.source, Values([()], ()), "ON CONFLICT", False
         )
         where = clause.args.get("where")
         condition = None
@@ -258,7 +272,7 @@ class InsertBinder(RowBinder):
             )
         return OnConflict(arbiters, tuple(sets), condition, *ids)
 
-    def _arbiters(self, clause: exp.Expr, exprs: TableExprs, new: RangeItem) -> tuple[IndexDesc, ...]:
+    def _arbiters(self, clause: exp.Expr, exprs: TableExprs, row: RangeItem, new: RangeItem) -> tuple[IndexDesc, ...]:
         constraint = clause.args.get("constraint")
         if constraint is not None:
             for index in self.table.indexes:
@@ -275,7 +289,7 @@ class InsertBinder(RowBinder):
         wanted = {expr_key(binder.bind(key.this)) for key in keys}
         predicate = clause.args.get("index_predicate")
         given = _conjuncts(binder.condition(predicate.this, "WHERE")) if predicate is not None else set()
-        found = tuple([index for index in self.table.indexes if self._is_arbiter(index, exprs, new, wanted, given)])
+        found = tuple([index for index in self.table.indexes if self._is_arbiter(index, exprs, row, wanted, given)])
         if not found:
             raise error("42P10", "there is no unique or exclusion constraint matching the ON CONFLICT specification")
         return _immediate(found)

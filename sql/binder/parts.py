@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sql.binder.expressions import ExprBinder
     from sql.binder.queries import QueryBinder
 
+_NOT_OF_TABLE = "View columns that are not columns of their base relation are not updatable."
 Bounds = list[tuple[exp.Expr | None, exp.Expr | None, bool]]
 
 
@@ -33,12 +34,19 @@ def target_column(table: TableDesc, name: str, position: int) -> ColumnDesc:
     raise error("42703", f'column "{name}" of relation "{table.name}" does not exist', position=position + 1)
 
 
+def require_column(column: ColumnDesc, names: TableDesc, verb: str) -> None:
+    """Raises 0A000 for a view's column that is no column of a table."""
+    if not column.id:
+        raise error("0A000", f'cannot {verb} column "{column.name}" of view "{names.name}"', detail=_NOT_OF_TABLE)
+
+
 def bind_part(
     queries: QueryBinder, binder: ExprBinder, table: TableDesc, call: exp.Expr, sets: list[tuple[int, Expr]]
 ) -> None:
     """Adds ``SET column[..] = value`` to the assignments, or to the one that its column has already."""
     position = position_of(call)
     column = target_column(table, text_of(call.expressions[1]), position)
+    require_column(column, table, "update")
     if column.generated or column.identity == "a":
         raise error("428C9", f'column "{column.name}" can only be updated to DEFAULT')
     pg_type = column_type(queries, column.type_oid)

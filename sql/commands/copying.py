@@ -147,7 +147,11 @@ async def _copy_from(session: Session, statement: ast.Copy, options: CopyOptions
     if statement.where is not None:
         raise FeatureNotSupported("COPY FROM .. WHERE is not supported yet")
     assert statement.table is not None
-    table = session.view().table(statement.table, 'cannot copy to {kind} "{name}"')
+    table = session.view().table(
+        statement.table,
+        'cannot copy to {kind} "{name}"',
+        "To enable copying to a view, provide an INSTEAD OF INSERT trigger.",
+    )
     session.view().require(table, "a")
     await session.block.lock_table(table.id, table.name)
     table = session.view().table(statement.table)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 @handles(ast.CreateView)
 async def create_view(session: Session, statement: ast.CreateView, portal: QueryPortal) -> None:
-    if statement.check_option:
-        raise FeatureNotSupported("WITH CHECK OPTION is not supported yet")
     bound = Analyzer(session).view_query(statement.query)
     schema = await _schema(session, statement, bound.depends_on)
     require_create(session, schema)
@@ -43,18 +41,46 @@ async def create_view(session: Session, statement: ast.CreateView, portal: Query
             raise SqlError(f'relation "{old.name}" already exists', sqlstate="42P07")
         _check_replacement(old, columns)
         session.view().require_owner("view", old.name, old.owner)
-        await draft.update_table(old, columns=columns, view_query=statement.query.text, depends_on=bound.depends_on)
+        changed = await draft.update_table(
+            old,
+            columns=columns,
+            view_query=statement.query.text,
+            depends_on=bound.depends_on,
+            options=_options(session, statement),
+        )
+        _require_updatable(session, changed)
     else:
         if statement.name.name in taken_names(session, schema):
             raise SqlError(f'relation "{statement.name.name}" already exists', sqlstate="42P07")
-        await draft.put(
-            TableDesc(
-                id=await draft.new_id(), version=1, database_id=session.database_id, schema_id=schema.id, name=statement.name.name, kind="v",
-                columns=columns, view_query=statement.query.text, depends_on=bound.depends_on, owner=session.user,
-                options={**statement.options, "search_path": session.view().path_text()},
-            )
+        made = TableDesc(
+            id=await draft.new_id(), version=1, database_id=session.database_id, schema_id=schema.id, name=statement.name.name, kind="v",
+            columns=columns, view_query=statement.query.text, depends_on=bound.depends_on, owner=session.user,
+            options=_options(session, statement),
         )  # fmt: skip
+        _require_updatable(session, made)
+        await draft.put(made)
     session.sink.complete("CREATE VIEW")
+
+
+def _options(session: Session, statement: ast.CreateView) -> dict[str, str]:
+    options = dict(statement.options)
+    if statement.check_option:
+        options["check_option"] = statement.check_option
+    if options.get("check_option", "local") not in ("local", "cascaded"):
+        raise SqlError(
+            'invalid value for enum option "check_option": ' + options["check_option"],
+            sqlstate="22023",
+            detail='Valid values are "local" and "cascaded".',
+        )
+    return {**options, "search_path": session.view().path_text()}
+
+
+def _require_updatable(session: Session, view: TableDesc) -> None:
+    """WITH CHECK OPTION is about new rows: raises 0A000 of a view that takes none."""
+    problem = Analyzer(session).binder().view_problem(view) if "check_option" in view.options else ""
+    if problem:
+        text = "WITH CHECK OPTION is supported only on automatically updatable views"
+        raise FeatureNotSupported(text, hint=problem)
 
 
 async def _schema(session: Session, statement: ast.CreateView, depends_on: tuple[int, ...]) -> SchemaDesc:

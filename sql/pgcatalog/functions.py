@@ -13,7 +13,7 @@ from planner.functions.registry import STABLE, VOLATILE, Registry
 from planner.schema import IndexDesc, TableDesc
 from sql.pgcatalog import builtin, deparse, oids
 from sql.pgcatalog.quoting import quote_identifier
-from sql.pgcatalog.storedtext import pretty_text
+from sql.pgcatalog.storedtext import pretty_text, updatable_names
 from sql.pgcatalog.tables import constraint_oid
 from sql.privilegewords import LETTERS
 from sql.regions.topology import own_database, region_of
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sql.session import Session
     from sql.view import SessionView
 
+WRITABLE: Final = 4 | 8 | 16
+"""Bits of UPDATE, INSERT, DELETE by their numbers as commands."""
 MERIDIAN_VERSION = "0.1.0"
 
 
@@ -82,6 +84,22 @@ def _view_text(ctx: ExecContext, table: TableDesc | None) -> str | None:
         return None
     text = deparse.view_query(ctx.catalog(), _session(ctx).server.registry, table)
     return " " + text.strip().rstrip(";") + ";"
+
+
+def pg_relation_is_updatable(ctx: ExecContext, oid: int, with_triggers: bool) -> int:
+    """A bit for UPDATE, INSERT and DELETE each."""
+    view = ctx.catalog()
+    table = view.table_by_id(oid)
+    return WRITABLE if table is not None and updatable_names(view, table) else 0
+
+
+def pg_column_is_updatable(ctx: ExecContext, oid: int, attnum: int, with_triggers: bool) -> bool:
+    view = ctx.catalog()
+    table = view.table_by_id(oid)
+    if table is None:
+        return False
+    names = updatable_names(view, table)
+    return any(column.id == attnum and column.name in names for column in table.columns)
 
 
 def pg_get_viewdef(ctx: ExecContext, oid: int, pretty: Any = False) -> str | None:
@@ -608,7 +626,8 @@ def _register_session(add: Callable[..., None]) -> None:
     add("pg_is_other_temp_schema(oid) bool", pg_is_other_temp_schema)
     add("pg_my_temp_schema() oid", lambda ctx: ctx.catalog().schema_oid(ALIAS) or 0)
     add("pg_relation_is_publishable(regclass) bool", lambda oid: True, context=False)
-    add("pg_relation_is_updatable(regclass, bool) int4", lambda oid, flag: 28, context=False)
+    add("pg_relation_is_updatable(regclass, bool) int4", pg_relation_is_updatable)
+    add("pg_column_is_updatable(regclass, int2, bool) bool", pg_column_is_updatable)
     add("pg_listening_channels() setof text", pg_listening_channels)
     add("pg_notify(text, text) void", pg_notify, VOLATILE)
     add("pg_partition_ancestors(regclass) setof regclass", lambda oid: (), context=False)

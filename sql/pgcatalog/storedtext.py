@@ -119,6 +119,19 @@ def pretty_text(view: SessionView, table: TableDesc, text: str) -> str:
     return text
 
 
+def updatable_names(view: SessionView, table: TableDesc) -> tuple[str, ...]:
+    """Columns of a table or view that can be written."""
+    if table.kind == "r":
+        return tuple(column.name for column in table.columns if not column.generated)
+    if table.kind != "v":
+        return ()
+    binder = Binder(view, view.session.server.registry)
+    kept = view.session.server.printed.get(
+        view.state.generation, (table.id, "updatable", view.path), lambda: "\0".join(binder.updatable_columns(table))
+    )
+    return tuple(kept.split("\0")) if kept else ()
+
+
 def _stored(view: SessionView, table: TableDesc) -> Iterator[tuple[Callable[[], str], Callable[[], str]]]:
     """(plain text, pretty text) of every expression stored with a table."""
     for column in table.columns:

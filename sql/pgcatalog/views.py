@@ -10,7 +10,7 @@ from base.types import PgType
 from planner.exec.deferral import Deferrable
 from planner.schema import TableDesc, is_primary_key
 from sql.pgcatalog import builtin, deparse
-from sql.pgcatalog.storedtext import condition_text, default_text, generated_text
+from sql.pgcatalog.storedtext import condition_text, default_text, generated_text, updatable_names
 from sql.pgcatalog.tables import check_columns, persistence, role_oid, shown_indexes, user_tables, visible_columns
 from sql.settings import BY_NAME, PARAMETERS
 
@@ -165,7 +165,7 @@ def tables(view: SessionView) -> Iterator[Row]:
         if table.kind in ("r", "v"):
             yield {
                 "table_catalog": view.session.database, "table_schema": view.schema_name(table.schema_id), "table_name": table.name,
-                "table_type": _table_type(view, table), "is_insertable_into": "YES" if table.kind == "r" else "NO", "is_typed": "NO",
+                "table_type": _table_type(view, table), "is_insertable_into": "YES" if updatable_names(view, table) else "NO", "is_typed": "NO",
             }  # fmt: skip
 
 
@@ -217,6 +217,7 @@ def columns(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         if table.kind == "S":
             continue
+        writable = updatable_names(view, table) if table.kind == "v" else ()
         for number, column in enumerate(visible_columns(table), 1):
             pg_type = view.state.type_by_oid(column.type_oid)
             assert pg_type is not None
@@ -234,7 +235,7 @@ def columns(view: SessionView) -> Iterator[Row]:
                 "identity_maximum": str(options.maximum) if options else None, "identity_minimum": str(options.minimum) if options else None,
                 "identity_cycle": "YES" if options and options.cycle else "NO",
                 "is_generated": "ALWAYS" if column.generated else "NEVER", "generation_expression": generated_text(view, table, column, False) if column.generated else None,
-                "is_updatable": "YES" if table.kind == "r" else "NO", **_type_fields(pg_type, column.typmod),
+                "is_updatable": "YES" if table.kind == "r" or column.name in writable else "NO", **_type_fields(pg_type, column.typmod),
             }  # fmt: skip
 
 
@@ -330,9 +331,11 @@ def check_constraints(view: SessionView) -> Iterator[Row]:
 def information_views(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
         if table.kind == "v":
+            writable = "YES" if updatable_names(view, table) else "NO"
             yield {
                 "table_catalog": view.session.database, "table_schema": view.schema_name(table.schema_id), "table_name": table.name,
-                "view_definition": " " + table.view_query.strip() + ";", "check_option": "NONE", "is_updatable": "NO", "is_insertable_into": "NO",
+                "view_definition": " " + table.view_query.strip() + ";", "check_option": table.options.get("check_option", "none").upper(),
+                "is_updatable": writable, "is_insertable_into": writable,
                 "is_trigger_updatable": "NO", "is_trigger_deletable": "NO", "is_trigger_insertable_into": "NO",
             }  # fmt: skip
 
