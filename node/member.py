@@ -150,10 +150,10 @@ class Member:
         while True:
             try:
                 await self.directory.register(record)
+                self.directory.remember()
                 break
             except KvError:
                 await self._clock.sleep(REGISTER_PAUSE_SECONDS)
-        self.directory.remember()
         self._scheduler.spawn(self.directory.run(), "directory")
         self._scheduler.spawn(self.placement.run(), "placement")
 

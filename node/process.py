@@ -139,6 +139,7 @@ class Node:
         self.sql = SqlServer(
             self.kv, self.coordinator, self.catalog, registry, clock, rng, scheduler, defaults, settings.connections_max
         )
+        self.sql.sequences.is_shared = self.member is not None
         self.sql.describe_ranges = self.describe_ranges
         self.sql.locality = settings.locality
         self.sql.topology = self.topology

@@ -155,7 +155,7 @@ class SessionContext(ExecContext):
         if value is None:
             claimed = sequences.refill(sequence_oid, desc.sequence, desc.name)
             if claimed is None:
-                raise NeedsAwait(sequences.load(sequence_oid, desc.sequence))
+                raise NeedsAwait(sequences.claim(sequence_oid, desc.sequence, desc.name))
             value = claimed[0]
             self.session.block.wait_for(claimed[1])
         self.currvals[sequence_oid] = value

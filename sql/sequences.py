@@ -5,6 +5,9 @@ takes values from a block below the ceiling without touching the store; a crash 
 block (gaps, as in PostgreSQL), never repeats one.  Blocks grow while a sequence is busy.
 
     stored: | last: i64 | is_called: u8 |      last = the ceiling
+
+A node alone claims a block by writing a new ceiling, and goes on.  One of several (``is_shared``) claims it by
+replacing the ceiling it has read, and waits until that is done: nobody else can have the same block.
 """
 
 from __future__ import annotations
@@ -14,15 +17,17 @@ from collections.abc import Awaitable
 from typing import Any, Final
 
 from base.eager import Eager
-from base.errors import MeridianError, SqlError
+from base.errors import AmbiguousResult, ConditionFailed, MeridianError, Overloaded, SqlError
 from kvtier.client import Kv
-from kvtier.messages import Batch, Get, Put, Reply
+from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply
 from planner.schema import SequenceDesc
 from sql.catalog.keys import sequence_key
 
 _STATE: Final = struct.Struct(">qB")
 BLOCK_MIN: Final = 32
 BLOCK_MAX: Final = 4096
+CLAIMS_MAX: Final = 100
+"""Times that a claim is begun again because another node was faster."""
 
 
 class _Sequence:
@@ -43,6 +48,8 @@ class Sequences:
     def __init__(self, kv: Kv) -> None:
         self.kv = kv
         self._known: dict[int, _Sequence] = {}
+        self.is_shared = False
+        """True if other nodes may take values, too."""
 
     def try_next(self, id: int, desc: SequenceDesc, name: str) -> int | None:
         """Returns the next value, or None if ``refill`` is needed."""
@@ -58,11 +65,13 @@ class Sequences:
         return value
 
     def refill(self, id: int, desc: SequenceDesc, name: str) -> tuple[int, Awaitable[Any]] | None:
-        """Claims a block and returns (next value, the sync of the claim); None if the state must be loaded first.
+        """Claims a block and returns (next value, the sync of the claim); None if ``claim`` must be awaited first.
 
         The claim is in the log before anything that uses the value, so a commit that depends on it is durable after
         it; what is told to a client without a commit waits for the sync.
         """
+        if self.is_shared:
+            return None
         state = self._known.get(id)
         if state is None:
             reply = self.kv.send(Batch([Get(sequence_key(id))]))
@@ -70,9 +79,7 @@ class Sequences:
                 return None
             state = self._learn(id, desc, reply)
         value = self._following(state, desc, name)
-        limit = desc.maximum if desc.increment > 0 else desc.minimum
-        steps = min(state.block, abs(limit - value) // abs(desc.increment))
-        ceiling = value + steps * desc.increment
+        ceiling = _ceiling(value, state.block, desc)
         # A store that refuses does so here, before anybody has a value of the block.
         claim = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(ceiling, True))]))
         state.block = min(state.block * 2, BLOCK_MAX)
@@ -89,6 +96,37 @@ class Sequences:
             if self._known.get(id) is state:
                 state.ceiling = state.last
             raise
+
+    async def claim(self, id: int, desc: SequenceDesc, name: str) -> None:
+        """Makes ready what ``try_next`` or ``refill`` need: the state, and among several nodes a block of its own."""
+        if self.is_shared:
+            await self._claim_shared(id, desc, name)
+        else:
+            await self._load(id, desc)
+
+    async def _claim_shared(self, id: int, desc: SequenceDesc, name: str) -> None:
+        before = self._known.get(id)
+        block = BLOCK_MIN if before is None else before.block
+        key = sequence_key(id)
+        for _ in range(CLAIMS_MAX):
+            raw: bytes | None = (await self._send(Get(key))).results[0]
+            last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+            value = self._following(_Sequence(last, bool(is_called)), desc, name)
+            ceiling = _ceiling(value, block, desc)
+            try:
+                await self._send(ConditionalPut(key, _STATE.pack(ceiling, True), raw))
+            except (ConditionFailed, AmbiguousResult):
+                continue  # Perhaps it was done: then that block is lost, as in a crash.
+            if self._known.get(id) is before:
+                state = self._known[id] = _Sequence(value - desc.increment, True)
+                state.ceiling = ceiling
+                state.block = min(block * 2, BLOCK_MAX)
+            return
+        raise Overloaded(f'too many nodes take values from sequence "{name}"')
+
+    async def _send(self, op: Op) -> Reply:
+        reply = self.kv.send(Batch([op]))
+        return reply if isinstance(reply, Reply) else await reply
 
     async def load(self, id: int, desc: SequenceDesc) -> None:
         """Reads a sequence's state where that takes waiting."""
@@ -127,8 +165,16 @@ class Sequences:
     async def release(self) -> None:
         """Gives unused parts of blocks back, at a clean shutdown."""
         for id, state in self._known.items():
-            if state.is_called and state.last != state.ceiling:
+            if not state.is_called or state.last == state.ceiling:
+                continue
+            if not self.is_shared:
                 await self._store(id, state.last, True)
+                continue
+            stored = _STATE.pack(state.ceiling, True)
+            try:
+                await self._send(ConditionalPut(sequence_key(id), _STATE.pack(state.last, True), stored))
+            except MeridianError:
+                pass  # Another node has a later block, or nobody answers: the values are lost.
 
     def _following(self, state: _Sequence, desc: SequenceDesc, name: str) -> int:
         if not state.is_called:
@@ -158,3 +204,9 @@ class Sequences:
         reply = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(last, is_called))]))
         if not isinstance(reply, Reply):
             await reply
+
+
+def _ceiling(value: int, block: int, desc: SequenceDesc) -> int:
+    """Returns the last value of a block that begins at a value."""
+    limit = desc.maximum if desc.increment > 0 else desc.minimum
+    return value + min(block, abs(limit - value) // abs(desc.increment)) * desc.increment
