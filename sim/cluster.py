@@ -16,8 +16,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from base.errors import MeridianError
 from kvtier import mvcc
 from kvtier.descriptors import VOTER
+from kvtier.messages import Isolation, Lock
 from kvtier.raft.messages import encode
 from sim.invariants import Violation
 
@@ -31,6 +33,8 @@ GROW_SECONDS: Final = 300.0
 """Bound of the time until every range has its replicas."""
 POLL_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1 << 30
+LOCKS_SECONDS: Final = 30.0
+"""Bound of the time until a waiter gets the lock of a transaction that is no more."""
 DIGESTS_MAX: Final = 32
 """Applied indexes of a range whose contents are remembered."""
 COMPARED_MAX: Final = 6
@@ -64,6 +68,31 @@ def _has_replicas(world: World) -> bool:
             if len(places) != target or any(place.kind != VOTER for place in places):
                 return False
     return found
+
+
+async def take_locks(world: World) -> None:
+    """Takes every lock that is left: its holder may have died elsewhere, then whoever waits for it gets it."""
+    for process in world.running():
+        for key in list(process.store.state.locks.states):
+            started = world.now
+            taken = process.scope.spawn(_take_lock(process, key), "take lock").observe()
+            while not taken.is_done():
+                if world.now > started + LOCKS_SECONDS:
+                    raise Violation("a lock that nobody holds gives way", f"{process.name}: {key!r}")
+                await world.sleep(POLL_SECONDS)
+
+
+async def _take_lock(process: Process, key: bytes) -> None:
+    txn = process.coordinator.begin(Isolation.READ_COMMITTED)
+    try:
+        found = txn.get(key, Lock.EXCLUSIVE)
+        if found is not None and not isinstance(found, bytes):
+            await found
+    except MeridianError as error:
+        process.world.note(process.name, f"cannot lock {key!r}: {error!r}")
+    ended = txn.rollback()
+    if ended is not None:
+        await ended
 
 
 async def settle(world: World, bound: float) -> None:

@@ -131,7 +131,7 @@ def check_restarted(process: Process) -> None:
     check_any_time(process)
 
 
-def check_rest(process: Process) -> str:
+def check_rest(process: Process, with_locks: bool = True) -> str:
     """Returns what is left of transactions although nobody is active; "" if nothing."""
     state = process.store.state
     left = []
@@ -142,7 +142,7 @@ def check_rest(process: Process) -> str:
         left.append(f"records {list(state.records.values())[:3]}")
     if state.locks.waiters():
         left.append(f"{state.locks.waiters()} waiters")
-    if state.locks.states:
+    if state.locks.states and with_locks:
         left.append(f"locks on {list(state.locks.states)[:5]}")
     return ", ".join(left)
 

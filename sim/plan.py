@@ -243,6 +243,9 @@ def _fit_cluster(plan: Plan) -> None:
     plan.knobs.hop_delay = plan.knobs.hop_loss = 0.0
     plan.store.range_max_bytes = max(plan.store.range_max_bytes, 2_000)
     plan.store.merge_automatically = False
+    # A refresh is a batch of its own: what it leaves in a cache this small would push its own commit for ever.
+    plan.store.cache_points_max = max(plan.store.cache_points_max, 30)
+    plan.store.cache_spans_max = max(plan.store.cache_spans_max, 10)
     least = 2.0
     if plan.store.txn_expiry_seconds < least:
         plan.txn.heartbeat_seconds *= least / plan.store.txn_expiry_seconds

@@ -271,7 +271,11 @@ class Process:
             *self.coordinator.counts.items(),
         ]
         if self.member is not None:
-            counted += self.member.metrics().items()
+            counted += [
+                ("snapshots_sent", self.member.replication.snapshots.sent),
+                ("snapshots_taken", self.member.replication.snapshots.taken),
+                ("redirects", self.member.sender.redirects),
+            ]
         for name, value in counted:
             self.counts[name] = self.counts.get(name, 0) + value
 

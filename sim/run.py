@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from base import faults
-from sim.cluster import ClusterWatch, grow, settle
+from sim.cluster import LOCKS_SECONDS, ClusterWatch, grow, settle, take_locks
 from sim.invariants import Violation, check_any_time, check_rest, check_served
 from sim.journal import Journal
 from sim.loop import Stuck, TaskFailed
@@ -211,18 +211,23 @@ class Run:
             if world.now > bound:
                 raise Violation("every operation ends", "; ".join([client.doing for client in self.clients]))
             await world.sleep(0.1)
-        while self._left():
+        while self._left(world.nodes is None):
             if world.now > bound:
                 raise Violation("nothing is left at rest", self._left())
             await world.sleep(0.5)
         if world.nodes is not None:
-            await settle(world, bound)
+            await take_locks(world)
+            while self._left():
+                if world.now > bound + LOCKS_SECONDS:
+                    raise Violation("nothing is left at rest", self._left())
+                await world.sleep(0.5)
+            await settle(world, bound + LOCKS_SECONDS)
         self._check_now()
 
-    def _left(self) -> str:
+    def _left(self, with_locks: bool = True) -> str:
         """Returns what is left of transactions, and which nodes are not there."""
         for process in self.world.processes:
-            left = check_rest(process) if process.is_ready else f"{process.name} is not open"
+            left = check_rest(process, with_locks) if process.is_ready else f"{process.name} is not open"
             if left:
                 return f"{process.name}: {left}"
         return ""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sim.process import Process
     from sim.world import World
 
+CONFLICT: Final = "40001"
 CANCEL_CODE: Final = 80877102
 UNKNOWN_STATES: Final = ("40003", "57P01", "58030", "XX000")
 """SQLSTATEs after which the outcome of a COMMIT is not known."""
@@ -86,6 +87,8 @@ class SqlConnection(Link):
         self._prepared: dict[str, str] = {}
         self._names = 0
         """Names that were given: one whose Parse may have failed is not used again."""
+        self.insists = False
+        """Runs a statement again that fails by a conflict; for statements outside of blocks."""
 
     # --- life ----------------------------------------------------------------------
 
@@ -147,7 +150,12 @@ class SqlConnection(Link):
                 # Its plan may be what is wrong; the next use prepares it anew.
                 self._prepared.pop(sql, None)
                 raise
-        return await self._exchange(_message(b"Q", sql.encode() + b"\0"))
+        while True:
+            try:
+                return await self._exchange(_message(b"Q", sql.encode() + b"\0"))
+            except SqlFailure as failure:
+                if not self.insists or failure.sqlstate != CONFLICT:
+                    raise
 
     def _extended(self, sql: str, parameters: tuple[Any, ...]) -> bytes:
         """Parse once, then Bind, Execute, Sync."""

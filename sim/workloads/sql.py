@@ -44,6 +44,7 @@ class SqlWorkload(Workload):
     async def set_up(self) -> None:
         connection = SqlConnection(self.world, "setup")
         await connection.open()
+        connection.insists = True
         for statement in self.schema:
             await connection.run(statement)
         await self.fill(connection)
