@@ -12,8 +12,12 @@
     tpcc         meridian tpcc load of one warehouse
     points       a prepared point SELECT over the rows of "copy" against one over 10,000 rows
     ranges       the same over 1,000 ranges against one
+    delete       DELETE of a tenth of the rows of "copy"
+    truncate     TRUNCATE of "copy" and the same COPY in one transaction
+    drop         DROP TABLE of "copy", and the minute after it
 
-CPU is that of the server's process with all its threads (compactions, too); memory is the peak of resident memory over what
+Each line ends with what another session met meanwhile, that asks for one row a hundred times a second: its median and
+longest wait.  CPU is that of the server's process with all its threads (compactions, too); memory is the peak of resident memory over what
 the idle server had.
 """
 
@@ -21,8 +25,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,11 +44,48 @@ POINT_ROUNDS = 9
 RANGES = 1_000
 
 
+PROBES_A_SECOND = 100
+AFTER_DROP_SECONDS = 60
+
+
+class Bystander:
+    """Another session, and how long it waits for a row."""
+
+    def __init__(self, dsn: str) -> None:
+        self._connection = psycopg.connect(dsn, autocommit=True)
+        self._connection.execute("CREATE TABLE bystander (id int8 PRIMARY KEY)")
+        self._connection.execute("INSERT INTO bystander SELECT generate_series(1, 1000)")
+        self._waits: list[float] = []
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._connection.cursor() as cursor:
+            while not self._is_over.wait(1 / PROBES_A_SECOND):
+                started = time.monotonic()
+                cursor.execute("SELECT id FROM bystander WHERE id = %s", (len(self._waits) % 1000 + 1,), prepare=True)
+                self._waits.append(time.monotonic() - started)
+
+    def waits(self) -> str:
+        """Returns what it met since it was asked last."""
+        waits, self._waits = self._waits, []
+        if not waits:
+            return "no wait"
+        return f"others wait {statistics.median(waits) * 1e3:.1f} ms, at most {max(waits) * 1e3:.0f} ms"
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._connection.close()
+
+
 class Meter:
     """What a test cost the server."""
 
     def __init__(self, server: Meridian) -> None:
         self.pid = server.process.pid
+        self.bystander = Bystander(server.dsn("postgres"))
         self.idle_kb = self._memory_kb("VmRSS")
 
     def _memory_kb(self, field: str) -> int:
@@ -54,12 +97,15 @@ class Meter:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def measure(self, name: str, rows: int, run: Callable[[], None]) -> None:
+        self.bystander.waits()
         cpu, started = self.cpu_seconds(), time.monotonic()
         run()
         cpu, seconds = self.cpu_seconds() - cpu, time.monotonic() - started
         grown_mb = (self._memory_kb("VmHWM") - self.idle_kb) / 1024
         print(
-            f"{name:10} {rows:10} rows {seconds:8.1f} s {cpu / rows * 1e6:7.2f} us/row +{grown_mb:.0f} MB", flush=True
+            f"{name:10} {rows:10} rows {seconds:8.1f} s {cpu / rows * 1e6:7.2f} us/row +{grown_mb:.0f} MB;",
+            self.bystander.waits(),
+            flush=True,
         )
 
 
@@ -148,6 +194,26 @@ class Tests:
         self._execute(f"ALTER TABLE many_ranges SPLIT AT VALUES {places}")
         self._compare("one_range", 10 * SMALL_ROWS, "many_ranges", 10 * SMALL_ROWS)
 
+    def delete(self) -> None:
+        self._made()
+        rows = self.rows // 10
+        self.meter.measure("delete", rows, lambda: self._execute(f"DELETE FROM big WHERE id <= {rows}"))
+
+    def truncate(self) -> None:
+        self._made()
+
+        def run() -> None:
+            self._execute("BEGIN", "TRUNCATE big")
+            self._copy("big", self.rows)
+            self._execute("COMMIT")
+
+        self.meter.measure("truncate", self.rows, run)
+
+    def drop(self) -> None:
+        self._made()
+        self.meter.measure("drop", self.rows, lambda: self._execute("DROP TABLE big"))
+        self.meter.measure("after drop", self.rows, lambda: time.sleep(AFTER_DROP_SECONDS))
+
     def _compare(self, few: str, few_rows: int, many: str, many_rows: int) -> None:
         """Alternates rounds over two tables and prints the least CPU of each, and their ratio."""
         best = {few: float("inf"), many: float("inf")}
@@ -179,6 +245,7 @@ def main() -> int:
         tests = Tests(server, arguments)
         for name in arguments.tests:
             getattr(tests, name.replace("-", "_"))()
+        tests.meter.bystander.stop()
         tests.connection.close()
     finally:
         server.stop()
