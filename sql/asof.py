@@ -83,11 +83,7 @@ def _read(session: Session, text: str, now_us: int) -> int:
     return hlc.from_unix_us(int(moment) + PG_EPOCH_US)
 
 
-def require_unchanged(session: Session, entry: PlanEntry, ts: int) -> None:
-    """Refuses to read a table from before its present definition."""
-    state = session.state()
-    for table_id, table in entry.statement.tables.items():
-        if state.modified.get(table_id, 0) >= ts:
-            raise SqlError(
-                f'relation "{table.name}" has another definition since the time of AS OF SYSTEM TIME', sqlstate="55000"
-            )
+def was_changed(session: Session, entry: PlanEntry, ts: int) -> bool:
+    """True if a table of the statement may have had another definition at the timestamp."""
+    modified = session.state().modified
+    return any([modified.get(table_id, 0) >= ts for table_id in entry.statement.tables])

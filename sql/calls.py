@@ -237,6 +237,7 @@ class CallPath(FastPath):
             or self.pipeline
             or block.locked_tables
             or self.settings.has_changes
+            or self.server.catalog.moving
             or not self.is_current(call)
         ):
             return None

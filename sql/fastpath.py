@@ -235,7 +235,7 @@ class FastPath(SessionApi):
     def _may_go_fast(self, entry: PlanEntry) -> bool:
         """True where a compiled statement needs no lock, no newer snapshot and no waiting before it runs."""
         block = self.block
-        if block.status == "E" or entry.generation != self.state().generation:
+        if block.status == "E" or entry.generation != self.state().generation or self.server.catalog.moving:
             return False
         if not entry.read_only:
             if self.has_cursors or self.is_read_only:

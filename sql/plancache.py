@@ -76,7 +76,8 @@ class PlanCache:
         if entry is None:
             return None
         if entry.generation != generation:
-            del self._entries[key]
+            if generation >= 0:  # Below it are states that few sessions see, and not for long.
+                del self._entries[key]
             return None
         return entry
 

@@ -28,7 +28,7 @@ from planner.schema import DatabaseDesc
 from sql import commands, temporary
 from sql.analyze import Analyzer
 from sql.api import Portal, Prepared, ResultColumn, RowEncoder, Sink
-from sql.asof import as_of_timestamp, require_unchanged
+from sql.asof import as_of_timestamp, was_changed
 from sql.calls import CallPath, KnownCall
 from sql.catalog.state import CatalogState, RoleDesc
 from sql.conflicts import explain as explain_conflict
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 UNLIFTABLE_MAX: Final = 1_000
 RETRIES_MAX: Final = 50
+MOVE_POLL_SECONDS: Final = 0.001
 """Times a statement or transaction is run again before the client is told of the conflict."""
 STATEMENTS_MAX: Final = 10_000
 """Prepared statements (and portals) of one session."""
@@ -138,9 +139,13 @@ class Session(CallPath):
         return self.is_many or self.transaction_status != "I"
 
     def state(self) -> CatalogState:
-        """The catalog this session sees: with its own uncommitted DDL."""
-        draft = self.block.draft
-        return self.server.catalog.state if draft is None else draft.state
+        """The catalog this session sees: with its own uncommitted DDL, or as it was where it reads the past."""
+        block = self.block
+        draft = block.draft
+        if draft is not None:
+            return draft.state
+        past = block.past
+        return self.server.catalog.state if past is None else past
 
     def view(self) -> SessionView:
         """Names resolved by this session's database, search path and role."""
@@ -367,6 +372,7 @@ class Session(CallPath):
             if is_first:
                 self.statements_done = 0
                 block.draft = None
+                block.past = None
         return again
 
     def may_run_again(self) -> bool:
@@ -699,7 +705,7 @@ class Session(CallPath):
         """Opens a plan with counters on, for EXPLAIN ANALYZE."""
         entry = portal.entry
         assert entry is not None
-        await self._admit(entry)
+        entry = await self._admitted(portal, entry)
         portal.is_started = True
         portal.cursor = entry.plan.open(self.block.ensure(), portal.params, self.context, clock)
 
@@ -720,12 +726,16 @@ class Session(CallPath):
         return entry
 
     async def _start(self, portal: QueryPortal, entry: PlanEntry) -> None:
+        await self._admitted(portal, entry)
+        await portal.open(self.block.ensure(), self.context)
+
+    async def _admitted(self, portal: QueryPortal, entry: PlanEntry) -> PlanEntry:
+        """Returns the plan to run, made again if the catalog changed since, perhaps while a lock was waited for."""
         await self._admit(entry)
         while entry.generation != self.state().generation:
-            # The catalog changed since the plan was made, perhaps while a lock was waited for.
             entry = await self._plan_again(portal, entry)
             await self._admit(entry)
-        await portal.open(self.block.ensure(), self.context)
+        return entry
 
     async def _plan_again(self, portal: QueryPortal, entry: PlanEntry) -> PlanEntry:
         parsed = portal.parsed if portal.parsed is not None else parse(entry.sql)[0]
@@ -751,8 +761,11 @@ class Session(CallPath):
         block = self.block
         if entry.as_of is not None:
             block.read_as_of(as_of_timestamp(self, entry.as_of))
-        if block.as_of_ts is not None:
-            require_unchanged(self, entry, block.as_of_ts)
+        if block.as_of_ts is not None and block.past is None and was_changed(self, entry, block.as_of_ts):
+            block.past = await self.server.catalog.state_at(block.as_of_ts)
+            return  # Its generation is another one: the statement is planned again.
+        if self.server.catalog.moving:
+            await self._await_moves(entry)
         if not entry.read_only:
             if self.is_read_only:
                 command = "SELECT FOR UPDATE" if entry.command == "SELECT" else entry.command
@@ -770,7 +783,17 @@ class Session(CallPath):
             for table_id in entry.statement.tables:
                 modified = state.modified.get(table_id, 0)
                 if modified >= txn.read_ts:
+                    if txn.isolation is Isolation.REPEATABLE_READ and self.is_read_only:
+                        block.past = await self.server.catalog.state_at(txn.read_ts)
+                        return
                     await block.move_past(modified)
+
+    async def _await_moves(self, entry: PlanEntry) -> None:
+        """Waits while a commit under way moves a table of the statement: until it is published its old place is empty."""
+        moving = self.server.catalog.moving
+        while any([table_id in moving for table_id in entry.statement.tables]):
+            await self.server.clock.sleep(MOVE_POLL_SECONDS)
+            self.context.check_interrupt()
 
     async def evaluate(self, expression: ast.SqlExpr, target: PgType) -> Any:
         """Computes an expression without columns, cast to a type (EXECUTE's arguments, AS OF...)."""

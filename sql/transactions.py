@@ -20,6 +20,7 @@ from sql.catalog.draft import Draft, Snapshot
 from txn.transaction import Txn
 
 if TYPE_CHECKING:
+    from sql.catalog.state import CatalogState
     from sql.session import Session
 
 SAVEPOINTS_MAX: Final = 10_000
@@ -56,6 +57,8 @@ class TransactionBlock:
         self.savepoints: list[Savepoint] = []
         self.locked_tables: dict[int, None] = {}
         self.as_of_ts: int | None = None
+        self.past: CatalogState | None = None
+        """The catalog at the transaction's snapshot, where it reads tables that were changed since."""
         self.has_modes = False
         """BEGIN named modes: the settings show them until the block ends."""
         self.was_told = False
@@ -184,30 +187,8 @@ class TransactionBlock:
         if self.status == "E":
             await self.rollback()
             return "ROLLBACK"
-        txn = self.txn
-        session = self.session
-        if txn is not None:
-            try:
-                await session.before_commit()
-                for sync in self.syncs:
-                    failure = await sync
-                    if failure is not None:
-                        raise failure
-                committed = txn.commit()
-                if not isinstance(committed, int):
-                    session.is_committing = True
-                    committed = await committed
-                self.commit_ts = committed
-            except MeridianError as error:
-                # A restartable transaction is left open for the session, which may run it again.
-                if not (isinstance(error, Retryable) and session.may_run_again()):
-                    await self.rollback()
-                raise
-            finally:
-                session.is_committing = False
-            draft = self.draft
-            if draft is not None and not draft.is_empty:
-                session.server.catalog.publish(draft.descs, draft.roles, self.commit_ts)
+        if self.txn is not None:
+            await self._commit_txn(self.txn)
         if self.rubbish:
             # An index made again may have taken its id and place.
             await self._clear([span for span in self.rubbish if span not in self.scrapped])
@@ -216,6 +197,37 @@ class TransactionBlock:
             await self._clear(self.dropped)
         self._finish(committed=True)
         return "COMMIT"
+
+    async def _commit_txn(self, txn: Txn) -> None:
+        """Commits, and publishes what became of the catalog."""
+        session = self.session
+        catalog = session.server.catalog
+        moved: list[int] = []
+        try:
+            await session.before_commit()
+            for sync in self.syncs:
+                failure = await sync
+                if failure is not None:
+                    raise failure
+            draft = self.draft
+            if draft is not None:
+                moved = draft.moved
+                catalog.begin_move(moved)
+            committed = txn.commit()
+            if not isinstance(committed, int):
+                session.is_committing = True
+                committed = await committed
+            self.commit_ts = committed
+            if draft is not None and not draft.is_empty:
+                catalog.publish(draft.descs, draft.roles, committed)
+        except MeridianError as error:
+            # A restartable transaction is left open for the session, which may run it again.
+            if not (isinstance(error, Retryable) and session.may_run_again()):
+                await self.rollback()
+            raise
+        finally:
+            session.is_committing = False
+            catalog.end_move(moved)
 
     async def rollback(self) -> None:
         """Ends the block, undoing everything; never raises for the transaction's sake."""
@@ -261,6 +273,7 @@ class TransactionBlock:
         self.status = "I"
         self.is_implicit = True
         self.as_of_ts = None
+        self.past = None
         self.was_told = False
         if self.has_modes:
             self.has_modes = False

@@ -158,9 +158,11 @@ class WriteBuffer:
 
     def touches(self, start: bytes, end: bytes) -> bool:
         """True if a buffered write may change what a scan of [start, end) sees."""
-        if self.spans and any(lower < end and start < upper for _, lower, upper in self.spans):
-            return True
-        return bool(self.keys_in(start, end))
+        return self.has_span_in(start, end) or bool(self.keys_in(start, end))
+
+    def has_span_in(self, start: bytes, end: bytes) -> bool:
+        """True if a deleted span overlaps [start, end)."""
+        return bool(self.spans) and any(lower < end and start < upper for _, lower, upper in self.spans)
 
     def merge_page(self, start: bytes, end: bytes, reverse: bool, limit: int, page: ScanResult) -> ScanResult:
         """Returns a page of the store's [start, end) with this buffer laid over it.

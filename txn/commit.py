@@ -643,7 +643,8 @@ class Committer(Reader):
 
     async def _put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool) -> int:
         buffer = self._buffer
-        if buffer is not None and (buffer.spans or buffer.touches(keys[0], point_end(keys[-1]))):
+        start, end = keys[0], point_end(keys[-1])
+        if buffer is not None and (buffer.touches(start, end) or buffer.has_span_in(*self._covered_with(start, end))):
             # The store decides by what it knows: a deleted span may lie over a run that this one grows.
             await self._flush(buffer)
         if self._has_stale_runs:
@@ -673,12 +674,14 @@ class Committer(Reader):
     def _note_run(self, op: PutRun) -> tuple[tuple[bytes, bytes] | None, bool]:
         """Remembers, before it is sent, that there is something to resolve; returns what was known before."""
         before = (self._run_span, self._is_flushed)
-        start, end = op.keys[0], point_end(op.keys[-1])
-        if self._run_span is not None:
-            start, end = min(start, self._run_span[0]), max(end, self._run_span[1])
-        self._run_span = (start, end)
+        self._run_span = self._covered_with(op.keys[0], point_end(op.keys[-1]))
         self._is_flushed = True
         return before
+
+    def _covered_with(self, start: bytes, end: bytes) -> tuple[bytes, bytes]:
+        """Returns what covers a span and every run of the transaction."""
+        span = self._run_span
+        return (start, end) if span is None else (min(start, span[0]), max(end, span[1]))
 
     async def _send_patiently(self, op: Op, meta: TxnMeta) -> Reply:
         """Sends bulk; where the disk falls behind, waits for it, because a load may be slow but not fail for it."""

@@ -16,7 +16,7 @@ import msgspec
 from base.errors import ConditionFailed, StorageFailure
 from kvtier.client import Kv
 from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply, Scan, ScanResult
-from planner.schema import DatabaseDesc, SchemaDesc, TableStats
+from planner.schema import DatabaseDesc, SchemaDesc, TableDesc, TableStats
 from sql.catalog import keys
 from sql.catalog.state import SUPERUSER, CatalogState, Desc, RoleDesc, decode_descriptor, encode_descriptor, name_of
 
@@ -24,6 +24,8 @@ FORMAT_VERSION: Final = b"1"
 ID_BLOCK: Final = 64
 """Ids claimed from the store at a time; a crash may leave a gap of this many."""
 SCAN_PAGE_KEYS: Final = 10_000
+PAST_STATES_MAX: Final = 16
+"""Older states kept for AS OF SYSTEM TIME."""
 _stats_decoder = msgspec.msgpack.Decoder(TableStats)
 _role_decoder = msgspec.msgpack.Decoder(RoleDesc)
 
@@ -34,11 +36,11 @@ async def call(kv: Kv, batch: Batch) -> Reply:
     return reply if isinstance(reply, Reply) else await reply
 
 
-async def scan_all(kv: Kv, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
-    """Reads a whole small span."""
+async def scan_all(kv: Kv, start: bytes, end: bytes, ts: int = 0) -> list[tuple[bytes, bytes]]:
+    """Reads a whole small span, now or as of a timestamp."""
     rows: list[tuple[bytes, bytes]] = []
     while True:
-        page: ScanResult = (await call(kv, Batch([Scan(start, end, limit=SCAN_PAGE_KEYS)]))).results[0]
+        page: ScanResult = (await call(kv, Batch([Scan(start, end, limit=SCAN_PAGE_KEYS)], ts))).results[0]
         rows.extend(zip(page.keys, page.values))
         if page.resume is None:
             return rows
@@ -55,6 +57,9 @@ class Catalog:
         self.version = 0
         """Of the log of changes (``sql.catalog.changes``): all of them up to this one are in ``state``."""
         self.publications = 0
+        self.moving: dict[int, int] = {}
+        """Tables whose rows go to another place by a commit under way, and by how many: see ``begin_move``."""
+        self._past: dict[tuple[int, int], CatalogState] = {}
         self._next_id = 0
         self._id_limit = 0
         self._drafts = 0
@@ -114,6 +119,36 @@ class Catalog:
         for id, desc in descs.items():
             if desc is None:
                 self.stats.pop(id, None)
+
+    def begin_move(self, table_ids: list[int]) -> None:
+        """From a commit that moves tables until its publication nobody may begin to read where they were."""
+        for id in table_ids:
+            self.moving[id] = self.moving.get(id, 0) + 1
+
+    def end_move(self, table_ids: list[int]) -> None:
+        """The commit is published, or has failed."""
+        for id in table_ids:
+            self.moving[id] -= 1
+            if not self.moving[id]:
+                del self.moving[id]
+
+    async def state_at(self, ts: int) -> CatalogState:
+        """Returns the catalog as it was; owners and privileges are those of today."""
+        key = (ts, self.state.generation)
+        found = self._past.get(key)
+        if found is None:
+            descs: dict[int, Desc | None] = {}
+            for _, value in await scan_all(self.kv, *keys.descriptor_span(), ts):
+                desc = decode_descriptor(value)
+                now = self.state.by_id.get(desc.id)
+                if isinstance(desc, TableDesc) and isinstance(now, TableDesc):
+                    desc = msgspec.structs.replace(desc, owner=now.owner, privileges=now.privileges)
+                descs[desc.id] = desc
+            found = CatalogState.empty().replace(descs, dict(self.state.roles), 0, self.draft_generation())
+            if len(self._past) >= PAST_STATES_MAX:
+                del self._past[next(iter(self._past))]
+            self._past[key] = found
+        return found
 
     async def save_stats(self, table_id: int, stats: TableStats) -> None:
         """Keeps ANALYZE's result."""

@@ -28,6 +28,8 @@ class Draft:
         self.state = catalog.state
         self.descs: dict[int, Desc | None] = {}
         self.roles: dict[str, RoleDesc | None] = {}
+        self.moved: list[int] = []
+        """Tables whose rows are in another place since, each once."""
 
     @property
     def is_empty(self) -> bool:
@@ -51,6 +53,9 @@ class Draft:
             await self._claim(desc)
             if old is not None:
                 self.txn.delete(keys.name_key(*name_of(old)))
+        if isinstance(old, TableDesc) and isinstance(desc, TableDesc) and old.key_prefix_table != desc.key_prefix_table:
+            if desc.id not in self.moved:
+                self.moved.append(desc.id)
         self.txn.put(keys.descriptor_key(desc.id), encode_descriptor(desc))
         self._remember(desc.id, desc)
 
