@@ -30,6 +30,7 @@ class LockTarget:
         positions: list[int],
         lock: Lock,
         wait: Wait,
+        is_optional: bool = False,
     ) -> None:
         self.access = access
         self.key_positions = key_positions
@@ -39,6 +40,8 @@ class LockTarget:
         self.projection = access.projection(attnums)
         self.lock = lock
         self.wait = wait
+        self.is_optional = is_optional
+        """Outer joined (MERGE): a row of it that is gone or fits no more leaves NULLs behind, not nothing."""
 
 
 class LockRowsOp(UnaryOperator):
@@ -108,6 +111,8 @@ class LockRowsStream(Stream):
                 continue
             value = found[key]
             if value is None or value is SKIPPED:
+                if target.is_optional:
+                    out.append(_without(target, row))
                 continue
             fresh = self._refreshed(target, row, key, value)
             if fresh is row:
@@ -118,6 +123,8 @@ class LockRowsStream(Stream):
         if changed and self.operator.recheck is not None:
             kept = {id(row) for row in await evaluate(self.operator.recheck, changed, self.run)}
             dropped = {id(row) for row in changed if id(row) not in kept}
+            if target.is_optional:
+                return [_without(target, row) if id(row) in dropped else row for row in out]
             out = [row for row in out if id(row) not in dropped]
         return out
 
@@ -133,3 +140,11 @@ class LockRowsStream(Stream):
 
     def close(self) -> None:
         self.input.close()
+
+
+def _without(target: LockTarget, row: Row) -> Row:
+    """The row with NULLs for the target's columns."""
+    bare = list(row)
+    for position in target.positions:
+        bare[position] = None
+    return tuple(bare)

@@ -124,8 +124,12 @@ class ScanBuilder:
         targets: Sequence[tuple[Scan, tuple[int, ...], int, int]],
         terms: Sequence[Expr],
         inner: set[int],
+        is_optional: bool = False,
     ) -> Operator:
-        """LockRows over the input; ``terms`` hold below it, ``inner`` are the columns made there."""
+        """LockRows over the input; ``terms`` hold below it, ``inner`` are the columns made there.
+
+        ``is_optional``: the targets are outer joined, and ``terms`` are the join's.
+        """
         builder = self.builder
         columns = input.columns
         locks: list[LockTarget] = []
@@ -134,7 +138,15 @@ class ScanBuilder:
             positions = [columns.index(id) for id in keys]
             attnums = tuple([attnum for attnum, _ in seen])
             locks.append(
-                LockTarget(builder.access(scan), positions, attnums, [at for _, at in seen], Lock(lock), Wait(wait))
+                LockTarget(
+                    builder.access(scan),
+                    positions,
+                    attnums,
+                    [at for _, at in seen],
+                    Lock(lock),
+                    Wait(wait),
+                    is_optional,
+                )
             )
         available = set(columns)
         outer_free = builder.free

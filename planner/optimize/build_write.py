@@ -21,6 +21,7 @@ from planner.nodes import (
     Delete,
     Filter,
     Insert,
+    Join,
     Merge,
     MergeAction,
     Node,
@@ -31,7 +32,7 @@ from planner.nodes import (
     Update,
     Values,
 )
-from planner.optimize.tree import base_scan, conjuncts, made_columns, walk_nodes
+from planner.optimize.tree import base_scan, conjuncts, has_subquery, made_columns, walk_nodes
 from planner.schema import ForeignKeyDesc, TableDesc
 
 if TYPE_CHECKING:
@@ -210,6 +211,10 @@ class WriteBuilder:
         input = builder.build(_without_locks(node.input, node.table.id))
         target = Scan(node.table, node.old, attnums, "", int(Lock.EXCLUSIVE), int(Wait.BLOCK))
         targets = [(target, key_ids, int(Lock.EXCLUSIVE), int(Wait.BLOCK))]
+        if isinstance(node, Merge) and isinstance(node.input, Join) and node.input.kind == "left":
+            # Whoever has changed meanwhile, and is no partner any more, leaves its source row unmatched.
+            on = [term for term in conjuncts(node.input.on) if not has_subquery(term)]
+            return builder.scans.locked(input, targets, on, made_columns(node.input), is_optional=True)
         return builder.scans.locked(input, targets, testable_terms(node.input), made_columns(node.input))
 
     def update(self, node: Update) -> Operator:
