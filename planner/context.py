@@ -97,6 +97,10 @@ class ExecContext(ABC):
     def check_interrupt(self) -> None:
         """Raises QueryCanceled if the statement was cancelled or timed out; call it every few thousand rows."""
 
+    def end_turn(self) -> Awaitable[None] | None:
+        """Returns what to await between two batches if the statement has kept all others waiting for long enough."""
+        return None
+
     @abstractmethod
     def notice(self, severity: str, message: str) -> None:
         """Queues a NoticeResponse."""

@@ -84,14 +84,16 @@ async def analyze_table(
             break
         start = page.resume
         ctx.check_interrupt()
-        if pause is not None:
-            await pause()
+        turn = pause() if pause is not None else ctx.end_turn()
+        if turn is not None:
+            await turn
     rows = [access.decode_row(key, value) for _, key, value in kept.entries]
     columns = {}
     for i, attnum in enumerate(access.attnums):
         columns[attnum] = column_stats([row[i] for row in rows], access.types[attnum], kept.count)
-        if pause is not None:
-            await pause()
+        turn = pause() if pause is not None else ctx.end_turn()
+        if turn is not None:
+            await turn
     return TableStats(rows=float(kept.count), columns=columns, collected_ts=txn.read_ts)
 
 

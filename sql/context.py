@@ -15,6 +15,8 @@ from sql.regions.topology import region_of
 if TYPE_CHECKING:
     from sql.session import Session
 
+TURN_NS: Final = 5_000_000
+"""How long a statement may keep the loop: a few batches of a scan."""
 PG_EPOCH_US: Final = 946_684_800_000_000
 """2000-01-01 in microseconds since 1970: what timestamptz datums count from."""
 
@@ -35,6 +37,8 @@ class SessionContext(ExecContext):
         self.timezone = "UTC"
         self.canceled = False
         self.deadline_ns = 0
+        self.turn_ns = 0
+        """When the statement's turn on the loop began, as far as it has asked; 0 until then."""
         self.memory_used = 0
         self.memory_limit = 0
         self.deferred: list[Any] = []
@@ -68,6 +72,7 @@ class SessionContext(ExecContext):
     def begin_statement(self, statement_timeout_ms: int) -> None:
         """Starts the statement's time and its deadline."""
         self._statement_time = 0
+        self.turn_ns = 0
         self.deadline_ns = (
             self.session.server.clock.monotonic_ns() + statement_timeout_ms * 1_000_000 if statement_timeout_ms else 0
         )
@@ -198,6 +203,18 @@ class SessionContext(ExecContext):
         if self.deadline_ns and self.session.server.clock.monotonic_ns() > self.deadline_ns:
             self.deadline_ns = 0
             raise QueryCanceled("canceling statement due to statement timeout")
+
+    def end_turn(self) -> Awaitable[None] | None:
+        now_ns = self.session.server.clock.monotonic_ns()
+        if not self.turn_ns:
+            self.turn_ns = now_ns  # Short statements never look at the clock.
+        return self._rest() if now_ns - self.turn_ns > TURN_NS else None
+
+    async def _rest(self) -> None:
+        clock = self.session.server.clock
+        await clock.sleep(0)
+        self.turn_ns = clock.monotonic_ns()
+        self.check_interrupt()
 
     def memory(self, delta_bytes: int) -> None:
         self.memory_used += delta_bytes

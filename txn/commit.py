@@ -414,6 +414,8 @@ class Committer(Reader):
     async def _commit_in_two_rounds(self, meta: TxnMeta, writes: list[Op]) -> int:
         """Intents first, then EndTxn: after a push, or where a try at one round has failed (reliability 9)."""
         for first in range(0, len(writes), FLUSH_OPS_MAX):
+            if first:
+                await self._coordinator.clock.sleep(0)
             reply = self._perform(writes[first : first + FLUSH_OPS_MAX], meta.anchor, Lock.NONE)
             if not isinstance(reply, Reply):
                 await reply
@@ -544,7 +546,9 @@ class Committer(Reader):
         """Resolves intents and frees locks, one batch a part."""
         if fault("txn.resolve.skipped"):
             return
-        for keys, spans in parts:
+        for place, (keys, spans) in enumerate(parts):
+            if place:
+                await self._coordinator.clock.sleep(0)
             if keys or spans:
                 await self._try(Batch([ResolveIntents(keys, spans, meta, int(status), commit_ts)]))
 
@@ -618,7 +622,10 @@ class Committer(Reader):
             elif isinstance(op, (Put, Delete)):
                 self._intent_keys[op.key] = None
         self._start_heartbeat()
-        for chunk in _chunks(ops, self._coordinator.settings.flush_bytes_max):
+        chunks = _chunks(ops, self._coordinator.settings.flush_bytes_max)
+        for place, chunk in enumerate(chunks):
+            if place:
+                await self._coordinator.clock.sleep(0)  # The loop serves others, and our heartbeat.
             reply = self._perform(chunk, meta.anchor, Lock.NONE)
             if not isinstance(reply, Reply):
                 await reply

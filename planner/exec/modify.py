@@ -140,7 +140,7 @@ class InsertStream(ModifyStream):
         self.done += len(batch)
         await self.check(rows)
         await self.give(rows, len(rows))
-        run.ctx.check_interrupt()
+        await run.breathe()
 
 
 class UpdateOp(ModifyOp):
@@ -184,7 +184,7 @@ class UpdateStream(ModifyStream):
         await self.give(
             [after + row for after, row in zip(new, batch)] if operator.returning is not None else [], len(new)
         )
-        run.ctx.check_interrupt()
+        await run.breathe()
 
 
 def first_of_each(batch: Rows, old: Rows, access: TableAccess, seen: set[bytes]) -> tuple[Rows, Rows]:
@@ -237,7 +237,7 @@ class DeleteStream(ModifyStream):
             if batch:
                 await operator.writer.delete(old, run)
                 await self.give(batch, len(batch))
-            run.ctx.check_interrupt()
+            await run.breathe()
         return await self.end()
 
 

@@ -118,6 +118,13 @@ class Run:
             if waiting is not None:
                 await waiting
 
+    async def breathe(self) -> None:
+        """Between two batches: ends a statement that was cancelled, and lets others have their turn."""
+        self.ctx.check_interrupt()
+        turn = self.ctx.end_turn()
+        if turn is not None:
+            await turn
+
     async def finish_statement(self) -> None:
         """Runs the end-of-statement work; cascades may add more."""
         if self.held is not None:

@@ -362,6 +362,7 @@ class ScanStream(Stream):
             self.page = min(self.page * 4, BATCH_ROWS)
             if page.resume is not None:
                 self.spans.append((start, page.resume) if operator.reverse else (page.resume, end))
+                await run.breathe()
             if page.keys:
                 return page
             run.ctx.check_interrupt()

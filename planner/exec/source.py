@@ -107,7 +107,7 @@ class FunctionScanStream(Stream):
                 value = await evaluate_scalar(function, (), self.run)
                 parts.append(set_rows(value, is_set, width))
             self.rows = zip_rows(parts, operator.widths, operator.ordinality)
-        self.run.ctx.check_interrupt()
+        await self.run.breathe()
         return list(islice(self.rows, BATCH_ROWS))
 
 
@@ -151,7 +151,7 @@ class ProjectSetStream(Stream):
             if self.current is not None:
                 out = list(islice(self.current, BATCH_ROWS))
                 if out:
-                    self.run.ctx.check_interrupt()
+                    await self.run.breathe()
                     return out
                 self.current = None
             if not self.pending:

@@ -119,7 +119,7 @@ class Backfill:
                 page = await page
             if page.keys:
                 yield page.keys, page.values
-            self.session.context.check_interrupt()
+            await self.run().breathe()
             if page.resume is None:
                 return
             start = page.resume
