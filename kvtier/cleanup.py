@@ -37,6 +37,7 @@ from kvtier.messages import (
 )
 from kvtier.meta import split_allowed
 from kvtier.opening import local_rows
+from kvtier.pace import Pace
 from kvtier.records import TxnRecord
 from kvtier.replica import Replica
 from kvtier.transactions import COMMIT_KEY_PREFIX, POISON_PREFIX, drop_record, is_expired
@@ -48,7 +49,11 @@ RESOLVE_KEYS_MAX: Final = 500
 """Intents resolved by one command, about 5 ms (reliability 17: one by one took minutes)."""
 RETRY_SECONDS: Final = 1.0
 """After a failed attempt to resolve: another store could not be asked."""
-SWEEP_PAUSE_SECONDS: Final = 0.002
+SWEEP_SHARE_INVERSE: Final = 10
+"""A sweep takes at most one part in so many of the loop's time."""
+RECOUNT_SECONDS: Final = 600.0
+"""A range that is written all the time is counted again this often at most: its counts stay estimates."""
+RECOUNT_NS: Final = int(RECOUNT_SECONDS * 1e9)
 """Between two steps of a sweep: the loop serves what has come in."""
 
 FORGET_MAX: Final = 10_000
@@ -73,6 +78,8 @@ class Cleanup:
         self._is_stopped = False
         self._noted: dict[int, int] = {}
         """Range with garbage -> HLC time from which what was there when it was noted can go."""
+        self._recounted_ns: dict[int, int] = {}
+        """When ranges that are estimates still were counted last."""
         self._forgotten_to: dict[bytes, bytes] = {}
         self.retention_of: RetentionOf = lambda start, end: store.settings.gc_seconds
         """May be replaced: tables, backups and changefeeds keep versions longer."""
@@ -236,12 +243,13 @@ class Cleanup:
         self._is_sweeping = True
         self._cancel_sweep = None
         store = self._store
+        pace = Pace(store.clock, SWEEP_SHARE_INVERSE)
         try:
             for count, replica in enumerate(store.ranges.all()):
                 if self._is_stopped or store.failure is not None:
                     return
                 if count % RANGES_PER_TICK == RANGES_PER_TICK - 1:
-                    await store.clock.sleep(SWEEP_PAUSE_SECONDS)
+                    await pace.rest()
                 if store.ranges.get(replica.range_id) is replica:
                     await self._look_at(replica)
             self._forget_outcomes()
@@ -249,8 +257,9 @@ class Cleanup:
             pass  # Overloaded, or the range moved: the next sweep sees it again.
         finally:
             self._is_sweeping = False
-        for range_id in [range_id for range_id in self._noted if store.ranges.get(range_id) is None]:
-            del self._noted[range_id]
+        for kept in (self._noted, self._recounted_ns):
+            for range_id in [range_id for range_id in kept if store.ranges.get(range_id) is None]:
+                del kept[range_id]
         if self._noted and self._cancel_sweep is None and not self._is_stopped:
             ready = min(self._noted.values()) - store.hlc.latest
             self._sweep_later(max((ready >> LOGICAL_BITS) / 1e6, store.settings.gc_interval_seconds))
@@ -315,6 +324,7 @@ class Cleanup:
         store = self._store
         threshold = store.now() - (int(self.retention_of(start, end) * 1e6) << LOGICAL_BITS)
         at: bytes | None = start if threshold > 0 else None
+        pace = Pace(store.clock, SWEEP_SHARE_INVERSE)
         while at is not None and not self._is_stopped:
             replica = store.ranges.find(at)
             if replica is None:
@@ -323,34 +333,47 @@ class Cleanup:
             at = await self._send(CollectGarbage(at, stop, threshold))
             if at is None and stop < end:
                 at = stop
-            await store.clock.sleep(SWEEP_PAUSE_SECONDS)
+            await pace.rest()
 
     async def _count_again(self, replica: Replica) -> None:
-        """Recounts a range whose statistics a range tombstone made an estimate."""
+        """Recounts a range whose statistics a range tombstone made an estimate.
+
+        They are exact afterwards if nothing was written meanwhile, and off by what was if not.
+        """
         store = self._store
+        now_ns = store.clock.monotonic_ns()
+        if self._recounted_ns.get(replica.range_id, now_ns - RECOUNT_NS) > now_ns - RECOUNT_NS:
+            return
+        self._recounted_ns[replica.range_id] = now_ns
         seq = replica.last_write_seq
         old = replica.counts()
-        survey = mvcc.Survey(replica.start, replica.end, store.state.tombstones)
-        while not survey.advance(store.engine):
-            await store.clock.sleep(SWEEP_PAUSE_SECONDS)
+        survey = await self._survey(replica)
+        if store.ranges.get(replica.range_id) is not replica:
+            return
         # Writes of replicated ranges do not pass ``last_write_seq``; every write counts a version, though.
         is_unchanged = replica.last_write_seq == seq and replica.counts() == old
-        if is_unchanged and store.ranges.get(replica.range_id) is replica:
-            counted = survey.stats.as_tuple()
-            delta = [new - before for new, before in zip(counted, old)]
-            change = Change(store.engine.batch())
-            change.deltas.append((replica, [*delta, 0]))
+        counted = survey.stats.as_tuple()
+        change = Change(store.engine.batch())
+        change.deltas.append((replica, [*[new - before for new, before in zip(counted, old)], 0]))
+        if is_unchanged:
             change.counted.append(replica)
-            counting = store.submit(replica.start, change)
-            if counting is not None:
-                await counting
+            del self._recounted_ns[replica.range_id]
+        counting = store.submit(replica.start, change)
+        if counting is not None:
+            await counting
+
+    async def _survey(self, replica: Replica) -> mvcc.Survey:
+        """Reads all of a range, a little at a time."""
+        store = self._store
+        survey = mvcc.Survey(replica.start, replica.end, store.state.tombstones)
+        pace = Pace(store.clock, SWEEP_SHARE_INVERSE)
+        while not survey.advance(store.engine):
+            await pace.rest()
+        return survey
 
     async def _split(self, replica: Replica) -> None:
         """Divides a range in the middle of its bytes."""
-        survey = mvcc.Survey(replica.start, replica.end, self._store.state.tombstones)
-        while not survey.advance(self._store.engine):
-            await self._store.clock.sleep(SWEEP_PAUSE_SECONDS)
-        middle = survey.middle()
+        middle = (await self._survey(replica)).middle()
         if middle is not None and split_allowed(middle) and replica.start < middle < replica.end:
             await self._send(Split(middle))
 

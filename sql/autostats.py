@@ -6,7 +6,7 @@ The rule is PostgreSQL's (routine-vacuuming 25.1.3): a table is due after thresh
 its last ANALYZE.  Changes are counted per commit: rows as the executor counts them, one per statement where a compiled
 plan wrote.  They are kept in memory; a restart forgets them, as it forgets nothing that would be due again soon.
 
-Bounds: one scan at a time; a page of it may take a fifth of the time, the rest is pause; a table rests between two scans
+Bounds: one scan at a time; a page of it may take a tenth of the time, the rest is pause; a table rests between two scans
 ten times as long as the first took, and as long as PostgreSQL's launcher sleeps.  While nothing is due there is neither task nor timer.
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError, StorageFailure
+from kvtier.pace import Pace
 from planner.access import table_access
 from planner.schema import DatabaseDesc, TableDesc, TableStats
 from planner.statistics import analyze_table
@@ -30,9 +31,8 @@ SCALE_FACTOR: Final = 0.1
 """PostgreSQL's autovacuum_analyze_threshold and autovacuum_analyze_scale_factor."""
 DELAY_SECONDS: Final = 1.0
 """From being due to the scan: a load that goes on is looked at once, not at every threshold it passes."""
-SHARE_INVERSE: Final = 5
+SHARE_INVERSE: Final = 10
 """A scan takes at most one part in so many of the loop's time."""
-PAUSE_SECONDS_MIN: Final = 0.002
 REST_FACTOR: Final = 10
 REST_SECONDS_MIN: Final = 60.0
 """PostgreSQL's autovacuum_naptime: a hot table is not scanned over and over."""
@@ -146,24 +146,16 @@ class AutoStats:
 
     async def _scan(self, session: Session, table: TableDesc) -> None:
         server = self.server
-        server_clock = server.clock
-        turn_ns = server_clock.monotonic_ns()
-
-        async def pause() -> None:
-            nonlocal turn_ns
-            worked = (server_clock.monotonic_ns() - turn_ns) / 1e9
-            await server_clock.sleep(max(PAUSE_SECONDS_MIN, worked * (SHARE_INVERSE - 1)))
-            turn_ns = server_clock.monotonic_ns()
-
+        pace = Pace(server.clock, SHARE_INVERSE)
         access = table_access(table, session.state().type_by_oid)
-        stats: TableStats = await analyze_table(access, session.block.ensure(), session.context, pause=pause)
+        stats: TableStats = await analyze_table(access, session.block.ensure(), session.context, pause=pace.rest)
         current = server.catalog.state.table_by_id(table.id)
         if current is None or self.is_stopped:
             return
         await server.catalog.save_stats(table.id, stats)
         server.plans.forget_table(table.id)
         self.analyses += 1
-        self.analyzed_us[table.id] = server_clock.wall_ns() // 1000
+        self.analyzed_us[table.id] = server.clock.wall_ns() // 1000
 
     def stop(self) -> None:
         """Starts nothing more; a scan that runs ends at its next page."""

@@ -7,6 +7,8 @@ steps: ``Survey.advance`` and ``SpanDigest.advance`` look at so many versions an
 A Survey that runs in steps sees writes that fall between the steps: its counts are then
 estimates.  A SpanDigest keeps point-in-time iterators open, so it is exact, and must
 not be kept long (reliability 112).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from kvtier.mvcc.runs import RUN_PREFIX
 from kvtier.mvcc.tombstones import NO_TOMBSTONES, RangeTombstones, tombstone_span
 from kvtier.mvcc.versions import SUFFIX, ts_of
 
-STEP_VERSIONS: Final = 2_000
-"""About 1.5 ms of work: what a background task may do in one tick."""
+STEP_VERSIONS: Final = 500
+"""About a millisecond of work: what a background task may do in one tick."""
 CANDIDATES_MAX: Final = 2_048
 """Split candidates kept; more are thinned to every second one."""
 
