@@ -110,10 +110,14 @@ class StoreState:
         if replica is None:
             raise RangeMismatch(())
         if replica.generation != generation:
-            neighbour = self.ranges.find(replica.end)
-            known: tuple[RangeDescriptor, ...] = (replica.descriptor,)
-            raise RangeMismatch(known + ((neighbour.descriptor,) if neighbour is not None else ()))
+            raise self.mismatch(replica)
         return replica
+
+    def mismatch(self, replica: Replica) -> RangeMismatch:
+        """Returns the error that tells who asked wrongly what this range, and the next, are now."""
+        neighbour = self.ranges.find(replica.end)
+        known: tuple[RangeDescriptor, ...] = (replica.descriptor,)
+        return RangeMismatch(known + ((neighbour.descriptor,) if neighbour is not None else ()))
 
     def check_alive(self, txn: TxnMeta) -> None:
         """Raises TxnAborted for a transaction whose intents a pusher removed (reliability 15)."""

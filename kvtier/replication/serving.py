@@ -43,6 +43,7 @@ from kvtier.messages import (
     Split,
     TransferLease,
     TxnStatus,
+    prefix_end,
 )
 from kvtier.raft.messages import ConfChange
 from kvtier.reading import read_batch
@@ -97,11 +98,15 @@ class Serving:
 
     async def _serve(self, replica: Replica, batch: Batch) -> Reply:
         store = self._store
+        state = store.state
         while True:
             group = self._replication.group_of(replica)
+            spans = latch_spans(batch, replica)
+            if not contains(replica, spans):
+                raise state.mismatch(replica)
             if not self._replication.holds_lease(group):
                 return self._follow(group, replica, batch)
-            latch = replica.latches.acquire(latch_spans(batch, replica))
+            latch = replica.latches.acquire(spans)
             try:
                 if latch.waiter is not None:
                     await latch.waiter.wait()
@@ -271,13 +276,22 @@ def is_plain_read(batch: Batch) -> bool:
     return all((isinstance(op, Get | Scan) and not op.lock) for op in batch.ops)
 
 
+def contains(replica: Replica, spans: list[LatchSpan]) -> bool:
+    """True if everything a batch touches is the range's: whoever sent it may have been told wrongly."""
+    for span in spans:
+        if not replica.start <= span.start < replica.end:
+            return False
+        if span.end > replica.end and span.end != prefix_end(span.start):
+            return False
+    return True
+
+
 def latch_spans(batch: Batch, replica: Replica) -> list[LatchSpan]:
     """Returns what a batch touches; commands about the whole range exclude everybody."""
     spans: list[LatchSpan] = []
     for op in batch.ops:
         if isinstance(op, ADMINISTRATION):
             spans.append(LatchSpan(replica.start, replica.end, not isinstance(op, Checksum)))
-            continue
         is_write = not (KINDS[op.__class__] == READ and not (isinstance(op, Get | Scan) and op.lock))
         for start, end in spans_of(op, batch.txn):
             spans.append(LatchSpan(start, end or KEY_MAX, is_write))

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from base.errors import AmbiguousResult, KvError, Overloaded, RangeUnavailable, Retryable
+from base.errors import AmbiguousResult, KvError, Overloaded, RangeMismatch, RangeUnavailable, Retryable
 from base.seams import CF_DATA
 from kvtier import mvcc
 from kvtier.descriptors import META2
@@ -25,6 +25,7 @@ from kvtier.messages import (
     Op,
     Put,
     Reply,
+    Routing,
     Scan,
     Split,
     TransferLease,
@@ -446,3 +447,36 @@ def test_43_a_write_below_closed_that_cannot_be_moved_is_refused() -> None:
     with pytest.raises(Retryable, match="cannot move its read timestamp"):
         cluster.do(node_id, Put(A, b"late", 1), EndTxn(True, in_flight=((B, 2),), can_forward=False), txn=txn)
     assert cluster.do(node_id, Put(A, b"late", 1), txn=txn).write_ts > ts
+
+
+def ask(cluster: Cluster, source: int, target: int, batch: Batch) -> Any:
+    """Asks a node's store for an addressed batch, past every router."""
+    node = cluster.nodes[source]
+    task = node.scope.spawn(node.replication.remote.ask(target, batch), "ask").observe()
+    cluster.run_for(2.0)
+    return task
+
+
+@pytest.mark.parametrize("routing", list(Routing))
+def test_keys_outside_the_addressed_range_are_refused(routing: Routing) -> None:
+    """What lies in another range is neither read nor written, whoever says it lies here."""
+    cluster = Cluster()
+    leader = cluster.wait_for_leader()
+    cluster.do(leader, Put(B, b"right"))
+    right = cluster.do(leader, Split(B)).results[0]
+    cluster.run_for(3.0)
+    left = cluster.nodes[leader].store.ranges.find(A)
+    assert left is not None
+    for op in (Get(B), Put(B, b"wrong"), Scan(A, B + b"z"), Delete(B), Split(B + b"a")):
+        for target in cluster.nodes:
+            batch = Batch([op], range_id=left.range_id, generation=left.generation, routing=routing)
+            refused = ask(cluster, leader, target, batch).error
+            assert isinstance(refused, RangeMismatch), (op, refused)
+            assert left.descriptor in refused.descriptors
+    assert cluster.do(leader, Get(B)).results == [b"right"]
+    # A router that believed so learns better and asks again.
+    router = cluster.nodes[leader].router
+    router.cache.insert(msgspec.structs.replace(left.descriptor, end=right.end))
+    assert router.cache.find(B).range_id == left.range_id  # type: ignore[union-attr]  # just put there
+    assert cluster.do(leader, Get(B)).results == [b"right"]
+    assert router.cache.find(B).range_id == right.range_id  # type: ignore[union-attr]  # learnt
