@@ -15,15 +15,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from base.errors import CallFailed, KvError, MeridianError
+from base.errors import CallFailed, KvError
 from base.seams import Clock, Rng, Scheduler
 from kvtier.descriptors import VOTER
 from kvtier.engine.contract import StoreEngine
 from kvtier.opening import is_fresh
 from kvtier.replication import founding
 from kvtier.replication.directory import Directory, Known, NodeRecord, draw_node_id, remember_known
+from kvtier.replication.draining import drain
 from kvtier.replication.groups import Replication
-from kvtier.replication.members import transfer_lease
 from kvtier.replication.overview import ranges_over
 from kvtier.replication.placement import Placement
 from kvtier.replication.sender import RangeSender
@@ -41,6 +41,9 @@ JOIN_PAUSE_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 60.0
 """A node that has been silent for so long is replaced; what it has is copied elsewhere."""
 REGISTER_PAUSE_SECONDS: Final = 0.2
+ANSWERS_SECONDS_MAX: Final = 2.0
+"""What others still ask of a node that stops gets so long to be answered."""
+ANSWERS_POLL_SECONDS: Final = 0.01
 
 
 class MemberSettings(Struct):
@@ -158,17 +161,13 @@ class Member:
         self._scheduler.spawn(self.placement.run(), "placement")
 
     async def drain(self) -> None:
-        """Hands the leases that are here to others, so that nobody waits for them to run out."""
+        """Hands the leases that are here to others and answers what they still ask, so that nobody misses it."""
         self.placement.stop()
-        for group in list(self.replication.groups.values()):
-            if self.replication.holds_lease(group):
-                others = [node for replica, node in sorted(group.nodes.items()) if replica != group.replica_id]
-                live = [node for node in others if self.placement.is_live(node)]
-                if live:
-                    try:
-                        transfer_lease(self.replication, group, live[0])
-                    except MeridianError:
-                        pass  # It catches up, or another takes over when this one is gone.
+        await drain(self.replication, self.placement.is_live)
+        self.transport.is_draining = True  # What others ask from here on was not begun, and they are told so.
+        deadline_ns = self._clock.monotonic_ns() + int(ANSWERS_SECONDS_MAX * 1e9)
+        while self.transport.running_calls() and self._clock.monotonic_ns() < deadline_ns:
+            await self._clock.sleep(ANSWERS_POLL_SECONDS)
 
     async def stop(self) -> None:
         """Leaves; the store is closed by its owner."""

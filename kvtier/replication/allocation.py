@@ -28,7 +28,7 @@ from kvtier.replication.constraints import SpanConfig
 
 LIVE: Final = 0
 SILENT: Final = 1
-"""Gives no sign of life; may come back, and then keeps what it has."""
+"""Gives no sign of life, or is about to stop; may come back, and then keeps what it has."""
 DEAD: Final = 2
 """Silent for so long that its replicas are replaced."""
 

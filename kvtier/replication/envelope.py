@@ -53,6 +53,8 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     closed: Annotated[list[Closed], Meta(max_length=ITEMS_MAX)] = []
     asking: Annotated[list[Member], Meta(max_length=ITEMS_MAX)] = []
     removed: Annotated[list[Member], Meta(max_length=ITEMS_MAX)] = []
+    draining: bool = False
+    """With a heartbeat: the store is about to stop and takes no lease."""
 
 
 _encoder = msgspec.msgpack.Encoder()

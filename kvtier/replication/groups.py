@@ -88,6 +88,10 @@ class Replication:
         self.is_stalled = False
         """The engine took no writes: nothing is asked of the machines until it has what they asked for."""
         self._cancel: list[Callable[[], None]] = []
+        self.is_draining = False
+        """This store is about to stop (``kvtier.replication.draining``)."""
+        self.draining: dict[int, None] = {}
+        """Other nodes of which the same is known."""
         self.ticks = 0
         self.closing_rounds = 0
         for replica in store.ranges.all():
@@ -321,6 +325,10 @@ class Replication:
             return
         store.hlc.observe(envelope.now, store.clock.wall_ns())
         if envelope.heartbeat is not None:
+            if envelope.draining:
+                self.draining[node_id] = None
+            else:
+                self.draining.pop(node_id, None)
             answer = self.stores.on_heartbeat(node_id, envelope.heartbeat)
 
             def reply() -> None:

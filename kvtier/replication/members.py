@@ -96,6 +96,8 @@ def put_fresh_log(batch: OpBatch, engine: StoreEngine, range_id: int, replica_id
 
 def transfer_lease(replication: Replication, group: Group, node_id: int) -> None:
     """Tells the replica on another node to take over; raises SqlError if there is none that votes."""
+    if node_id in replication.draining:
+        raise SqlError(f"node {node_id} is draining", sqlstate="55000")
     for replica_id, home in group.nodes.items():
         if home == node_id:
             try:

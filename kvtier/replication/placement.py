@@ -94,6 +94,8 @@ class Placement:
         for node_id in sorted(self._directory.nodes):
             record = self._directory.nodes[node_id]
             liveness = LIVE if self.is_live(node_id) else DEAD if self.is_dead(node_id) else SILENT
+            if liveness == LIVE and node_id in self._replication.draining:
+                liveness = SILENT
             found.append(NodeState(node_id, record.region(), record.zone(), liveness))
         return found
 

@@ -39,7 +39,9 @@ class Supporting:
             return
         asked = self._replication.stores.heartbeat(clock_reading(self._store))
         for node_id in self._replication.peers():
-            self._replication.envelope(node_id).heartbeat = asked
+            envelope = self._replication.envelope(node_id)
+            envelope.heartbeat = asked
+            envelope.draining = self._replication.is_draining
         self._replication.flush()
 
     def withdraw(self) -> None:

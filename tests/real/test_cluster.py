@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ class Nodes:
         home = self.directory / f"n{number}"
         home.mkdir(exist_ok=True)
         arguments = ["--insecure", "--http", "", "--rpc", "127.0.0.1:0", "--locality", f"region=r{number}"]
-        if number > 1:
+        if number > 1 and not (home / "store").exists():
             arguments += ["--join", self.rpc(1)]
         self.running[number] = NodeProcess(home / "store", *arguments)
         return self.running[number]
@@ -45,6 +46,13 @@ class Nodes:
 
     def connect(self, number: int) -> psycopg.Connection:
         return psycopg.connect(self.running[number].dsn, autocommit=True)
+
+    def stop(self, number: int) -> None:
+        """SIGTERM; the node drains."""
+        process = self.running[number].process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=WAIT_SECONDS_MAX) == 0, self.running[number].output()
+        del self.running[number]
 
     def kill(self, number: int) -> None:
         """kill -9."""
@@ -136,4 +144,82 @@ def test_any_node_answers_and_a_killed_one_is_not_missed(nodes: Nodes) -> None:
         rows = {row[0] for row in connection.execute("SELECT id FROM journal").fetchall()}
         assert set(acknowledged) <= rows
         assert move(connection, 1, 8)
+        assert total(connection) == ACCOUNTS * START
+
+
+class Transfers(threading.Thread):
+    """Moves money through one of the nodes that serve, again and again, as an application behind a balancer does."""
+
+    def __init__(self, nodes: Nodes, serving: dict[int, None], seed: int) -> None:
+        super().__init__(daemon=True)
+        self.nodes = nodes
+        self.serving = serving
+        self.seed = seed
+        self.done = 0
+        self.retries = 0
+        self.slowest_seconds = 0.0
+        self.failures: list[str] = []
+        self.is_over = False
+
+    def run(self) -> None:
+        number = 0
+        while not self.is_over:
+            number += 1
+            node = list(self.serving)[number % len(self.serving)]
+            try:
+                connection = self.nodes.connect(node)
+            except psycopg.OperationalError:
+                continue  # It closed its port in this moment: the balancer takes another.
+            with connection:
+                self.work(connection, node)
+
+    def work(self, connection: psycopg.Connection, node: int) -> None:
+        """As long as the node is among those that serve."""
+        while not self.is_over and node in self.serving:
+            source, target = self.seed, (self.seed + self.done) % ACCOUNTS + 1
+            began = time.monotonic()
+            try:
+                with connection.transaction():
+                    connection.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (source,))
+                    connection.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (target,))
+                self.done += 1
+                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+            except psycopg.errors.SerializationFailure:
+                self.retries += 1
+            except psycopg.errors.DeadlockDetected:
+                self.retries += 1  # These transactions lock in any order: theirs, not the restart's.
+            except psycopg.Error as problem:
+                self.failures.append(f"{problem.sqlstate} {problem}")
+                return
+
+
+def test_a_rolling_restart_fails_nothing(nodes: Nodes) -> None:
+    nodes.start(1)
+    with nodes.connect(1) as connection:
+        connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
+        connection.execute(f"INSERT INTO account SELECT g, {START} FROM generate_series(1, {ACCOUNTS}) g")
+    nodes.start(2)
+    nodes.start(3)
+    wait_for_replicas(nodes, "1,2,3")
+    serving = dict.fromkeys([1, 2, 3])
+    threads = [Transfers(nodes, serving, seed) for seed in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.0)
+    for number in (1, 2, 3):
+        before = [thread.done for thread in threads]
+        del serving[number]
+        time.sleep(0.5)
+        nodes.stop(number)
+        nodes.start(number)
+        serving[number] = None
+        deadline = time.monotonic() + WAIT_SECONDS_MAX
+        while any(thread.done < count + 5 for thread, count in zip(threads, before)):
+            assert time.monotonic() < deadline, [thread.failures for thread in threads]
+            time.sleep(0.05)
+    for thread in threads:
+        thread.is_over = True
+        thread.join(WAIT_SECONDS_MAX)
+    assert [thread.failures for thread in threads] == [[], [], []]
+    with nodes.connect(2) as connection:
         assert total(connection) == ACCOUNTS * START
