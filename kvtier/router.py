@@ -6,7 +6,7 @@
     several                           -> cut it, send the parts, put the results together
 
 Cutting keeps the order of the operations.  A run of operations without a scan goes out
-as one part per range; a scan walks its ranges one after the other, in its direction, with
+as one part per range, all at once where they go to other nodes and take no locks; a scan walks its ranges one after the other, in its direction, with
 what is left of its limits, so that it neither skips nor doubles a key at a border.
 EndTxn is always a part of its own, sent last and only after every other part has answered
 (reliability 9); the writes of the other parts are intents by then and it names them.
@@ -25,7 +25,8 @@ from typing import Any, Final
 import msgspec
 
 from base.eager import Done, Eager, Suspended, run_eagerly
-from base.errors import InternalError, RangeMismatch, RangeUnavailable
+from base.errors import AmbiguousResult, InternalError, MeridianError, RangeMismatch, RangeUnavailable
+from base.seams import Waiter
 from kvtier.client import NOT_NOW, Kv
 from kvtier.descriptors import KEY_MAX, RangeDescriptor, decode_descriptor
 from kvtier.messages import (
@@ -62,6 +63,11 @@ ROUTE_ATTEMPTS_AT_ONCE: Final = 4
 ROUTE_PAUSE_SECONDS: Final = 0.01
 ROUTE_PAUSE_SECONDS_MAX: Final = 0.5
 
+PARTS_AT_ONCE: Final = 64
+"""Parts of one batch that are under way together; more go one after the other."""
+
+Part = tuple[RangeDescriptor, list[tuple[int, Op]]]
+"""A range, and the operations for it with their places in the batch."""
 ReplicatedSend = Callable[[RangeDescriptor, Batch], Eager[Reply]]
 """Sends an addressed batch to whichever replica of the range answers it, here or elsewhere."""
 
@@ -373,6 +379,9 @@ class _Assembly:
                         place = -1 - len(parts)  # Alone in its batch, also where a merge has joined two pieces' ranges.
                     parts.setdefault(place, (descriptor, []))[1].append((index, piece))
             pending = []
+            if self._may_overlap(list(parts.values())):
+                pending = await self._send_at_once(list(parts.values()), attempts)
+                continue
             for descriptor, ops in parts.values():
                 try:
                     reply = await self._send(descriptor, [op for _, op in ops])
@@ -382,6 +391,57 @@ class _Assembly:
                     continue
                 for (index, op), result in zip(ops, reply.results):
                     self._note(index, op, result)
+
+    def _may_overlap(self, parts: list[Part]) -> bool:
+        """True if parts go elsewhere and need not wait for each other.
+
+        Parts that take locks go one after the other: two statements that take the same locks in the same order
+        then never wait for each other in a circle.
+        """
+        if len(parts) < 2 or len(parts) > PARTS_AT_ONCE:
+            return False
+        is_here = self._router._is_served_here
+        if all([is_here(descriptor) for descriptor, _ in parts]):
+            return False
+        return not any([op.__class__ is Get and op.lock != 0 for _, ops in parts for _, op in ops])
+
+    async def _send_at_once(self, parts: list[Part], attempts: Attempts) -> list[tuple[int, Op]]:
+        """Sends parts without waiting for one before the next; returns what must be cut again.
+
+        Whatever becomes of one, all are waited for: nothing of a batch is still under way when its sender hears of it.
+        """
+        scheduler = self._router._store.scheduler
+        waiters: list[Waiter] = []
+        for descriptor, ops in parts:
+            waiter = scheduler.waiter()
+            waiters.append(waiter)
+            scheduler.spawn(self._try_part(descriptor, ops, waiter), "part of a batch")
+        outcomes = [await waiter.wait() for waiter in waiters]
+        pending: list[tuple[int, Op]] = []
+        failure: MeridianError | None = None
+        for (descriptor, ops), outcome in zip(parts, outcomes):
+            if isinstance(outcome, RangeMismatch):
+                await attempts.failed(descriptor, outcome)
+                pending.extend(ops)
+            elif isinstance(outcome, MeridianError):
+                if failure is None or isinstance(outcome, AmbiguousResult):
+                    failure = outcome
+            else:
+                for (index, op), result in zip(ops, outcome.results):
+                    self._note(index, op, result)
+        if failure is not None:
+            raise failure
+        return pending
+
+    async def _try_part(self, descriptor: RangeDescriptor, ops: list[tuple[int, Op]], waiter: Waiter) -> None:
+        """Wakes a waiter with the reply of a part, or the error that it raised."""
+        try:
+            waiter.wake(await self._send(descriptor, [op for _, op in ops]))
+        except MeridianError as problem:
+            waiter.wake(problem)
+        except BaseException as problem:
+            waiter.fail(problem)
+            raise
 
     def _note(self, index: int, op: Op, result: Any) -> None:
         """Takes one result in; pieces of one operation answer together."""
