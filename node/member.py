@@ -21,6 +21,7 @@ from kvtier.descriptors import VOTER
 from kvtier.engine.contract import StoreEngine
 from kvtier.opening import is_fresh
 from kvtier.replication import founding
+from kvtier.replication.crossings import Crossings
 from kvtier.replication.directory import Directory, Known, NodeRecord, draw_node_id, remember_known
 from kvtier.replication.draining import drain
 from kvtier.replication.groups import Replication
@@ -123,6 +124,8 @@ class Member:
         self.router = Router(store, self.sender.send)
         self.router.draw_range_id = self.replication.range_ids.draw
         self.directory = Directory(store, self.router)
+        self.crossings = Crossings(dict(settings.locality).get("region", ""), self.directory.region)
+        self.sender.crossings = self.crossings
         self.replication.members = lambda: list(self.directory.nodes)
         self.placement = Placement(self.replication, self.directory, settings.dead_seconds)
         self.transport.on_stranger(JOIN_CHANNEL, self._admit)

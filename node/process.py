@@ -39,6 +39,7 @@ from wire.io import ConnectionIo
 
 if TYPE_CHECKING:
     from kvtier.replication.constraints import SpanConfigs
+    from kvtier.replication.crossings import Crossings
     from kvtier.replication.directory import Directory
     from kvtier.replication.placement import Placement
 
@@ -83,6 +84,7 @@ class MemberApi(Protocol):
     router: Router
     directory: Directory
     placement: Placement
+    crossings: Crossings
     address: str
 
     async def start(self, sql_address: str) -> None: ...
@@ -131,6 +133,8 @@ class Node:
         if self.member is not None:
             txn_settings.buffer_bytes_max = CLUSTER_BUFFER_BYTES_MAX
         self.coordinator = Coordinator(self.kv, clock, scheduler, rng, txn_settings)
+        if self.member is not None:
+            self.member.crossings.meters = self.coordinator.meters
         self.catalog = Catalog(self.kv)
         self._spans = CatalogSpans()
         registry = builtin_registry()

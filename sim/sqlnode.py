@@ -45,6 +45,8 @@ class SqlProcess(Process):
             insecure=True, force_intents=plan.txn.force_intents, range_max_bytes=plan.store.range_max_bytes
         )
         settings.max_offset_us = self.max_offset_us
+        if plan.cluster is not None:
+            settings.locality = (("region", plan.cluster.region_of(self.node_id)),)
         make_member = None
         if world.nodes is not None:
 

@@ -71,6 +71,8 @@ class SessionContext(ExecContext):
 
     def begin_statement(self, statement_timeout_ms: int) -> None:
         """Starts the statement's time and its deadline."""
+        if self.session.block.meter is not None:
+            self.session.block.meter.restart(self.session.max_wan_hops)
         self._statement_time = 0
         self.turn_ns = 0
         self.deadline_ns = (

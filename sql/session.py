@@ -23,6 +23,7 @@ from base.errors import MeridianError, QueryCanceled, Retryable, SqlError
 from base.typeio import IoSettings, binary_decoder, text_decoder
 from base.types import PgType
 from kvtier.messages import Isolation
+from kvtier.replication.crossings import UNLIMITED
 from planner.exec.deferral import is_deferred
 from planner.schema import DatabaseDesc
 from sql import commands, temporary
@@ -78,6 +79,8 @@ class Session(CallPath):
         self.regs = SessionRegs(self)
         self.io = self.named_io = IoSettings()
         self.lock_timeout_ms = 0
+        self.max_wan_hops = UNLIMITED
+        """Most round trips between regions that one statement may need."""
         self.has_idle_timeout = False
         self.statement_timeout_ms = 0
         self.block = TransactionBlock(self)
@@ -176,6 +179,7 @@ class Session(CallPath):
         settings = self.settings
         self.lock_timeout_ms = into_ms(settings["lock_timeout"])
         self.statement_timeout_ms = into_ms(settings["statement_timeout"])
+        self.max_wan_hops = int(settings["meridian.max_wan_hops"])
         self.has_idle_timeout = (
             settings["idle_session_timeout"] != "0" or settings["idle_in_transaction_session_timeout"] != "0"
         )

@@ -77,6 +77,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     Parameter("idle_in_transaction_session_timeout", "0", "ms"),
     Parameter("idle_session_timeout", "0", "ms"),
     Parameter("deadlock_timeout", "1s", "ms"),
+    Parameter("meridian.max_wan_hops", "-1", "integer", low=-1, high=1_000),
     Parameter("extra_float_digits", "1", "integer", low=-15, high=3, plan=True),
     Parameter("bytea_output", "hex", "enum", ("hex", "escape"), plan=True),
     Parameter("client_min_messages", "notice", "enum", _LEVELS),

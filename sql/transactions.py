@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from base.errors import MeridianError, Retryable, SqlError, TxnRetry
 from kvtier.messages import Isolation
+from kvtier.replication.crossings import Meter
 from sql.catalog.draft import Draft, Snapshot
 from txn.transaction import Txn
 
@@ -59,6 +60,8 @@ class TransactionBlock:
         self.as_of_ts: int | None = None
         self.past: CatalogState | None = None
         """The catalog at the transaction's snapshot, where it reads tables that were changed since."""
+        self.meter: Meter | None = None
+        """Counts round trips between regions, where the session limits them or EXPLAIN ANALYZE asks."""
         self.has_modes = False
         """BEGIN named modes: the settings show them until the block ends."""
         self.was_told = False
@@ -129,7 +132,17 @@ class TransactionBlock:
             as_of_ts=self.as_of_ts or 0,
             lock_timeout_ms=lock_timeout,
         )
+        if session.max_wan_hops >= 0:
+            self.measure()
         return self.txn
+
+    def measure(self) -> Meter:
+        """Counts from now on how often this transaction waits for other regions."""
+        if self.meter is None:
+            session = self.session
+            self.meter = Meter(session.server.clock.monotonic_ns, session.max_wan_hops)
+            self.ensure().watch(self.meter)
+        return self.meter
 
     def read_as_of(self, ts: int) -> None:
         """AS OF SYSTEM TIME of a statement or of BEGIN: the transaction reads there and writes nothing."""
@@ -268,6 +281,10 @@ class TransactionBlock:
     def _finish(self, committed: bool) -> None:
         session = self.session
         statements = session.statements_done if self.draft is None else 0
+        if self.meter is not None:
+            self.meter = None
+            if self.txn is not None:
+                self.txn.unwatch()
         self.txn = None
         self.draft = None
         self.status = "I"

@@ -95,6 +95,8 @@ class Attempt(Txn):
     _unsynced: int = 0
     _failure: Retryable | None = None
     """Found by a heartbeat; raised by the next call."""
+    meter: Any = None
+    """Counts the batches that go to other regions (``kvtier.replication.crossings``); None if nobody asks."""
     _term: Term | None = None
     """Bounds everything this attempt reads and commits; None where the node is alone."""
 
@@ -111,6 +113,24 @@ class Attempt(Txn):
         """Where locks may be held in other stores; empty if ``single_store``."""
         self._intent_keys: dict[bytes, None] = {}
         self._intent_spans: list[tuple[bytes, bytes]] = []
+        self.metered: list[bytes] = []
+        """Identities under which ``meter`` counts."""
+
+    def watch(self, meter: Any) -> None:
+        """Has a meter count from now on; until ``unwatch``."""
+        self.meter = meter
+        if self._meta is not None:
+            self._coordinator.meters[self._meta.id] = meter
+            self.metered.append(self._meta.id)
+        elif self._is_fixed and not self._staleness_floor:
+            self._ensure_meta(b"")
+
+    def unwatch(self) -> None:
+        """Has nobody count any more."""
+        for txn_id in self.metered:
+            self._coordinator.meters.pop(txn_id, None)
+        self.metered = []
+        self.meter = None
 
     @property
     def id(self) -> bytes:
@@ -166,6 +186,9 @@ class Attempt(Txn):
                 start_ts=self._first_ts,
             )
             self._meta = meta
+            if self.meter is not None:
+                self._coordinator.meters[meta.id] = self.meter
+                self.metered.append(meta.id)
         elif not meta.anchor:
             meta.anchor = anchor
         return meta

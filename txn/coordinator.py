@@ -25,7 +25,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from base.eager import Eager
 from base.errors import (
@@ -265,6 +265,8 @@ class Coordinator:
         self.settings = settings or TxnSettings()
         self.counts = dict.fromkeys(COUNTERS, 0)
         """For metrics."""
+        self.meters: dict[bytes, Any] = {}
+        """What watches the batches of a transaction, by its id (``kvtier.replication.crossings``)."""
         self.term: Term | None = None
         """What transactions begin in; set by whoever holds the lease on the catalog."""
 

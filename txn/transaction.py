@@ -11,6 +11,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 
@@ -117,6 +118,12 @@ class Txn(ABC):
     @abstractmethod
     def retry_statement(self, error: Exception) -> Eager[bool]:
         """READ COMMITTED after a Retryable: undoes the statement's writes, takes a new snapshot; the caller runs it again."""
+
+    def watch(self, meter: Any) -> None:  # noqa: B027  # one store has no other regions
+        """Has a meter count the batches that go to other regions, where there are any."""
+
+    def unwatch(self) -> None:  # noqa: B027  # as above
+        """Has nobody count any more."""
 
     @abstractmethod
     def refresh_to(self, ts: int) -> Eager[bool]:

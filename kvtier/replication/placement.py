@@ -59,7 +59,7 @@ class Placement:
         while not self._is_stopped and store.failure is None:
             looked = 0
             for replica in store.ranges.all() if self._look_around() else []:
-                if self._well.get(replica.range_id) is replica.descriptor:
+                if self.is_well(replica):
                     continue
                 looked += 1
                 if looked % RANGES_AT_ONCE == 0:
@@ -109,6 +109,10 @@ class Placement:
             return False
         silent_ns = self._replication.store.clock.monotonic_ns() - self._seen_ns.get(node_id, 0)
         return silent_ns > self._dead_ns
+
+    def is_well(self, replica: Replica) -> bool:
+        """True if nothing is to be done about a range as it is now."""
+        return self._well.get(replica.range_id) is replica.descriptor
 
     # --- one range -------------------------------------------------------------------------
 

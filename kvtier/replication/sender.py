@@ -32,6 +32,7 @@ from base.errors import (
 from base.seams import Clock, Rng
 from kvtier.descriptors import RangeDescriptor
 from kvtier.messages import Batch, ConditionalPut, Delete, DeleteSpan, EndTxn, Put, Reply, Routing
+from kvtier.replication.crossings import Crossings
 
 GIVE_UP_SECONDS: Final = 15.0
 """After this a range without a leaseholder is told to be unavailable; several elections fit in."""
@@ -55,6 +56,8 @@ class RangeSender:
         self._leaseholders: dict[int, int] = {}
         self.distance: Callable[[int], int] = lambda node_id: 0 if node_id == self._node_id else 1
         """How far a node is, for whom to ask first."""
+        self.crossings: Crossings | None = None
+        """Who watches what is sent to other regions."""
         self.redirects = 0
 
     def leaseholder(self, range_id: int) -> int | None:
@@ -93,6 +96,8 @@ class RangeSender:
         while order:
             node_id = order.pop(0)
             asked.append(node_id)
+            crossings = self.crossings
+            meter = crossings.enter(descriptor, node_id, batch) if crossings is not None and crossings.meters else None
             try:
                 reply = await self._ask(node_id, batch)
             except NotLeaseholder as refusal:
@@ -115,6 +120,9 @@ class RangeSender:
                 if batch.routing == Routing.LEASEHOLDER:
                     self._learn(range_id, node_id)
                 return reply
+            finally:
+                if meter is not None:
+                    meter.leave()
         if mismatches == len(asked):
             raise RangeMismatch(())
         return None

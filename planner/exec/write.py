@@ -212,6 +212,10 @@ class TableWriter:
         index = self.access.primary if at < 0 else self.indexes[at].index
         return index.siblings(key) if index.implicit else []
 
+    def is_rivaled(self, key: bytes, at: int, taken: dict[bytes, Any]) -> bool:
+        """True if the key is taken in another region."""
+        return any(rival in taken for rival in self.rivals(key, at))
+
     def duplicate(
         self, row: Row, index: IndexAccess, computed: Row, names: list[str], ctx: ExecContext
     ) -> MeridianError:
@@ -305,13 +309,13 @@ class TableWriter:
         for i, row in enumerate(rows):
             key = key_of.get(i)
             if key is not None:
-                if key in taken or any(rival in taken for rival in self.rivals(key, -1)):
+                if key in taken or (self.is_partitioned and self.is_rivaled(key, -1, taken)):
                     raise await self._duplicate_row(row, i, -1, run)
                 taken[key] = b""
             for at, part in enumerate(entries):
                 entry = part[i]
                 if entry is not None and entry[2]:
-                    if entry[0] in taken or any(rival in taken for rival in self.rivals(entry[0], at)):
+                    if entry[0] in taken or (self.is_partitioned and self.is_rivaled(entry[0], at, taken)):
                         raise await self._duplicate_row(row, i, at, run)
                     taken[entry[0]] = b""
         for key, value in zip(primary.keys, primary.values):
@@ -409,10 +413,14 @@ class TableWriter:
                     claims.append((entry[0], i, at))
         if not claims:
             return
-        rivals = [self._rivals_of_claim(key, at, old_keys[i] if at < 0 else before[at][i]) for key, i, at in claims]
-        taken = await self.present([key for key, _, _ in claims] + [key for keys in rivals for key in keys], run)
-        for (key, i, at), others in zip(claims, rivals):
-            if key in taken or any(other in taken for other in others):
+        rivals: list[list[bytes]] = []
+        wanted = [key for key, _, _ in claims]
+        if self.is_partitioned:
+            rivals = [self._rivals_of_claim(key, at, old_keys[i] if at < 0 else before[at][i]) for key, i, at in claims]
+            wanted += [key for keys in rivals for key in keys]
+        taken = await self.present(wanted, run)
+        for number, (key, i, at) in enumerate(claims):
+            if key in taken or (rivals and any(other in taken for other in rivals[number])):
                 raise await self.duplicate_of(new[i], at, run)
             taken[key] = b""
 

@@ -16,8 +16,10 @@ from sql.commands.prepared import arguments
 from sql.parse import ParsedStatement
 from sql.parse import statements as ast
 from sql.portals import QueryPortal
+from sql.regions.topology import zones_by_region
 
 if TYPE_CHECKING:
+    from kvtier.replication.crossings import Meter
     from sql.plancache import PlanEntry
     from sql.session import Session
 
@@ -67,6 +69,9 @@ async def _show(
         lines = explain(
             entry.plan, cursor, costs=costs, timing=_on(statement, "timing", "true"), verbose=_on(statement, "verbose")
         )
+        meter = session.block.meter
+        if cursor is not None and meter is not None:
+            lines += _crossings(meter)
         if cursor is not None and _on(statement, "summary", "true"):
             lines.append(f"Execution Time: {elapsed / 1e6:.3f} ms")
         rows = [(line,) for line in lines]
@@ -74,9 +79,20 @@ async def _show(
     session.sink.complete("EXPLAIN")
 
 
+def _crossings(meter: Meter) -> list[str]:
+    """How often the statement waited for other regions, without its commit, which comes after this."""
+    lines = [f"Cross-Region Round Trips: {meter.round_trips}"]
+    if meter.regions:
+        lines[0] += f" ({', '.join(f'{region}: {count}' for region, count in sorted(meter.regions.items()))})"
+        lines.append(f"Cross-Region Time: {meter.waited_ns / 1e6:.3f} ms")
+    return lines
+
+
 async def _run(session: Session, entry: PlanEntry, values: tuple[Any, ...]) -> tuple[Any, int]:
     """Runs the plan to its end with counters."""
     clock = session.server.clock
+    if len(zones_by_region(session.server.topology())) > 1:
+        session.block.measure()
     probe = QueryPortal("", None, entry, values, (), ())
     begun = clock.monotonic_ns()
     await session.start_counted(probe, clock.monotonic_ns)

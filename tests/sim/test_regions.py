@@ -1,0 +1,151 @@
+"""Databases with regions on a simulated cluster: nine nodes in three regions, with the latency between them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from sim.journal import Journal
+from sim.plan import ClusterPlan, Plan
+from sim.sqlclient import SqlConnection, SqlFailure
+from sim.sqlnode import SqlProcess
+from sim.world import World
+from sql.regions.topology import NodePlace
+
+RTT_MS = {"region1": {"region2": 60.0, "region3": 80.0}, "region2": {"region3": 140.0}}
+PLACED_SECONDS = 240.0
+
+
+class Regions:
+    """The world, and what its tests ask of it."""
+
+    def __init__(self, seed: int, nodes: int = 9) -> None:
+        plan = Plan(seed, "sql-bank", cluster=ClusterPlan(nodes, 3, RTT_MS, 0.5))
+        plan.knobs.latency_seconds = 0.0001
+        plan.knobs.sync_seconds = 0.0003
+        self.world = World(plan, Journal(False, False), SqlProcess)
+        self.nodes = nodes
+        self._connections: dict[int, SqlConnection] = {}
+
+    def play(self, schema: list[str], body: Callable[[Regions], Awaitable[None]]) -> None:
+        """Makes the schema on the founder, lets the others join and replicas find their places, and runs the body."""
+
+        async def main() -> None:
+            world = self.world
+            cluster = world.plan.cluster
+            assert cluster is not None
+            assert world.process.start()
+            await world.process.open()
+            founder = world.process
+            assert isinstance(founder, SqlProcess)
+            # The others are about to join: what their regions are for may be said before.
+            places = [NodePlace(i, (("region", cluster.region_of(i)),)) for i in range(1, self.nodes + 1)]
+            founder.node.sql.topology = lambda: places
+            for statement in schema:
+                await self.run(1, statement)
+            for process in world.processes[1:]:
+                await process.join(world.process)
+                await process.open()
+            await self.wait_until_placed()
+            await body(self)
+
+        self.world.loop.run(main())
+
+    async def run(self, node_id: int, sql: str) -> list[tuple[str | None, ...]]:
+        """Runs a statement as a client of a node."""
+        connection = self._connections.get(node_id)
+        if connection is None:
+            process = self.world.processes[node_id - 1]
+            connection = self._connections[node_id] = SqlConnection(self.world, f"c{node_id}", process=process)
+            await connection.open()
+        return await connection.run(sql)
+
+    async def timed(self, node_id: int, sql: str) -> float:
+        """Returns the milliseconds that a statement takes, once its plan is made and ranges are known."""
+        before = self.world.now
+        await self.run(node_id, sql)
+        return (self.world.now - before) * 1e3
+
+    async def wait_until_placed(self) -> None:
+        """Until every leaseholder finds its ranges well."""
+        bound = self.world.now + PLACED_SECONDS
+        while self.world.now < bound:
+            await self.world.sleep(2.0)
+            if all(self._is_placed(process) for process in self.world.processes):
+                return
+        raise AssertionError("replicas do not find their places")
+
+    def _is_placed(self, process: object) -> bool:
+        assert isinstance(process, SqlProcess)
+        member = process.member
+        assert member is not None
+        return all(
+            member.placement.next_step(replica) is None and member.placement.is_well(replica)
+            for replica in process.store.ranges.all()
+            if process.store.sees_to(replica.start)
+        )
+
+    async def analyzed(self, node_id: int, sql: str) -> str:
+        """The lines of EXPLAIN ANALYZE about other regions."""
+        rows = await self.run(node_id, f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {sql}")
+        return "; ".join([row[0] for row in rows if row[0] and row[0].startswith("Cross-Region Round")])
+
+
+SCHEMA = [
+    'ALTER DATABASE defaultdb PRIMARY REGION "region1"',
+    'ALTER DATABASE defaultdb ADD REGION "region2"',
+    'ALTER DATABASE defaultdb ADD REGION "region3"',
+    "CREATE TABLE plain (id int PRIMARY KEY, v int)",
+    "INSERT INTO plain SELECT g, g FROM generate_series(1, 20) g",
+    "CREATE TABLE account (id int PRIMARY KEY, v int) LOCALITY REGIONAL BY ROW",
+    *[f"INSERT INTO account (id, v, crdb_region) VALUES ({i}, 0, 'region{i % 3 + 1}')" for i in range(1, 13)],
+]
+# Nodes 1, 4, 7 are in region1, 2, 5, 8 in region2, 3, 6, 9 in region3; row i is at home in region i % 3 + 1.
+
+
+def test_what_is_at_home_stays_at_home() -> None:
+    async def body(regions: Regions) -> None:
+        for node_id, own in ((1, 3), (5, 1), (9, 2)):
+            for _ in range(2):
+                await regions.run(node_id, f"SELECT v FROM account WHERE id = {own}")
+                await regions.run(node_id, f"UPDATE account SET v = v + 1 WHERE id = {own}")
+            assert await regions.timed(node_id, f"SELECT v FROM account WHERE id = {own}") < 5
+            assert await regions.timed(node_id, f"UPDATE account SET v = v + 1 WHERE id = {own}") < 10
+            assert await regions.run(node_id, f"SELECT v FROM account WHERE id = {own}") == [("3",)]
+            assert (
+                await regions.analyzed(node_id, f"SELECT v FROM account WHERE id = {own}")
+                == "Cross-Region Round Trips: 0"
+            )
+        # From region2 a row of region3 is two looks away, the second in both other regions at once.
+        await regions.run(5, "SELECT v FROM account WHERE id = 2")
+        assert 140 <= await regions.timed(5, "SELECT v FROM account WHERE id = 2") < 150
+        found = await regions.analyzed(5, "SELECT v FROM account WHERE id = 2")
+        assert found == "Cross-Region Round Trips: 1 (region1: 1, region3: 1)"
+
+    Regions(1).play(SCHEMA, body)
+
+
+def test_statements_that_go_too_far_are_refused() -> None:
+    async def body(regions: Regions) -> None:
+        await regions.run(5, "SET meridian.max_wan_hops = 0")
+        assert await regions.run(5, "SELECT v FROM account WHERE id = 1") == [("0",)]
+        await regions.run(5, "UPDATE account SET v = v + 1 WHERE id = 1")
+        for sql in (
+            "SELECT v FROM account WHERE id = 2",
+            "UPDATE account SET v = 9 WHERE id = 2",
+            "SELECT * FROM plain",
+        ):
+            with pytest.raises(SqlFailure, match="54000 the statement needs more than 0 round trips between regions"):
+                await regions.run(5, sql)
+        await regions.run(5, "SET meridian.max_wan_hops = 1")
+        assert await regions.run(5, "SELECT v FROM account WHERE id = 2") == [("0",)]
+        # A block's statements count for themselves; what is refused leaves no lock behind.
+        await regions.run(5, "BEGIN")
+        for _ in range(3):
+            await regions.run(5, "SELECT v FROM account WHERE id = 2")
+        await regions.run(5, "COMMIT")
+        await regions.run(1, "UPDATE account SET v = 7 WHERE id = 2")
+        assert await regions.run(5, "SELECT v FROM account WHERE id = 2") == [("7",)]
+
+    Regions(2).play(SCHEMA, body)
