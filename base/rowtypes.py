@@ -244,7 +244,21 @@ _FORMS: Final[dict[int, ValueForm]] = {
     **{
         pg_type.oid: _TEXT
         for pg_type in (
-            *(t.TEXT, t.VARCHAR, t.BPCHAR, t.NAME, t.CHAR, t.JSON, t.JSONB, t.XML, t.BIT, t.VARBIT, t.INET, t.CIDR),
+            *(
+                t.TEXT,
+                t.VARCHAR,
+                t.BPCHAR,
+                t.NAME,
+                t.CHAR,
+                t.JSON,
+                t.JSONB,
+                t.JSONPATH,
+                t.XML,
+                t.BIT,
+                t.VARBIT,
+                t.INET,
+                t.CIDR,
+            ),
             *(t.REFCURSOR, t.PG_NODE_TREE, t.ACLITEM, t.UNKNOWN, t.CSTRING),
         )
     },

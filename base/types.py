@@ -9,7 +9,7 @@ Python object; SQL NULL is ``None`` for every type:
 | int2 int4 int8 oid reg* xid cid | int |
 | float4 float8 | float (float4: rounded to single precision) |
 | numeric | decimal.Decimal, incl. NaN and Infinity; dscale is the exponent |
-| text varchar bpchar name "char" json xml | str (bpchar: padded with blanks to its length) |
+| text varchar bpchar name "char" json xml jsonpath | str (bpchar: padded with blanks to its length) |
 | jsonb | str in canonical form (PostgreSQL's jsonb output text) |
 | bytea | bytes |
 | uuid | bytes, 16 of them |
@@ -165,6 +165,7 @@ REGDICTIONARY: Final = _define(3769, "regdictionary", 4, "N", 3770)
 UUID: Final = _define(2950, "uuid", 16, "U", 2951)
 PG_LSN: Final = _define(3220, "pg_lsn", 8, "U", 3221)
 JSONB: Final = _define(3802, "jsonb", -1, "U", 3807)
+JSONPATH: Final = _define(4072, "jsonpath", -1, "U", 4073)
 XID8: Final = _define(5069, "xid8", 8, "U", 271)
 RECORD: Final = _define(2249, "record", -1, "P", 2287, kind="p")
 CSTRING: Final = _define(2275, "cstring", -2, "P", 1263, kind="p")

@@ -13,7 +13,21 @@ from typing import Any, Final
 
 from base import types as t
 from base.errors import MeridianError, error
-from base.typeio import arrays, bits, datetime, floats, integers, interval, json, misc, network, numeric, records, text
+from base.typeio import (
+    arrays,
+    bits,
+    datetime,
+    floats,
+    integers,
+    interval,
+    json,
+    jsonpath,
+    misc,
+    network,
+    numeric,
+    records,
+    text,
+)
 from base.typeio.settings import IoSettings, NowUs, no_time
 from base.typeio.typmods import apply_typmod, has_typmod, type_name
 from base.types import BY_OID, PgType
@@ -41,7 +55,7 @@ _PARSE: Final[dict[int, Parse]] = {
     t.NAME.oid: text.parse_name, t.CHAR.oid: text.parse_char, t.BYTEA.oid: text.parse_bytea, t.UUID.oid: misc.parse_uuid,
     t.MONEY.oid: misc.parse_money, t.PG_LSN.oid: misc.parse_lsn, t.TID.oid: misc.parse_tid, t.BIT.oid: bits.parse_bits,
     t.VARBIT.oid: bits.parse_bits, t.INET.oid: network.parse_inet, t.CIDR.oid: network.parse_cidr, t.JSON.oid: json.parse_json,
-    t.JSONB.oid: json.parse_jsonb, t.INT2VECTOR.oid: arrays.vector_parser(False), t.OIDVECTOR.oid: arrays.vector_parser(True),
+    t.JSONB.oid: json.parse_jsonb, t.JSONPATH.oid: jsonpath.parse_jsonpath, t.INT2VECTOR.oid: arrays.vector_parser(False), t.OIDVECTOR.oid: arrays.vector_parser(True),
 }  # fmt: skip
 _RENDER: Final[dict[int, Render]] = {
     **{string.oid: text.same_text for string in _STRINGS},
@@ -49,12 +63,12 @@ _RENDER: Final[dict[int, Render]] = {
     t.BOOL.oid: text.render_bool, t.NUMERIC.oid: numeric.render_numeric, t.NAME.oid: text.same_text, t.CHAR.oid: text.render_char,
     t.UUID.oid: misc.render_uuid, t.MONEY.oid: misc.render_money, t.PG_LSN.oid: misc.render_lsn, t.TID.oid: text.same_text,
     t.BIT.oid: text.same_text, t.VARBIT.oid: text.same_text, t.INET.oid: text.same_text, t.CIDR.oid: text.same_text,
-    t.JSON.oid: text.same_text, t.JSONB.oid: text.same_text, t.VOID.oid: text.same_text, t.INT2VECTOR.oid: arrays.render_vector,
+    t.JSON.oid: text.same_text, t.JSONB.oid: text.same_text, t.JSONPATH.oid: text.same_text, t.VOID.oid: text.same_text, t.INT2VECTOR.oid: arrays.render_vector,
     t.OIDVECTOR.oid: arrays.render_vector, t.TIME.oid: datetime.time_text, t.TIMETZ.oid: datetime.render_timetz,
 }  # fmt: skip
 _ENCODE: Final[dict[int, Encode]] = {
     **dict.fromkeys((t.INT2.oid, t.INT4.oid, t.INT8.oid, t.OID.oid, t.XID.oid, t.CID.oid, t.XID8.oid), integers.encode_int),
-    **dict.fromkeys([string.oid for string in (*_STRINGS, t.NAME, t.JSON, t.JSONB, t.VOID)], str.encode),
+    **dict.fromkeys([string.oid for string in (*_STRINGS, t.NAME, t.JSON, t.JSONB, t.JSONPATH, t.VOID)], str.encode),
     t.BOOL.oid: text.encode_bool, t.NUMERIC.oid: numeric.encode_numeric,
 }  # fmt: skip
 _DECODE: Final[dict[int, Decode]] = {
@@ -69,7 +83,8 @@ _SEND: Final[dict[int, Encode]] = {
     t.PG_LSN.oid: integers.send_uint8, t.XID8.oid: integers.send_uint8, t.FLOAT4.oid: floats.send_float4, t.FLOAT8.oid: floats.send_float8,
     t.NUMERIC.oid: numeric.send_numeric, t.CHAR.oid: text.send_char, t.BYTEA.oid: text.same_bytes, t.UUID.oid: text.same_bytes,
     t.TID.oid: misc.send_tid, t.BIT.oid: bits.send_bits, t.VARBIT.oid: bits.send_bits, t.INET.oid: network.send_inet,
-    t.CIDR.oid: network.send_cidr, t.JSONB.oid: json.send_jsonb, t.TIMETZ.oid: datetime.send_timetz, t.INTERVAL.oid: interval.send_interval,
+    t.CIDR.oid: network.send_cidr, t.JSONB.oid: json.send_jsonb, t.JSONPATH.oid: json.send_jsonb, t.TIMETZ.oid: datetime.send_timetz,
+    t.INTERVAL.oid: interval.send_interval,
     t.INT2VECTOR.oid: arrays.vector_sender(integers.send_int2, t.INT2), t.OIDVECTOR.oid: arrays.vector_sender(integers.send_oid, t.OID),
 }  # fmt: skip
 
@@ -86,6 +101,12 @@ def _receive_jsonb(data: bytes) -> str:
     return json.receive_jsonb(text.decode_utf8(data[1:]), data)
 
 
+def _receive_jsonpath(data: bytes) -> str:
+    if data[:1] != b"\x01":
+        raise error("XX000", f"unsupported jsonpath version number: {data[0] if data else 0}")
+    return jsonpath.parse_jsonpath(text.decode_utf8(data[1:]))
+
+
 _RECEIVE: Final[dict[int, Decode]] = {
     **{string.oid: text.decode_utf8 for string in _STRINGS},
     **dict.fromkeys((t.OID.oid, t.XID.oid, t.CID.oid, *_REG_OIDS), integers.receive_oid),
@@ -96,7 +117,7 @@ _RECEIVE: Final[dict[int, Decode]] = {
     t.FLOAT4.oid: floats.receive_float4, t.FLOAT8.oid: floats.receive_float8, t.NUMERIC.oid: numeric.receive_numeric,
     t.NAME.oid: _receive_name, t.CHAR.oid: text.receive_char, t.BYTEA.oid: text.same_bytes, t.UUID.oid: misc.receive_uuid,
     t.TID.oid: misc.receive_tid, t.BIT.oid: bits.receive_bits, t.VARBIT.oid: bits.receive_bits, t.INET.oid: network.receive_inet,
-    t.CIDR.oid: network.receive_cidr, t.JSON.oid: _receive_json, t.JSONB.oid: _receive_jsonb, t.TIMETZ.oid: datetime.receive_timetz,
+    t.CIDR.oid: network.receive_cidr, t.JSON.oid: _receive_json, t.JSONB.oid: _receive_jsonb, t.JSONPATH.oid: _receive_jsonpath, t.TIMETZ.oid: datetime.receive_timetz,
     t.INTERVAL.oid: interval.receive_interval,
     t.INT2VECTOR.oid: arrays.array_receiver(integers.receive_int2, t.INT2, "smallint", 0),
     t.OIDVECTOR.oid: arrays.array_receiver(integers.receive_oid, t.OID, "oid", 0),

@@ -23,6 +23,7 @@ def builtin_registry() -> Registry:
         json,
         jsonbuild,
         jsonmodify,
+        jsonpath,
         jsonrecord,
         like,
         network,
@@ -38,7 +39,7 @@ def builtin_registry() -> Registry:
 
     registry = Registry()
     for family in (
-        comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonmodify, jsonbuild, arrays, formatting,
+        comparison, arithmetic, numeric, floats, casts, strings, like, regex, binary, json, jsonpath, jsonmodify, jsonbuild, arrays, formatting,
         aggregates, statistics, windows, srf, system, datetime, dateparts, enums, network, jsonrecord, hashing, templates,
     ):  # fmt: skip
         family.register(registry)
