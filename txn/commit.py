@@ -268,7 +268,10 @@ class Committer(Reader):
         writes: list[Op] = [] if buffer is None else buffer.into_commit_ops()
         ops += self._outcome_ops(row)
         ops += writes
-        meta = self._commit_meta(row[0] if row else self._first_key(writes))
+        anchor = row[0] if row else self._first_key(writes)
+        # What cannot be moved commits exactly where its reads were checked.
+        meta = self._commit_meta(anchor) if can_forward else self._ensure_meta(anchor)
+        meta.seq = self._seq
         self._is_locked = True  # Waiting for a key gives its lock, also if the commit then fails.
         ops.append(EndTxn(True, self._deadline(), can_forward=can_forward, commit_key=self._commit_key))
         return Batch(ops, self.read_ts, meta)

@@ -40,6 +40,7 @@ from kvtier.replication.settings import ReplicationSettings
 from kvtier.replication.snapshots import CHANNEL, INCOMING_MAX, INCOMING_SECONDS_MAX, STAGING_PREFIX, Chunk
 from tests.kvtier.replication.cluster import Cluster, Node
 from tests.kvtier.replication.test_cluster import settle
+from tests.kvtier.replication.test_histories import value_of
 from tests.kvtier.replication.test_members import add
 from txn.coordinator import Transaction
 
@@ -480,3 +481,22 @@ def test_keys_outside_the_addressed_range_are_refused(routing: Routing) -> None:
     assert router.cache.find(B).range_id == left.range_id  # type: ignore[union-attr]  # just put there
     assert cluster.do(leader, Get(B)).results == [b"right"]
     assert router.cache.find(B).range_id == right.range_id  # type: ignore[union-attr]  # learnt
+
+
+def test_read_committed_commits_at_what_it_checked() -> None:
+    """The commit was put above the timestamp of its checks, each time: seed 4 of queue on a cluster."""
+    cluster = Cluster()
+    node_id = cluster.wait_for_leader()
+    cluster.do(node_id, Put(A, b"job"))
+    node = cluster.nodes[node_id]
+
+    async def main() -> int:
+        txn = node.coordinator.begin(Isolation.READ_COMMITTED)
+        await value_of(txn.scan(A, B, limit=1, lock=Lock.EXCLUSIVE))
+        txn.delete(A)
+        commit_ts: int = await value_of(txn.commit())
+        return commit_ts
+
+    task = node.scope.spawn(main(), "client").observe()
+    cluster.run_for(5.0)
+    assert task.error is None and task.result > 0, task.error
