@@ -174,8 +174,12 @@ class Cleanup:
         try:
             now = store.now()
             for record in list(store.state.records.values()):
-                is_ours = store.sees_to(record.anchor)
-                if is_ours and not record.is_final() and is_expired(store.state, record.heartbeat, now):
+                if not store.sees_to(record.anchor):
+                    continue
+                if record.is_final():
+                    # The lease was not here for a moment when it came up, but was not lost either.
+                    self.enqueue(record.id)
+                elif is_expired(store.state, record.heartbeat, now):
                     await self._finish_abandoned(record)
             for txn in store.state.intents.transactions():
                 last_seen = max(txn.start_ts, txn.write_ts)
