@@ -31,7 +31,7 @@ def open_liveness(store: Store, settings: ReplicationSettings) -> StoreLiveness:
     store.engine.write(batch)
     store.engine.sync()
     grace = settings.support_seconds + store.hlc.max_offset_us / 1e6
-    return StoreLiveness(own, epoch, epochs, store.now(), settings.support_seconds, grace)
+    return StoreLiveness(own, epoch, epochs, clock_reading(store), settings.support_seconds, grace)
 
 
 def put_epochs(batch: OpBatch, epochs: list[tuple[int, int]]) -> None:
