@@ -226,9 +226,9 @@ class Nemesis:
         self._later(fault, lambda: self._heal_pairs(one, [other]))
 
     def _loss(self, fault: Fault) -> None:
-        """Single messages vanish, in one direction."""
+        """Single messages vanish, in one direction; calls do not, because streams lose none and go on."""
         source, target = self._node(fault).node_id, self._other(fault).node_id
-        self._conditions().set_loss(source, target, fault.amount * LOSS_MAX)
+        self._conditions().set_loss(source, target, fault.amount * LOSS_MAX, with_calls=False)
         self._later(fault, lambda: self._conditions().set_loss(source, target, 0.0))
 
     def _slow_link(self, fault: Fault) -> None:

@@ -246,6 +246,8 @@ def _fit_cluster(plan: Plan) -> None:
     # A refresh is a batch of its own: what it leaves in a cache this small would push its own commit for ever.
     plan.store.cache_points_max = max(plan.store.cache_points_max, 30)
     plan.store.cache_spans_max = max(plan.store.cache_spans_max, 10)
+    # A node that starts waits until its clock has passed the bound; a crash adds that time.
+    plan.store.hlc_bound_seconds = min(plan.store.hlc_bound_seconds, 1.0)
     least = 2.0
     if plan.store.txn_expiry_seconds < least:
         plan.txn.heartbeat_seconds *= least / plan.store.txn_expiry_seconds

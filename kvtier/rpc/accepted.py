@@ -228,7 +228,7 @@ class Accepted(Stream):
     def _reply(self, frame: Frame, size: int) -> None:
         home = self.home
         way = self.way
-        if way.loss and home.rng.random() < way.loss:
+        if way.call_loss and home.rng.random() < way.call_loss:
             home.counts["lost_by_fault"] += 1
             return
         if isinstance(frame, Failure):

@@ -5,8 +5,8 @@ belong to one node; each sender obeys what is said about its own direction::
 
     cut       nothing leaves, not even signs of life, until it heals; both ends then find the
               stream silent and give it up, as with a network that lost its route
-    loss      single messages, calls and answers vanish; signs of life do not.  With odds of 1
-              this is the partition that a stream does not notice
+    loss      single messages vanish, and calls and answers if that is said; signs of life do not.
+              With odds of 1 this is the partition that a stream does not notice
     delay     half the round trip of the two regions, plus what was added by hand; what is sent
               leaves later, in the same order
 
@@ -25,11 +25,12 @@ RegionOf = Callable[[int], str | None]
 class Way:
     """The conditions from one node to another; read by senders, changed by ``Conditions`` alone."""
 
-    __slots__ = ("delay_ns", "extra_ns", "is_cut", "loss")
+    __slots__ = ("call_loss", "delay_ns", "extra_ns", "is_cut", "loss")
 
     def __init__(self) -> None:
         self.is_cut = False
         self.loss = 0.0
+        self.call_loss = 0.0
         self.extra_ns = 0
         self.delay_ns = 0
 
@@ -96,24 +97,29 @@ class Conditions:
         self.way(other, one).is_cut = True
         self._tell()
 
-    def set_loss(self, source: int, target: int, odds: float) -> None:
-        """Loses single messages of one direction with these odds."""
+    def set_loss(self, source: int, target: int, odds: float, with_calls: bool = True) -> None:
+        """Loses single messages of one direction with these odds, and (``with_calls``) single calls and answers.
+
+        NB: no stream of ours loses a call and goes on, so who calls with patience without end waits as long.
+        """
         assert 0.0 <= odds <= 1.0, f"{odds=}"
-        self.way(source, target).loss = odds
+        way = self.way(source, target)
+        way.loss = odds
+        way.call_loss = odds if with_calls else 0.0
         self._tell()
 
     def heal(self, one: int, other: int) -> None:
         """Ends cuts and losses in both directions; delays stay."""
         for way in (self.way(one, other), self.way(other, one)):
             way.is_cut = False
-            way.loss = 0.0
+            way.loss = way.call_loss = 0.0
         self._tell()
 
     def heal_all(self) -> None:
         """Ends every cut and loss; delays stay."""
         for way in self._ways.values():
             way.is_cut = False
-            way.loss = 0.0
+            way.loss = way.call_loss = 0.0
         self._tell()
 
     def _tell(self) -> None:

@@ -148,7 +148,7 @@ class Link:
         home = self.home
         timeout_ms = min(max(int(timeout_seconds * 1000), 1), CALL_MS_MAX)
         way = self.way
-        if way.loss and home.rng.random() < way.loss:
+        if way.call_loss and home.rng.random() < way.call_loss:
             pending.is_sent = True
         else:
             due_ns = home.clock.monotonic_ns() + way.delay_ns if way.delay_ns else 0
