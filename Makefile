@@ -54,3 +54,4 @@ bench: install compiled
 
 sim-smoke: install
 	$(BIN)/python -m sim --seeds 1..200 --until 10 --jobs 2
+	$(BIN)/python -m sim --seeds 1..40 --until 6 --nodes 3 --regions 3 --jobs 2

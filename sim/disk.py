@@ -61,6 +61,13 @@ class NodeScope(Scope):
         else:
             super().task_failed(name, error)
 
+    def callback_failed(self, error: Exception) -> bool:
+        """As ``task_failed``."""
+        if isinstance(error, StorageFailure):
+            self._on_disk_failure(str(error))
+            return True
+        return False
+
     async def run_blocking(self, function: Callable[[], T]) -> T:
         disk = self._disk
         disk.calls += 1

@@ -330,6 +330,10 @@ class Scope(Scheduler):
         """A task ended with an exception that nobody awaits: the run stops."""
         self.loop.failures.append((name, error))
 
+    def callback_failed(self, error: Exception) -> bool:
+        """A callback has raised; True if that is taken care of, else the run stops."""
+        return False
+
     def pause(self) -> None:
         """Stops the scope's steps, as SIGSTOP or a live migration does; time goes on."""
         self.is_paused = True
@@ -427,7 +431,11 @@ class Loop:
             scope.park(handle)
             return True
         self.digest = crc32(b"%d %s %s" % (self.now_ns, scope.name.encode(), handle.label.encode()), self.digest)
-        handle.callback()
+        try:
+            handle.callback()
+        except Exception as error:
+            if not scope.callback_failed(error):
+                raise
         return True
 
     def _has_ready(self) -> bool:

@@ -11,6 +11,9 @@ from sim.workloads.base import Client, Work, Workload
 
 ACCOUNTS: Final = 6
 BALANCE: Final = 100
+AGO: Final = 1 << 32
+"""A second, in HLC time, and a little."""
+AGO_CLUSTER: Final = 1 << 34
 
 
 class Bank(Workload):
@@ -53,8 +56,9 @@ class Bank(Workload):
         level = self.level_of(client)
         style = rng.below(3)
         if rng.chance(0.2):
-            # AS OF SYSTEM TIME: not before the accounts were there.
-            options["as_of_ts"] = max(self.loaded_ts, self.world.served_ts - rng.below(1 << 32))
+            # AS OF SYSTEM TIME: not before the accounts were there.  In a cluster so long ago that followers answer.
+            ago = AGO_CLUSTER if self.world.nodes is not None else AGO
+            options["as_of_ts"] = max(self.loaded_ts, self.world.served_ts - rng.below(ago))
         elif rng.chance(0.3):
             options["single_statement"] = True
 
