@@ -19,7 +19,7 @@ from sim.network import ConnectionLost, Refused
 from sim.sqlclient import SqlConnection, SqlFailure
 
 if TYPE_CHECKING:
-    from sim.world import World
+    from sim.process import Process
 
 TEXT: Final = psycopg.pq.Format.TEXT
 _PLACEHOLDER: Final = re.compile(r"%(?:%|[sbt]|\((\w+)\)[sbt])")
@@ -142,9 +142,9 @@ class AsyncConnection:
         self._connection.close()
 
 
-async def connect(world: World, user: str, database: str, autocommit: bool) -> AsyncConnection:
-    """Opens a connection; raises psycopg.OperationalError."""
-    connection = SqlConnection(world, user, user, database)
+async def connect(process: Process, user: str, database: str, autocommit: bool) -> AsyncConnection:
+    """Opens a connection to a node; raises psycopg.OperationalError."""
+    connection = SqlConnection(process.world, user, user, database, process)
     try:
         await connection.open()
     except Refused as refused:

@@ -17,6 +17,9 @@ networks (``sim``).  A test is a coroutine; what it awaits takes virtual time::
 functions and call ``cluster.run(coroutine)``.  A failure names its seed; ``MERIDIAN_SEED=7 pytest
 -k name`` runs that seed alone, again and again the same.
 
+``@simulated(regions=("eu", "us"), nodes=2)`` has two nodes in each of two regions.  Their schema is given with
+``schema=``: it is made while the first node is alone.
+
 Inside there is no asyncio: await only what ``cluster`` and its connections return, run things side by
 side with ``gather`` and wait with ``sleep``.  At the end the invariants of the store are checked.
 """
@@ -26,21 +29,22 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
 import pytest
 
 from base import faults
-from base.errors import FeatureNotSupported
+from kvtier.rpc.conditions import Conditions
 from meridian.client import AsyncConnection, connect
+from sim.cluster import ClusterWatch, grow
 from sim.disk import SLOW_FACTOR
 from sim.invariants import Violation, check_any_time
 from sim.journal import Journal
 from sim.loop import Task
 from sim.nemesis import Nemesis
-from sim.plan import KINDS, Fault, Knobs, Plan, draw_faults
+from sim.plan import CLUSTER_KINDS, KINDS, ClusterPlan, Fault, Knobs, Plan, draw_faults
 from sim.sqlnode import SqlProcess
 from sim.streams import Draws, Streams
 from sim.world import World
@@ -48,6 +52,10 @@ from sim.world import World
 SEED_VARIABLE: Final = "MERIDIAN_SEED"
 STORY_LINES: Final = 30
 STORY_COLUMNS: Final = 160
+RTT_MS: Final = (10.0, 200.0)
+"""Between which round trips between regions are drawn."""
+DEAD_SECONDS: Final = 60.0
+"""A node that is silent for so long is replaced, where there is another to take its replicas."""
 TIMEOUT_SECONDS: Final = 60.0
 """A client gives a connection up after so much virtual time without an answer."""
 
@@ -55,24 +63,26 @@ TIMEOUT_SECONDS: Final = 60.0
 class Node:
     """One node of the cluster, and what can happen to it."""
 
-    def __init__(self, cluster: Cluster, region: str, number: int) -> None:
+    def __init__(self, cluster: Cluster, region: str, number: int, process: SqlProcess) -> None:
         self._cluster = cluster
         self.region = region
         self.number = number
+        self._process = process
 
-    @property
-    def _process(self) -> SqlProcess:
-        process = self._cluster.world.process
-        assert isinstance(process, SqlProcess), process
-        return process
+    def __repr__(self) -> str:
+        return f"<node {self.number} of {self.region}>"
 
     @property
     def is_up(self) -> bool:
         """True if it accepts connections."""
         return self._process.is_up and self._process.is_ready
 
-    def crash(self) -> None:
-        """Cuts the power: what was not synced is lost, in part or whole; it stays down until ``restart``."""
+    def crash(self, is_silent: bool = False) -> None:
+        """Cuts the power: what was not synced is lost, in part or whole; it stays down until ``restart``.
+
+        ``is_silent``: its peers hear nothing of it, as when a machine loses its power; else their connections break.
+        """
+        self._process.is_silent = is_silent
         self._process.crash("by the test")
 
     async def restart(self) -> None:
@@ -111,9 +121,21 @@ class Node:
         process = self._process
         process.set_clock(process.clock_offset_ns + int(seconds * 1e9), process.clock_drift_ppm)
 
+    def skew(self, seconds: float, drift_ppm: int = 0) -> None:
+        """Its wall clock is off by so much, and drifts; of several nodes, one that is off by 0.2 s stops itself."""
+        self._process.set_clock(int(seconds * 1e9), drift_ppm)
+
+    def isolate(self) -> None:
+        """Cuts it off from all other nodes, not from clients, until ``network.heal``."""
+        network = self._cluster.network
+        for other in self._cluster.nodes:
+            if other is not self:
+                network.cut_link(self, other)
+                network.cut_link(other, self)
+
 
 class Network:
-    """What lies between clients and nodes, and between regions."""
+    """What lies between clients and nodes, and between nodes."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -129,20 +151,59 @@ class Network:
         """Breaks every connection."""
         self._cluster.world.network.reset_all("reset by the test")
 
+    # --- between nodes ------------------------------------------------------------
+
     def partition(self, *regions: str) -> None:
-        """Separates these regions from the others."""
-        raise FeatureNotSupported("a simulated partition between regions")
+        """Separates these regions from the others: no message between nodes crosses, until ``heal``."""
+        for name in regions:
+            self._cluster.node(name)
+        for one in self._cluster.nodes:
+            for other in self._cluster.nodes:
+                if (one.region in regions) != (other.region in regions):
+                    self.cut_link(one, other)
+
+    def cut_link(self, source: Node, target: Node) -> None:
+        """What one node sends to another does not arrive, until ``heal``; the other direction stays."""
+        self._conditions().cut(source._process.node_id, target._process.node_id)
+
+    def lose(self, odds: float) -> None:
+        """Loses single messages between nodes with these odds, until ``heal``."""
+        conditions = self._conditions()
+        self._each_link(lambda one, other: conditions.set_loss(one, other, odds, with_calls=False))
+
+    def delay(self, seconds: float) -> None:
+        """Everything between nodes takes so much longer, each way, until ``heal``."""
+        conditions = self._conditions()
+        self._each_link(lambda one, other: conditions.set_extra_delay(one, other, seconds))
+
+    def _each_link(self, change: Callable[[int, int], None]) -> None:
+        ids = [node._process.node_id for node in self._cluster.nodes]
+        for one in ids:
+            for other in ids:
+                if one != other:
+                    change(one, other)
+
+    def _conditions(self) -> Conditions:
+        nodes = self._cluster.world.nodes
+        if nodes is None:
+            raise LookupError("one node alone has no network to others")
+        return nodes.conditions
 
     def heal(self) -> None:
-        """Delivers what was held."""
+        """Ends all of this; what was held from and to clients is delivered."""
         for way in ("requests", "replies"):
             self._cluster.world.network.set_cut(way, False)
+        if self._cluster.world.nodes is not None:
+            self._conditions().heal_all()
+            self.delay(0.0)
 
 
 class Cluster:
     """A simulated cluster; see the module docstring.
 
-    ``regions`` are names, ``nodes`` is how many each has.  NB: so far one region of one node.
+    ``regions`` are names, ``nodes`` is how many each has.  ``rtt_ms``: round trips between regions in
+    milliseconds, each pair once; drawn if they are not given.  ``schema``: statements that one node runs before
+    the others join, because schema changes on several nodes are not supported yet.
     """
 
     def __init__(
@@ -152,9 +213,9 @@ class Cluster:
         nodes: int = 1,
         timeout_seconds: float = TIMEOUT_SECONDS,
         trace: bool = False,
+        schema: tuple[str, ...] = (),
+        rtt_ms: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
-        if len(regions) * nodes != 1:
-            raise FeatureNotSupported("a simulated cluster of several nodes")
         self.seed = seed
         streams = Streams(seed)
         self.random: Draws = streams.stream("test")
@@ -166,11 +227,19 @@ class Cluster:
             sync_seconds=draws.spread(0.0001, 0.01),
             timeout_seconds=timeout_seconds,
         )
+        plan = Plan(seed, "testing", knobs=knobs)
+        if len(regions) * nodes > 1:
+            plan.cluster = _plan_cluster(streams.stream("cluster"), regions, nodes, rtt_ms)
+        self._schema = schema
         self._journal = Journal(echo=trace, detailed=True)
-        self.world = World(Plan(seed, "testing", knobs=knobs), self._journal, SqlProcess)
-        self.world.is_calm = False
-        self.nodes = [Node(self, region, number) for region in regions for number in range(nodes)]
+        self.world = World(plan, self._journal, SqlProcess)
+        self.world.is_calm = plan.cluster is not None
+        self.nodes: list[Node] = []
+        for place, process in enumerate(self.world.processes):
+            assert isinstance(process, SqlProcess), process
+            self.nodes.append(Node(self, regions[place % len(regions)], place // len(regions), process))
         self.network = Network(self)
+        self._watch = ClusterWatch(self.world)
         self._nemesis = Nemesis(self.world, [bytes((number,)) for number in range(16, 240, 7)])
 
     # --- running ------------------------------------------------------------------
@@ -194,16 +263,24 @@ class Cluster:
             if not process.start():
                 raise Violation("a fresh node starts", "it does not")
             await process.open()
+            for statement in self._schema:
+                connection = await connect(process, "root", "defaultdb", True)
+                await connection.execute(statement)
+                await connection.close()
+            if self.world.nodes is not None:
+                await grow(self.world)
         except BaseException:
             scenario.close()
             raise
+        self.world.is_calm = False
         return await scenario
 
     def _check(self) -> None:
         if self.world.bugs:
             raise Violation("no internal errors", self.world.bugs[0])
-        if self.world.process.is_up and self.world.process.store.failure is None:
-            check_any_time(self.world.process)
+        for process in self.world.running():
+            check_any_time(process)
+        self._watch.check()
 
     # --- time ---------------------------------------------------------------------
 
@@ -239,9 +316,13 @@ class Cluster:
     async def connect(
         self, user: str = "root", database: str = "defaultdb", autocommit: bool = False, region: str = ""
     ) -> AsyncConnection:
-        """Opens a connection to a node, of the region if one is named; raises psycopg.OperationalError."""
-        self.node(region)
-        return await connect(self.world, user, database, autocommit)
+        """Opens a connection to a node, of the region if one is named; raises psycopg.OperationalError.
+
+        Of several nodes it is the first that is up.
+        """
+        near = [node for node in self.nodes if region in ("", node.region)] or [self.node(region)]
+        node = next((node for node in near if node.is_up), near[0])
+        return await connect(node._process, user, database, autocommit)
 
     def node(self, region: str = "", number: int = 0) -> Node:
         """Returns a node of a region (the first if none is named)."""
@@ -257,14 +338,15 @@ class Cluster:
 
         A node that crashes is restarted.  Kinds: see ``python -m sim --help``.
         """
+        known = KINDS if self.world.nodes is None else CLUSTER_KINDS
         for kind in kinds:
-            if kind not in KINDS:
-                raise LookupError(f"no fault {kind!r}; there are {', '.join(KINDS)}")
-        for fault in draw_faults(self.random, kinds or KINDS, seconds):
+            if kind not in known:
+                raise LookupError(f"no fault {kind!r}; there are {', '.join(known)}")
+        for fault in draw_faults(self.random, kinds or known, seconds):
             self.world.after(fault.at, functools.partial(self._strike, fault))
 
     def _strike(self, fault: Fault) -> None:
-        if self.world.process.is_up:
+        if self.world.running():
             self._nemesis.strike(fault)
 
     async def heal(self) -> None:
@@ -272,6 +354,18 @@ class Cluster:
         self._nemesis.heal()
         for node in self.nodes:
             await node.restart()
+
+
+def _plan_cluster(
+    draws: Draws, regions: tuple[str, ...], nodes: int, rtt_ms: Mapping[str, Mapping[str, float]] | None
+) -> ClusterPlan:
+    """Returns the cluster with given or drawn distances."""
+    plan = ClusterPlan(len(regions) * nodes, len(regions), regions, dead_seconds=DEAD_SECONDS)
+    for at, one in enumerate(regions):
+        plan.rtt_ms[one] = {other: draws.between(*RTT_MS) for other in regions[at + 1 :]}
+    if rtt_ms is not None:
+        plan.rtt_ms = {one: dict(row) for one, row in rtt_ms.items()}
+    return plan
 
 
 # --- pytest -------------------------------------------------------------------------
@@ -284,16 +378,23 @@ def chosen_seeds(count: int) -> list[int]:
 
 
 def simulated(
-    seeds: int = 1, regions: tuple[str, ...] = ("local",), nodes: int = 1
+    seeds: int = 1,
+    regions: tuple[str, ...] = ("local",),
+    nodes: int = 1,
+    schema: tuple[str, ...] = (),
+    rtt_ms: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
-    """Makes a test function of a coroutine function whose first parameter is the cluster; once for every seed."""
+    """Makes a test function of a coroutine function whose first parameter is the cluster; once for every seed.
+
+    The other parameters are ``Cluster``'s.
+    """
 
     def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
         signature = inspect.signature(test)
         names = list(signature.parameters.values())[1:]
 
         def run(seed: int, **arguments: Any) -> None:
-            cluster = Cluster(seed, regions, nodes)
+            cluster = Cluster(seed, regions, nodes, schema=schema, rtt_ms=rtt_ms)
             cluster.run(test(cluster, **arguments))
 
         run.__name__ = test.__name__

@@ -123,6 +123,8 @@ class ClusterPlan(Struct):
 
     nodes: int
     regions: int = 1
+    names: tuple[str, ...] = ()
+    """Of the regions, if they have other names than ``region_name``'s."""
     rtt_ms: dict[str, dict[str, float]] = {}
     """Round trips between regions; every pair once."""
     local_rtt_ms: float = 0.0
@@ -131,7 +133,8 @@ class ClusterPlan(Struct):
 
     def region_of(self, node_id: int) -> str:
         """Returns the region of a node: they take turns."""
-        return region_name((node_id - 1) % self.regions)
+        number = (node_id - 1) % self.regions
+        return self.names[number] if self.names else region_name(number)
 
 
 def region_name(number: int) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from base.errors import FeatureNotSupported
 from meridian.testing import Cluster, cluster, simulated
 
 assert cluster, "a fixture"
@@ -179,7 +178,7 @@ def test_a_failure_names_its_seed():
 def test_the_examples_of_the_document_run():
     """Every Python block of docs/testing.md, each test of it with two seeds."""
     blocks = Path("docs/testing.md").read_text().split("```python\n")[1:]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         names = {}
         exec(compile(block.partition("```")[0], "docs/testing.md", "exec"), names)
@@ -190,6 +189,78 @@ def test_the_examples_of_the_document_run():
                 test(seed=seed)
 
 
-def test_several_nodes_are_refused_for_now():
-    with pytest.raises(FeatureNotSupported):
-        Cluster(1, regions=("eu", "us"), nodes=3)
+THREE = {"regions": ("eu", "us", "asia"), "schema": ("CREATE TABLE rows (id int PRIMARY KEY, n int)",)}
+
+
+@simulated(seeds=2, **THREE)
+async def test_a_region_dies_and_nothing_is_lost(cluster: Cluster):
+    connection = await cluster.connect(autocommit=True, region="us")
+    for number in range(5):
+        await connection.execute("INSERT INTO rows VALUES (%s, 0)", (number,))
+    cluster.node("eu").crash(is_silent=True)
+    done = await connection.execute("INSERT INTO rows VALUES (5, 0) RETURNING id")
+    assert await done.fetchone() == (5,)
+    await cluster.node("eu").restart()
+    other = await cluster.connect(region="eu")
+    found = await other.execute("SELECT count(*) FROM rows")
+    assert await found.fetchone() == (6,)
+
+
+@simulated(**THREE)
+async def test_a_minority_cannot_write(cluster: Cluster):
+    cluster.network.partition("eu")
+    alone = await cluster.connect(autocommit=True, region="eu")
+    many = await cluster.connect(autocommit=True, region="us")
+    await many.execute("INSERT INTO rows VALUES (1, 1)")
+    with pytest.raises(psycopg.Error):
+        await alone.execute("INSERT INTO rows VALUES (2, 2)")
+    cluster.network.heal()
+    found = await (await cluster.connect(region="asia")).execute("SELECT id FROM rows ORDER BY id")
+    assert await found.fetchall() in ([(1,)], [(1,), (2,)])
+
+
+@simulated(regions=("eu", "us"), nodes=2, rtt_ms={"eu": {"us": 80.0}}, schema=THREE["schema"])
+async def test_round_trips_take_their_time(cluster: Cluster):
+    assert [repr(node) for node in cluster.nodes] == [
+        "<node 0 of eu>", "<node 0 of us>", "<node 1 of eu>", "<node 1 of us>"
+    ]  # fmt: skip
+    connection = await cluster.connect(autocommit=True)
+    cluster.network.delay(0.3)
+    started = cluster.now
+    await connection.execute("INSERT INTO rows VALUES (1, 1)")
+    assert cluster.now - started > 0.6, "a quorum has nodes elsewhere"
+    cluster.network.heal()
+
+
+@simulated(seeds=2, **THREE)
+async def test_a_storm_over_a_cluster(cluster: Cluster):
+    told = [0]
+    cluster.storm(5.0, "crash", "partition", "one-way", "pause", "skew", "transfer", "loss")
+
+    async def client(region: str, id: int) -> None:
+        while cluster.now < 25.0:
+            try:
+                own = await cluster.connect(autocommit=True, region=region)
+                await own.execute(
+                    "INSERT INTO rows VALUES (%s, 1) ON CONFLICT (id) DO UPDATE SET n = rows.n + 1", (id,)
+                )
+                told[0] += 1
+            except psycopg.Error:
+                pass
+            await cluster.sleep(0.2)
+
+    await cluster.gather(client("eu", 1), client("us", 2))
+    await cluster.heal()
+    found = await (await cluster.connect()).execute("SELECT coalesce(sum(n), 0) FROM rows")
+    total = await found.fetchone()
+    assert total is not None and total[0] >= told[0] > 0
+
+
+def test_a_fault_that_one_node_cannot_have_is_refused():
+    cluster = Cluster(1)
+    with pytest.raises(LookupError):
+        cluster.storm(1.0, "partition")
+    with pytest.raises(LookupError):
+        cluster.network.lose(0.5)
+    with pytest.raises(LookupError):
+        cluster.network.partition("mars")
