@@ -159,12 +159,12 @@ class OnePhase:
         if start >= end:
             return
         conflict_over_span(state, start, end, self._owner)
-        if self._is_first_committer:
+        if not self._is_first_committer:
+            self._commit_ts = max(self._commit_ts, state.now())
+        elif not op.is_held:
             newer = mvcc.find_conflict(state.engine, start, end, self._read_ts, TS_MAX, b"", state.tombstones)
             if newer is not None:
                 raise WriteTooOld(newer[0], newer[1])
-        else:
-            self._commit_ts = max(self._commit_ts, state.now())
         read_ts, reader = state.tscache.get_max_span(start, end)
         if read_ts >= self._commit_ts:
             self._commit_ts = read_ts if reader and reader == self._owner else read_ts + 1

@@ -163,6 +163,8 @@ class DeleteSpan(Struct, tag="delspan", array_like=True):
     start: bytes
     end: bytes
     seq: int = 0
+    is_held: bool = False
+    """Nobody else can have written there since the transaction's snapshot: it is not looked at."""
 
 
 class PutRun(Struct, tag="putrun", array_like=True):
@@ -208,6 +210,8 @@ class Refresh(Struct, tag="refresh", array_like=True):
     projection: bytes = b""
     is_point: bool = False
     """One key was read, and not the keys that begin like it: the same span can be either."""
+    is_held: bool = False
+    """Nobody else writes there any more, so the check leaves no mark in the timestamp cache."""
 
 
 class EndTxn(Struct, tag="end", array_like=True):

@@ -120,12 +120,12 @@ class Provisional:
         if self._points:
             raise FeatureNotSupported("a span deletion after other intents in one batch is not supported")
         conflict_over_span(state, start, end, txn.id)
-        if txn.isolation != Isolation.READ_COMMITTED:
+        if txn.isolation == Isolation.READ_COMMITTED:
+            self.write_ts = max(self.write_ts, state.now())
+        elif not op.is_held:
             newer = find_conflict(state, txn.id, start, end, txn.read_ts, TS_MAX, b"")
             if newer is not None:
                 raise WriteTooOld(newer[0], newer[1])
-        else:
-            self.write_ts = max(self.write_ts, state.now())
         self._move_above_read(state.tscache.get_max_span(start, end))
         self._spans.append(op)
 

@@ -494,6 +494,8 @@ def check_refresh(state: StoreState, owner: bytes, op: Refresh, to_ts: int) -> N
     conflict = find_conflict(state, owner, op.start, end, op.from_ts, to_ts, op.projection)
     if conflict is not None:
         raise ReadConflict(conflict[0], conflict[1])
+    if op.is_held:
+        return
     if op.is_point:
         state.tscache.add(op.start, to_ts, owner)
     else:

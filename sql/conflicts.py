@@ -26,6 +26,7 @@ _REASONS: Final = {
     "cannot_forward": "This transaction has read at a fixed time, and must commit later than that.",
     "deadline": "The transaction could not commit before its deadline.",
     "pushed": "A transaction of higher priority pushed this one to a later time, at which what it had read was changed.",
+    "table_written": "A table that this transaction changes was written by another one after its snapshot.",
     "schema_change": "A table that this transaction uses was altered by another one.",
 }
 

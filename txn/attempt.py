@@ -111,6 +111,8 @@ class Attempt(Txn):
         self._lock_keys: dict[bytes, None] = {}
         self._lock_spans: list[tuple[bytes, bytes]] = []
         """Where locks may be held in other stores; empty if ``single_store``."""
+        self._held: list[tuple[bytes, bytes]] = []
+        """Spans where nobody else writes (``hold_span``)."""
         self._intent_keys: dict[bytes, None] = {}
         self._intent_spans: list[tuple[bytes, bytes]] = []
         self.metered: list[bytes] = []
@@ -340,6 +342,29 @@ class Attempt(Txn):
         self._set_read_ts(ts)
         for key in self._validations:
             self._validations[key] = ts
+
+    # --- spans held ---------------------------------------------------------------
+
+    def hold_span(self, start: bytes, end: bytes) -> Eager[bool]:
+        if self._is_fixed:
+            return True
+        self._held.append((start, end))
+        return self._show_all(start, end) if self.read_ts else True
+
+    async def _show_all(self, start: bytes, end: bytes) -> bool:
+        """True if the snapshot, moved if need be, shows all that was written in a span."""
+        now = self._coordinator.kv.now()
+        try:
+            reply = self._send(self._batch([Refresh(start, end, self.read_ts, now, is_held=True)]))
+            if not isinstance(reply, Reply):
+                await reply
+        except ReadConflict:
+            moved = self.refresh_to(now)
+            return moved if isinstance(moved, bool) else await moved
+        return True
+
+    def _is_held(self, start: bytes, end: bytes) -> bool:
+        return bool(self._held) and any([lower <= start and end <= upper for lower, upper in self._held])
 
     # --- extra reads of the session ---------------------------------------------
 

@@ -266,6 +266,10 @@ class Committer(Reader):
         buffer = self._buffer
         ops = self._checks(0) if can_forward else []
         writes: list[Op] = [] if buffer is None else buffer.into_commit_ops()
+        if self._held:
+            for op in writes:
+                if isinstance(op, DeleteSpan):
+                    op.is_held = self._is_held(op.start, op.end)
         ops += self._outcome_ops(row)
         ops += writes
         anchor = row[0] if row else self._first_key(writes)
@@ -619,7 +623,8 @@ class Committer(Reader):
         for op in ops:
             if isinstance(op, DeleteSpan):
                 self._intent_spans.append((op.start, op.end))
-                if self.isolation == Isolation.SERIALIZABLE:
+                op.is_held = self._is_held(op.start, op.end)
+                if self.isolation == Isolation.SERIALIZABLE and not op.is_held:
                     # A row that appears in the span before we commit must not survive its deletion.
                     self._reads.add_span(op.start, op.end, b"")
             elif isinstance(op, (Put, Delete)):

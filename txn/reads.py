@@ -252,7 +252,8 @@ class Reader(Attempt):
         elif self._tracks:
             start = op.start if resume is None or not op.reverse else resume
             end = op.end if resume is None or op.reverse else resume
-            self._reads.add_span(start, end, projection)
+            if not self._is_held(start, end):
+                self._reads.add_span(start, end, projection)
         if op.lock and not self.single_store:
             self._lock_spans.append((op.start, op.end))
             for key in page.keys:

@@ -73,6 +73,14 @@ class Txn(ABC):
     def delete_span(self, start: bytes, end: bytes) -> Eager[None]:
         """Removes every key of the span as of this transaction (range tombstone at commit)."""
 
+    def hold_span(self, start: bytes, end: bytes) -> Eager[bool]:
+        """Takes the caller's word that from now on nobody else writes in the span before this transaction ends.
+
+        True if the snapshot shows all that was written there, or could be moved so that it does; then what is read and deleted
+        in the span need not be looked at again, whatever its size.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> Eager[int]:
         """Writes new rows by bulk, at once, where that is possible; returns how many, from the first on.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from base.errors import SqlError
+from base.errors import SqlError, TxnRetry
+from base.keys import table_span
 from planner.schema import TableDesc
 
 if TYPE_CHECKING:
@@ -18,7 +19,18 @@ async def lock_exclusively(session: Session, table: TableDesc, command: str) -> 
     current = session.state().table_by_id(table.id)
     if current is None:
         raise SqlError(f'relation "{table.name}" does not exist', sqlstate="42P01")
+    if current.kind == "r":
+        await _show_all(session, current)
     return current
+
+
+async def _show_all(session: Session, table: TableDesc) -> None:
+    """Makes sure that the transaction's snapshot shows every row that was committed before the lock was had."""
+    held = session.block.ensure().hold_span(*table_span(table.key_prefix_table or table.id))
+    if not isinstance(held, bool):
+        held = await held
+    if not held:
+        raise TxnRetry("could not serialize access due to concurrent update", reason="table_written")
 
 
 def require_unused(session: Session, table: TableDesc, command: str) -> None:

@@ -93,6 +93,9 @@ class ModelTxn(Txn):
             del self.store[key]
         return None
 
+    def hold_span(self, start: bytes, end: bytes) -> Eager[bool]:
+        return True
+
     def put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool = False) -> Eager[int]:
         """Refuses a run at the first key that is there, as the store may; locks are not its affair."""
         assert keys == sorted(set(keys)), "keys of a run ascend"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from base.keys import index_prefix, index_span, table_span
 from kvtier.messages import Batch, Put
 from node.process import Node
@@ -134,5 +136,34 @@ def test_over_what_a_crash_left() -> None:
         assert shown[0].startswith("ERROR 23505"), shown
         await client.run("CREATE UNIQUE INDEX i ON t (a)")
         await check_stored(node, "t")
+
+    story(run)
+
+
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize(
+    "ddl",
+    ["ALTER TABLE t ADD PRIMARY KEY (a)", "CREATE INDEX t_c ON t (c)", "ALTER TABLE t ALTER d TYPE int", "TRUNCATE t"],
+)
+def test_rows_committed_after_the_snapshot(level: str, ddl: str) -> None:
+    """What others wrote between a transaction's snapshot and its lock on the table is rebuilt and indexed, too."""
+
+    async def run(node: Node, client: Client) -> None:
+        other = Client(node)
+        await other.until_ready()
+        await client.run("CREATE TABLE u (x int)")
+        await client.run(f"BEGIN ISOLATION LEVEL {level}")
+        await client.run("SELECT count(*) FROM u")
+        await other.run("INSERT INTO t VALUES (-1, 'more', -1, 1)")
+        shown = await client.run(ddl)
+        if level == "REPEATABLE READ":
+            assert shown[0].startswith("ERROR 40001"), shown
+            await client.run("ROLLBACK")
+        else:
+            assert not shown[0].startswith("ERROR"), shown
+            assert await client.run("COMMIT") == ["(COMMIT)"]
+        is_gone = ddl == "TRUNCATE t" and level != "REPEATABLE READ"
+        await check_stored(node, "t", 0 if is_gone else ROWS + 1)
+        other.close()
 
     story(run)
