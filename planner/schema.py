@@ -171,6 +171,8 @@ class TableDesc(Struct, frozen=True, omit_defaults=True):
     gc_seconds: int = 14_400
     constraint_comments: tuple[tuple[str, str], ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    keys_disabled: bool = False
+    """DISABLE TRIGGER ALL: foreign keys of this table are not checked, nor acted upon when its rows go."""
     key_prefix_table: int = 0
     """Table id in the key; differs from ``id`` after TRUNCATE (0: same as id)."""
     locality: LocalityDesc = LocalityDesc()

@@ -170,6 +170,8 @@ class Session(CallPath):
             )
             self.block.set_modes({key: value.lower()})
             return value
+        if lowered == "session_replication_role" and not self.view().is_superuser():
+            raise SqlError(f'permission denied to set parameter "{lowered}"', sqlstate="42501")
         value = self.settings.set(name, value, is_local)
         self.apply_settings()
         return value

@@ -141,7 +141,7 @@ PARAMETERS: Final[tuple[Parameter, ...]] = (
     Parameter("cursor_tuple_fraction", "0.1", "real", high=1),
     Parameter("log_statement", "none"),
     Parameter("log_min_duration_statement", "-1", "integer", low=-1),
-    Parameter("session_replication_role", "origin", "enum", ("origin", "replica", "local")),
+    Parameter("session_replication_role", "origin", "enum", ("origin", "replica", "local"), plan=True),
     Parameter("vacuum_cost_delay", "0", "real"),
     Parameter("ssl_renegotiation_limit", "0", "integer"),
     Parameter("tcp_keepalives_idle", "0", "integer"),

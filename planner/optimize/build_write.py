@@ -112,6 +112,8 @@ class WriteBuilder:
 
     def _add_keys(self, writer: TableWriter, desc: TableDesc) -> None:
         builder = self.builder
+        if desc.keys_disabled or self._is_replica():
+            return
         for key in desc.foreign_keys:
             writer.outbound.append(
                 OutboundKey(
@@ -130,6 +132,11 @@ class WriteBuilder:
                     access = child.access if child is not None else builder.access(child_id)
                     inbound = InboundKey(key, writer.access, access, child, self._defaults(key, child_desc))
                     writer.inbound.append(inbound)
+
+    def _is_replica(self) -> bool:
+        """session_replication_role: what comes from elsewhere was checked there."""
+        settings = self.builder.settings
+        return settings is not None and settings["session_replication_role"] == "replica"
 
     def _defaults(self, key: ForeignKeyDesc, child: TableDesc) -> RowsFunction | None:
         """The referencing columns' defaults, if an action needs them."""

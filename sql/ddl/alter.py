@@ -692,6 +692,18 @@ async def cluster_on(session: Session, table: TableDesc, action: ast.ClusterOn) 
     return table
 
 
+@_acts(ast.SetTriggers)
+async def set_triggers(session: Session, table: TableDesc, action: ast.SetTriggers) -> TableDesc:
+    """There are no triggers but those that PostgreSQL keeps foreign keys with, which only ALL means."""
+    if action.name:
+        raise SqlError(f'trigger "{action.name}" for table "{table.name}" does not exist', sqlstate="42704")
+    if action.which == "user":
+        return table
+    if not session.view().is_superuser() and (table.foreign_keys or table.inbound):
+        raise SqlError('permission denied: "RI_ConstraintTrigger" is a system trigger', sqlstate="42501")
+    return await session.block.ddl().update_table(table, keys_disabled=not action.is_enabled)
+
+
 @_acts(ast.ConfigureZone)
 async def configure_zone(session: Session, table: TableDesc, action: ast.ConfigureZone) -> TableDesc:
     options = action.options or {}

@@ -52,6 +52,7 @@ from sql.parse.statements import (
     SetOwner,
     SetPersistence,
     SetSchema,
+    SetTriggers,
     SplitAt,
     SqlExpr,
     TableAction,
@@ -102,6 +103,18 @@ def _relation(cursor: Cursor) -> AlterTable:
     return found
 
 
+def _triggers(cursor: Cursor) -> SetTriggers | None:
+    """ENABLE [REPLICA | ALWAYS] or DISABLE TRIGGER; None if something else is enabled."""
+    is_enabled = cursor.is_word("enable")
+    ahead = 2 if is_enabled and cursor.peek(1).text in ("replica", "always") else 1
+    if cursor.peek(ahead).text != "trigger":
+        return None
+    for _ in range(ahead + 1):
+        cursor.advance()
+    which = cursor.accept_any("all", "user") if ahead == 1 else None
+    return SetTriggers(is_enabled, "" if which is not None else cursor.name(), which or "")
+
+
 def _action(cursor: Cursor, kind: str, index: str) -> TableAction:
     if cursor.accept("rename"):
         return _rename(cursor)
@@ -124,6 +137,10 @@ def _action(cursor: Cursor, kind: str, index: str) -> TableAction:
         return _split(cursor, index)
     if cursor.accept("cluster", "on"):
         return ClusterOn(cursor.name())
+    if cursor.is_word("enable") or cursor.is_word("disable"):
+        triggers = _triggers(cursor)
+        if triggers is not None:
+            return triggers
     if cursor.accept("configure", "zone"):
         return _zone(cursor)
     if cursor.accept("replica", "identity"):

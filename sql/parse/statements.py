@@ -783,6 +783,15 @@ class ClusterOn:
 
 
 @dataclass(slots=True)
+class SetTriggers:
+    """ENABLE or DISABLE TRIGGER: ``name`` is a trigger, or "" of ``all`` or ``user`` ones."""
+
+    is_enabled: bool
+    name: str
+    which: str = ""
+
+
+@dataclass(slots=True)
 class SetPersistence:
     """SET LOGGED / UNLOGGED: accepted."""
 
@@ -800,7 +809,7 @@ TableAction = Union[
     AddColumn, DropColumn, AlterColumnType, AlterColumnDefault, AlterColumnNotNull, AlterColumnIdentity,
     AlterColumnDropExpression, AlterColumnOptions, AlterColumnVisible, AddConstraint, DropConstraint, ValidateConstraint,
     AlterConstraint, SetOwner, SetSchema, SetOptions, SetLocality, SplitAt, RenameRelation, RenameColumn, RenameConstraint,
-    AlterPrimaryKey, ClusterOn, SetPersistence, ConfigureZone,
+    AlterPrimaryKey, ClusterOn, SetTriggers, SetPersistence, ConfigureZone,
 ]  # fmt: skip
 
 
