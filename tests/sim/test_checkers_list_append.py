@@ -50,6 +50,36 @@ ANOMALIES = {
 }
 
 
+def session(*stories: str) -> list[Op]:
+    """The last stories are one client's, in turn; the first runs all along, and so shows no order by time."""
+    first, *rest = stories
+    outer = together(first)
+    inner = in_turn(*rest, processes=1)
+    for op in inner:
+        op.process = 7
+    history = [outer[0], *inner, outer[1]]
+    for index, op in enumerate(history):
+        op.index = index
+    return history
+
+
+SESSIONS = {
+    "read your writes": (session("r y", "a x 1", "r x"), {"G-single-process"}),
+    "monotonic reads": (session("a x 1", "r x 1", "r x"), {"G-single-process"}),
+    "monotonic writes": (session("r y 2; r x", "a x 1", "a y 2"), {"G-single-process"}),
+    "monotonic writes, of one key": (session("r x 2 1", "a x 1", "a x 2"), {"G0-process"}),
+    "writes follow reads": (session("a x 1", "r x 1", "a y 2", "r y 2; r x"), {"G-single-process"}),
+}
+"""The four session guarantees (Terry et al., 1994), each broken."""
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_each_session_guarantee(name: str):
+    history, expected = SESSIONS[name]
+    assert set(check(history, "strong-session-serializable").anomalies) == expected
+    assert check(history, "serializable").valid is True
+
+
 @pytest.mark.parametrize("name", ANOMALIES)
 def test_each_anomaly_is_named_exactly(name: str):
     history, expected = ANOMALIES[name]
