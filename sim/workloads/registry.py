@@ -28,6 +28,7 @@ from sim.workloads.sql_copy import SqlCopy
 from sim.workloads.sql_money import SqlAsOf, SqlTransfers
 from sim.workloads.sql_pipeline import SqlPipeline
 from sim.workloads.sql_queue import SqlQueue
+from sim.workloads.sql_registers import SqlRegisters
 from sim.workloads.sql_tpcc import SqlTpcc
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ SQL: Final[tuple[type[Workload], ...]] = (
     SqlTransfers,
     SqlTpcc,
     SqlLevels,
+    SqlRegisters,
 )
 WORKLOADS: Final[dict[str, type[Workload]]] = {workload.name: workload for workload in (*KV, *SQL)}
 
