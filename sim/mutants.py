@@ -16,6 +16,7 @@ from typing import Any, Final
 import kvtier.committing
 import kvtier.dispatch
 import kvtier.reading
+import kvtier.runs
 import kvtier.store
 import kvtier.tscache
 from base.errors import AmbiguousResult, MeridianError, TxnRetry
@@ -24,18 +25,21 @@ from kvtier.change import Change
 from kvtier.cleanup import Cleanup
 from kvtier.commit_group import CommitGroup
 from kvtier.committing import OnePhase
+from kvtier.engine.recent import RecentWrites
 from kvtier.intents import IntentIndex
 from kvtier.locks import LockTable
 from kvtier.messages import Batch, Delete, Put, ResolveIntents, TxnStatus, Wait
-from kvtier.records import TxnRecord
+from kvtier.records import Finished, TxnRecord
 from kvtier.state import StoreState
 from kvtier.store import Store
 from kvtier.transactions import drop_record
 from kvtier.tscache import TimestampCache
+from sql.calls import CallPath
 from txn.attempt import COMMITTED
 from txn.buffer import WriteBuffer
 from txn.commit import Committer
 from txn.coordinator import Transaction
+from txn.point import PointReader
 from txn.spans import ReadSpans
 
 Replacement = tuple[Any, str, Any]
@@ -64,7 +68,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "record-dropped-early": ("sql-index", "bank"),
     "readers-ignore-intents": ("spans",),
     "locking-scan-ignores-intents": ("savepoints",),
-    "aborted-may-commit": ("named-commits", "sql-bank", "list-append"),
+    "aborted-may-commit": ("list-append", "savepoints"),
     "savepoints-resolved-anyway": ("savepoints", "sql-append"),
     "flush-sends-latest-only": ("savepoints",),
     "savepoint-rollback-forgotten": ("savepoints",),
@@ -75,6 +79,16 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "ambiguous-commit-tried-again": ("sql-sequence", "named-commits"),
     "ambiguous-commit-taken-for-done": ("named-commits",),
     "name-not-remembered": ("named-commits",),
+    "point-reads-ignore-intents": ("sql-registers",),
+    "point-reads-leave-no-trace": ("registers",),
+    "reader-keeps-its-timestamp": ("sql-registers",),
+    "calls-keep-old-plans": ("sql-registers",),
+    "calls-are-told-by-their-name": ("sql-registers",),
+    "run-over-rows": ("sql-copy",),
+    "run-below-reads": ("sql-copy",),
+    "run-of-an-aborted-transaction-stays": ("sql-copy",),
+    "recent-floor-stays": ("registers", "list-append"),
+    "recent-tops-fall": ("predicates", "set"),
 }
 """Workloads that look at what a mutant breaks: what ``hunt`` chooses from, so that a hunt is short."""
 
@@ -392,14 +406,23 @@ def locking_scan_ignores_intents() -> list[Replacement]:
 def aborted_may_commit() -> list[Replacement]:
     """An abandoned transaction commits although its record says ABORTED (12)."""
 
-    def unknown(state: Any, txn: Any) -> None:
+    finished = kvtier.dispatch.finished_commit_ts
+
+    def unknown(state: Any, txn: Any) -> Any:
         record = state.records.get(txn.id)
         if record is not None and record.status == TxnStatus.ABORTED:
             del state.records[txn.id]
         state.finished._outcomes.pop(txn.id, None)
+        return finished(state, txn)
 
+    def outcome(self: Finished, txn_id: bytes) -> int | None:
+        return right(self, txn_id) or None
+
+    right = Finished.outcome
     return [
         (kvtier.dispatch, "finished_commit_ts", unknown),
+        (Finished, "outcome", outcome),
+        (Finished, "may_begin", lambda self, txn: True),
         (StoreState, "check_alive", lambda self, txn: None),
     ]
 
@@ -525,6 +548,124 @@ def name_not_remembered() -> list[Replacement]:
         self._commit_key = ""
 
     return [(Committer, "_outcome_ops", nothing), (Committer, "set_commit_key", unnamed)]
+
+
+# --- reads without a transaction, whole calls ---------------------------------------------
+
+
+@mutant
+def point_reads_ignore_intents() -> list[Replacement]:
+    """A read of one key does not look whether a committed write is still an intent."""
+    return [(StoreState, "is_plain_at", lambda self, ts: True)]
+
+
+@mutant
+def point_reads_leave_no_trace() -> list[Replacement]:
+    """A read of one key is not served in the timestamp cache: a write slips in below it."""
+
+    def get_now(self: Store, key: bytes, ts: int, owner: bytes) -> Any:
+        cache, self.state.tscache = self.state.tscache, TimestampCache()
+        try:
+            return right(self, key, ts, owner)
+        finally:
+            self.state.tscache = cache
+
+    right = Store.get_now
+    return [(Store, "get_now", get_now)]
+
+
+@mutant
+def reader_keeps_its_timestamp() -> list[Replacement]:
+    """The node's one reader of single keys takes a timestamp for its first statement only."""
+
+    def begin(self: PointReader) -> None:
+        self.read_ts = self.read_ts or self._kv.now()
+
+    return [(PointReader, "begin", begin)]
+
+
+@mutant
+def calls_keep_old_plans() -> list[Replacement]:
+    """A whole call goes on with its plan after the table has changed."""
+    return [(CallPath, "is_current", lambda self, known: self.block.status != "E")]
+
+
+@mutant
+def calls_are_told_by_their_name() -> list[Replacement]:
+    """A Bind of a known statement's name runs whatever was prepared under that name before."""
+
+    def known(self: CallPath, call: Any) -> bool:
+        is_old = call.entry is not None and call.entry.generation != self.state().generation
+        return self.block.status != "E" and not is_old and (call.prepared is None or call.name in self.statements)
+
+    return [(CallPath, "is_current", known)]
+
+
+# --- runs ------------------------------------------------------------------------------
+
+
+@mutant
+def run_over_rows() -> list[Replacement]:
+    """A run is taken although rows, intents or locks are in its span."""
+    return [(kvtier.runs, "_is_free", lambda *arguments: True)]
+
+
+@mutant
+def run_below_reads() -> list[Replacement]:
+    """A run is written below a read that was served in its span."""
+
+    def timestamp(state: StoreState, txn: Any, start: bytes, end: bytes) -> int:
+        cache, state.tscache = state.tscache, TimestampCache()
+        try:
+            return right(state, txn, start, end)
+        finally:
+            state.tscache = cache
+
+    right = kvtier.runs._timestamp
+    return [(kvtier.runs, "_timestamp", timestamp)]
+
+
+@mutant
+def run_of_an_aborted_transaction_stays() -> list[Replacement]:
+    """The rows of a run whose transaction was rolled back are not removed."""
+
+    def remove(run: Any, change: Change, tally: Any) -> None:
+        kvtier.runs.delete_stored_run(change.batch, run.start)
+        change.runs_gone.append((run.start, run.end, run.txn.id))
+
+    return [(kvtier.runs, "_remove", remove)]
+
+
+# --- what was written lately -----------------------------------------------------------
+
+
+@mutant
+def recent_floor_stays() -> list[Replacement]:
+    """Writes that are forgotten, to make room, count as none: a refresh passes over them."""
+
+    def note(self: RecentWrites, ops: list[Any]) -> None:
+        floor = self.floor
+        right(self, ops)
+        self.floor = floor
+
+    right = RecentWrites.note
+    return [(RecentWrites, "note", note)]
+
+
+@mutant
+def recent_tops_fall() -> list[Replacement]:
+    """A batch with an old timestamp hides newer ones before it from a refresh."""
+
+    def note(self: RecentWrites, ops: list[Any]) -> None:
+        batches = list(self._batches)
+        self._batches.clear()
+        right(self, ops)
+        batches.extend(self._batches)
+        self._batches.clear()
+        self._batches.extend(batches)
+
+    right = RecentWrites.note
+    return [(RecentWrites, "note", note)]
 
 
 __all__ = ["MUTANTS", "ResolveIntents", "describe", "mutated"]

@@ -13,6 +13,7 @@ collect        garbage collection with next to no retention
 reset          connections break                                 cancel  a statement is cancelled
 cut-*          one direction of the network                      slow-reader  replies crawl
 forget-reads   the timestamp cache gives up half of what it knows
+abort          a transaction with intents is pushed to abort, as one in a deadlock is
 
 In clusters each strikes one of the nodes, and there are more:
 
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 
 from base.hlc import LOGICAL_BITS, into_unix_us
 from kvtier.descriptors import DATA_START
-from kvtier.messages import ChangeReplicas, CollectGarbage, Members, Merge, Split, TransferLease
+from kvtier.messages import ChangeReplicas, CollectGarbage, Members, Merge, Push, Split, TransferLease, TxnMeta
 from sim.disk import AFTER, BEFORE
 from sim.plan import CLUSTER_KINDS, KINDS, Fault
 
@@ -296,6 +297,17 @@ class Nemesis:
         if process.is_up:
             process.store.state.tscache._rotate_points()
             process.store.state.tscache._rotate_spans()
+
+    def _abort(self, fault: Fault) -> None:
+        process = self.world.process
+        if process.is_up:
+            intents = process.store.state.intents
+            found: list[TxnMeta] = [intent.txn for intent in intents.points.values()]
+            found += [span.txn for span in intents.spans]
+            found += [run.txn for run in intents.runs.all()]
+            if found:
+                pushee = found[fault.choice % len(found)]
+                process.command(Push(pushee.anchor or self.keys[0], pushee, 0, True))
 
     # --- the network -----------------------------------------------------------------
 

@@ -40,6 +40,7 @@ KINDS: Final = (
     "slow-reader",
     "cancel",
     "forget-reads",
+    "abort",
 )
 CLUSTER_KINDS: Final = (
     "crash",
@@ -67,7 +68,18 @@ CLUSTER_KINDS: Final = (
     "forget-reads",
 )
 """What happens to clusters; clocks stay within the offset that their nodes allow."""
-CHEAP: Final = ("split", "merge", "collect", "reset", "cancel", "forget-reads", "clock-jump", "transfer", "move")
+CHEAP: Final = (
+    "split",
+    "merge",
+    "collect",
+    "reset",
+    "cancel",
+    "forget-reads",
+    "clock-jump",
+    "transfer",
+    "move",
+    "abort",
+)
 """Kinds that may also come in storms: a single one costs no time and loses nothing for long."""
 POINTS: Final = (
     "txn.commit.two-rounds",
@@ -114,6 +126,8 @@ class Knobs(Struct):
     """Patience of a client."""
     lock_timeout_ms: int = 0
     restart_seconds: float = 0.2
+    recent_keys_max: int = 8192
+    """Writes that the engine remembers as recent."""
     points: dict[str, float] = field(default_factory=dict)
     """Fault point -> odds."""
 
@@ -206,6 +220,7 @@ def draw_plan(
     plan.clients = 2 + rng.below(7)
     plan.isolation = rng.pick(isolations) if rng.chance(0.5) else isolations[0]
     plan.knobs = draw_knobs(streams.stream("knobs"), nemesis)
+    plan.knobs.recent_keys_max = streams.stream("recent").pick((8192, 8192, 3, 30))
     plan.store = draw_store_settings(streams.stream("store"))
     plan.txn = draw_txn_settings(streams.stream("txn"), plan.store)
     if nodes > 1:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 CONFLICT: Final = "40001"
 CANCEL_CODE: Final = 80877102
+PREPARED_MAX: Final = 5
+"""Statements of a connection: few, so that names are used for one statement after another."""
 UNKNOWN_STATES: Final = ("40003", "57P01", "58030", "XX000")
 """SQLSTATEs after which the outcome of a COMMIT is not known."""
 
@@ -162,9 +164,15 @@ class SqlConnection(Link):
         data = b""
         name = self._prepared.get(sql)
         if name is None:
-            self._names += 1
-            name = self._prepared[sql] = f"s{self._names}"
-            data = _message(b"P", f"{name}\0{sql}\0".encode() + b"\0\0")
+            if len(self._prepared) == PREPARED_MAX:
+                # The oldest gives its name to another statement.
+                name = self._prepared.pop(next(iter(self._prepared)))
+                data = _message(b"C", f"S{name}\0".encode())
+            else:
+                self._names += 1
+                name = f"s{self._names}"
+            self._prepared[sql] = name
+            data += _message(b"P", f"{name}\0{sql}\0".encode() + b"\0\0")
         values = b"".join([_value(value) for value in parameters])
         bind = f"\0{name}\0".encode() + struct.pack("!hh", 0, len(parameters)) + values + struct.pack("!h", 0)
         return data + _message(b"B", bind) + _message(b"E", b"\0" + struct.pack("!i", 0)) + _message(b"S", b"")

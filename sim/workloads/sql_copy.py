@@ -15,6 +15,8 @@ from sim.workloads.base import Client
 from sim.workloads.sql import SqlWorkload
 
 ROWS_MAX: Final = 60
+MOMENTS_MAX: Final = 8
+_COUNTS: Final = "SELECT batch, count(*) FROM {table} GROUP BY batch ORDER BY batch"
 FORMATS: Final = ("text", "csv", "binary")
 BINARY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TEXTS: Final = ("plain", "", "tab\tand\nline", 'quote "and", comma', "back\\slash", "\\N", "ünï", None)
@@ -129,10 +131,16 @@ class SqlCopy(SqlWorkload):
         super().__init__(world)
         self.batches = 0
         self.sizes: dict[int, int] = {}
+        self.moments: list[tuple[int, str, list[Any]]] = []
+        """(timestamp, table, what was there)."""
 
     async def operate(self, client: Client) -> None:
         rng = client.rng
-        if rng.chance(0.25):
+        if rng.chance(0.2):
+            await self._remember(client)
+        elif rng.chance(0.2) and self.moments:
+            await self._return(client)
+        elif rng.chance(0.25):
             await self._read(client)
         elif rng.chance(0.3):
             await self._spoil(client)
@@ -218,6 +226,31 @@ class SqlCopy(SqlWorkload):
             return await self._batches_in(connection, table, form, style)
 
         await self.session(client).transact("read", None, body)
+
+    async def _remember(self, client: Client) -> None:
+        """A snapshot that was seen is protected: no batch may be written below it."""
+        table = client.rng.pick(self.TABLES)
+
+        async def body(connection: SqlConnection) -> list[Any]:
+            counts = await connection.run(_COUNTS.format(table=table))
+            moment.append(int((await connection.run("SELECT cluster_logical_timestamp()"))[0][0] or 0))
+            return counts
+
+        moment: list[int] = []
+        outcome = await self.session(client).transact("remember", table, body, "repeatable read")
+        if outcome.status == "ok":
+            self.moments.append((moment[0], table, outcome.value))
+            del self.moments[:-MOMENTS_MAX]
+
+    async def _return(self, client: Client) -> None:
+        ts, table, before = client.rng.pick(self.moments)
+
+        async def body(connection: SqlConnection) -> list[Any]:
+            return await connection.run(_COUNTS.format(table=f"{table} AS OF SYSTEM TIME {ts}"))
+
+        outcome = await self.session(client).transact("return", ts, body, "")
+        if outcome.status == "ok" and outcome.value != before:
+            raise Violation("the past does not change", f"{table} at {ts}: {before}, now {outcome.value}", (str(ts),))
 
     async def _batches_in(self, connection: SqlConnection, table: str, form: str, style: int) -> list[int]:
         source = (table, f"(SELECT batch, n, t FROM {table} WHERE n >= 0)", f"{table} (batch, n, t)")[style]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sim.checkers import linearizable
+from sim.invariants import Violation
 from sim.sqlclient import SqlConnection
 from sim.workloads.base import Client
 from sim.workloads.sql import SqlWorkload
@@ -18,17 +19,22 @@ class SqlRegisters(SqlWorkload):
     """Unique values, so that the check needs no search; columns come and go, so that plans grow old."""
 
     name = "sql-registers"
-    schema = ("CREATE TABLE registers (k int PRIMARY KEY, v int, other text)",)
+    schema = (
+        "CREATE TABLE even (k int PRIMARY KEY, v int, other text)",
+        "CREATE TABLE odd (k int PRIMARY KEY, v int, other text)",
+    )
     KEYS: ClassVar[int] = 4
+    TABLES: ClassVar[tuple[str, ...]] = ("even", "odd")
+    """Two, so that a statement that is taken for another finds nothing."""
     READS: ClassVar[tuple[str, ...]] = (
-        "SELECT v FROM registers WHERE k = $1::int",
-        "SELECT v FROM registers WHERE k IN ($1::int, 99)",
-        "SELECT max(v) FROM registers WHERE k BETWEEN $1::int AND $1::int",
+        "SELECT v FROM {table} WHERE k = $1::int",
+        "SELECT v FROM {table} WHERE k IN ($1::int, 99)",
+        "SELECT max(v) FROM {table} WHERE k BETWEEN $1::int AND $1::int",
     )
     WRITES: ClassVar[tuple[str, ...]] = (
-        "INSERT INTO registers (k, v) VALUES ($1::int, $2::int) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-        "UPDATE registers SET v = $2::int WHERE k = $1::int",
-        "UPDATE registers SET v = $2::int, other = 'x' WHERE k = $1::int RETURNING v",
+        "INSERT INTO {table} (k, v) VALUES ($1::int, $2::int) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+        "UPDATE {table} SET v = $2::int WHERE k = $1::int",
+        "UPDATE {table} SET v = $2::int, other = 'x' WHERE k = $1::int RETURNING v",
     )
 
     def __init__(self, world: Any) -> None:
@@ -36,17 +42,18 @@ class SqlRegisters(SqlWorkload):
         self.written = 0
 
     async def fill(self, connection: SqlConnection) -> None:
-        rows = ", ".join([f"({key}, 0)" for key in range(self.KEYS)])
-        await connection.run(f"INSERT INTO registers VALUES {rows}")
+        for key in range(self.KEYS):
+            await connection.run(f"INSERT INTO {self.TABLES[key % 2]} VALUES ({key}, 0)")
 
     async def operate(self, client: Client) -> None:
         rng = client.rng
-        if rng.chance(0.02):
-            await self._change_table(client)
+        if rng.chance(0.06):
+            await (self._change_table(client) if rng.chance(0.5) else self._look(client))
             return
         key = rng.below(self.KEYS)
         reads = rng.chance(0.6)
         statement = rng.pick(self.READS[:1] * 3 + self.READS if reads else self.WRITES)
+        statement = statement.replace("{table}", self.TABLES[key % 2])
         parameters = [key]
         if not reads:
             self.written += 1
@@ -61,7 +68,7 @@ class SqlRegisters(SqlWorkload):
             rows = await connection.run(statement, *parameters)
             if not reads:
                 return [key, value]
-            return [key, int(rows[0][0] or 0)]
+            return [key, int(rows[0][0] or 0) if rows else None]
 
         value = self.written
         asked = [key, None if reads else value]
@@ -70,12 +77,13 @@ class SqlRegisters(SqlWorkload):
 
     async def _change_table(self, client: Client) -> None:
         number = client.rng.below(2)
+        table = client.rng.pick(self.TABLES)
         statement = client.rng.pick(
             (
-                f"ALTER TABLE registers ADD COLUMN IF NOT EXISTS x{number} int DEFAULT 7",
-                f"ALTER TABLE registers DROP COLUMN IF EXISTS x{number}",
-                f"CREATE INDEX IF NOT EXISTS registers_v{number} ON registers (v)",
-                f"DROP INDEX IF EXISTS registers_v{number}",
+                f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS x{number} int DEFAULT 7",
+                f"ALTER TABLE {table} DROP COLUMN IF EXISTS x{number}",
+                f"CREATE INDEX IF NOT EXISTS {table}_v{number} ON {table} (v)",
+                f"DROP INDEX IF EXISTS {table}_v{number}",
             )
         )
 
@@ -84,6 +92,28 @@ class SqlRegisters(SqlWorkload):
 
         await self.session(client).transact("change", statement, body, "")
 
+    async def _look(self, client: Client) -> None:
+        outcome = await self.session(client).transact("look", None, _missing, "repeatable read")
+        self._object(outcome.value if outcome.status == "ok" else [])
+
+    async def finish(self) -> None:
+        self._object(await self.must_sql(_missing))
+
+    def _object(self, missing: list[Any]) -> None:
+        if missing:
+            raise Violation("every way to a row agrees", f"not found by value: {missing}", ("change",))
+
     def check(self) -> None:
         operations = [op for op in self.world.history.history if op.f in ("read", "write")]
         self.judge(linearizable.check(operations, keyed=True, initial=0))
+
+
+async def _missing(connection: SqlConnection) -> list[Any]:
+    """Returns rows that are not found by their value: by an index, if there is one now."""
+    missing = []
+    for table in SqlRegisters.TABLES:
+        for k, v in await connection.run(f"SELECT k, v FROM {table}"):
+            found = await connection.run(f"SELECT k FROM {table} WHERE v = {v}")
+            if (k,) not in found:
+                missing.append((k, v, found))
+    return missing
