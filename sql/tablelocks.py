@@ -33,9 +33,13 @@ class TableLocks:
         owner = self._exclusive.get(table_id)
         if owner is not None and owner is not holder:
             return False
-        if any(t == table_id and exclusive and w is not holder for w, t, exclusive, _ in self._queue):
+        if self._queue and any(t == table_id and exclusive and w is not holder for w, t, exclusive, _ in self._queue):
             return False
-        self._writers.setdefault(table_id, {})[holder] = None
+        writers = self._writers.get(table_id)
+        if writers is None:
+            self._writers[table_id] = {holder: None}
+        else:
+            writers[holder] = None
         return True
 
     def try_exclusive(self, holder: Any, table_id: int) -> bool:

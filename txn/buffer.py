@@ -25,7 +25,7 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from typing import Final, NamedTuple
+from typing import Final
 
 from kvtier.messages import Delete, DeleteSpan, Op, Put, ScanResult
 from txn.spans import point_end
@@ -39,12 +39,8 @@ Entry = tuple[bytes | None, int]
 """(value or None, sequence number)."""
 
 
-class Undo(NamedTuple):
-    """One step back: gives ``key`` its previous entry, or (key None) takes the newest span away."""
-
-    seq: int
-    key: bytes | None
-    previous: Entry | None
+Undo = tuple[int, bytes | None, Entry | None]
+"""One step back, (seq, key, previous): gives ``key`` its previous entry, or (key None) takes the newest span away."""
 
 
 class WriteBuffer:
@@ -70,7 +66,7 @@ class WriteBuffer:
         entries = self.entries
         previous = entries.get(key)
         if self._has_savepoint:
-            self._undo.append(Undo(seq, key, previous))
+            self._undo.append((seq, key, previous))
         elif previous is not None and previous[0] is not None:
             self.bytes -= len(previous[0])
         if previous is None:
@@ -87,20 +83,25 @@ class WriteBuffer:
             previous = self.entries.pop(key)
             self._is_stale = True
             if self._has_savepoint:
-                self._undo.append(Undo(seq, key, previous))
+                self._undo.append((seq, key, previous))
         self.spans.append((seq, start, end))
         if self._has_savepoint:
-            self._undo.append(Undo(seq, None, None))
+            self._undo.append((seq, None, None))
         self.bytes += len(start) + len(end) + ENTRY_BYTES
 
     def mark_savepoint(self) -> None:
         """From now on every write can be undone."""
         self._has_savepoint = True
 
+    def forget_undo(self) -> None:
+        """No earlier savepoint will be asked for: what is here stays, or goes as a whole."""
+        if self._undo:
+            self._undo.clear()
+
     def rollback_to(self, seq: int) -> None:
         """Undoes every write numbered above ``seq``."""
         undo = self._undo
-        while undo and undo[-1].seq > seq:
+        while undo and undo[-1][0] > seq:
             _, key, previous = undo.pop()
             if key is None:
                 self.spans.pop()

@@ -62,6 +62,8 @@ class Transaction(Committer):
     """One transaction; see ``txn.transaction.Txn`` for its contract."""
 
     _has_savepoint: bool = False
+    _has_named_savepoint: bool = False
+    """One that somebody asked for; every statement of READ COMMITTED has one of its own."""
     _statement_seq: int = 0
     _statement_retries: int = 0
     _restarts: int = 0
@@ -123,6 +125,10 @@ class Transaction(Committer):
     # --- savepoints -------------------------------------------------------------
 
     def savepoint(self) -> int:
+        self._has_named_savepoint = True
+        return self._mark_savepoint()
+
+    def _mark_savepoint(self) -> int:
         self._check_open()
         self._has_savepoint = True
         if self._buffer is not None:
@@ -156,7 +162,9 @@ class Transaction(Committer):
     def begin_statement(self) -> None:
         if self.isolation == Isolation.READ_COMMITTED and not self._is_fixed:
             self._statement_retries = 0
-            self._statement_seq = self.savepoint()
+            if self._buffer is not None and not self._has_named_savepoint:
+                self._buffer.forget_undo()
+            self._statement_seq = self._mark_savepoint()
             self._new_snapshot()
 
     def _new_snapshot(self) -> None:

@@ -146,3 +146,16 @@ def test_bytes_never_fall_below_what_is_held():
     for number in range(100):
         buffer.write(b"k%d" % (number % 10), bytes(1000), 100 + number)
     assert buffer.bytes > 110_000
+
+
+def test_undo_is_kept_only_for_savepoints_that_may_come_back():
+    """READ COMMITTED marks a savepoint for each statement; without a named one only the last of them counts."""
+    buffer = WriteBuffer()
+    buffer.mark_savepoint()
+    for seq in range(1, 100):
+        buffer.forget_undo()
+        buffer.write(b"k", b"%d" % seq, seq)
+    assert buffer.entries == {b"k": (b"99", 99)}
+    assert len(buffer.into_flush_ops()) == 2
+    buffer.rollback_to(98)
+    assert buffer.entries == {b"k": (b"98", 98)}

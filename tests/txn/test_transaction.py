@@ -389,6 +389,24 @@ def test_statement_retry_undoes_only_the_statement():
     assert world.begin(SER).retry_statement(ReadConflict(b"x", 5)) is False
 
 
+def test_a_named_savepoint_outlives_the_statements_after_it():
+    """READ COMMITTED forgets how to undo earlier statements only while nobody may ask for it."""
+    world = World()
+    txn = world.begin(RC)
+    txn.begin_statement()
+    txn.put(b"a", b"1")
+    txn.begin_statement()
+    txn.put(b"a", b"2")
+    token = txn.savepoint()
+    for value in (b"3", b"4"):
+        txn.begin_statement()
+        txn.put(b"a", value)
+    txn.rollback_to(token)
+    assert world.run(get(txn, "a")) == 2
+    assert txn.retry_statement(ReadConflict(b"x", 5)) is True
+    assert world.run(get(txn, "a")) == 2
+
+
 def test_read_committed_reruns_a_statement_whose_reads_are_stale():
     """It read y, then had to wait for x: where y has changed meanwhile it runs again on one snapshot."""
     world = World()
