@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec import Struct
 
-from base.errors import FeatureNotSupported
 from base.hlc import Hlc
 from base.keys import table_span
-from base.seams import Clock, Rng, Scheduler
+from base.seams import Clock, Rng, Scheduler, Transport
 from base.typeio.datetime import canonical_zone
 from kvtier.engine.contract import StoreEngine
 from kvtier.router import Router
@@ -25,6 +24,7 @@ from node.listener import Listener
 from node.timing import Timing
 from planner.functions import builtin_registry
 from planner.schema import TableDesc
+from sql.agreement.node import Agreement
 from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
 from sql.regions.spans import CatalogSpans
@@ -83,6 +83,10 @@ class MemberApi(Protocol):
 
     router: Router
     directory: Directory
+
+    @property
+    def transport(self) -> Transport: ...
+
     placement: Placement
     crossings: Crossings
     address: str
@@ -162,17 +166,26 @@ class Node:
         if self.member is not None:
             self.member.placement.spans = self.spans
             await self.member.start(f"{self.settings.host}:{self.settings.port}")
-        await self.catalog.load()
-        self.sql.check_ddl = self.check_ddl
+            await self._agree(self.member)
+        else:
+            await self.catalog.load()
         await drop_leftovers(self.sql)
 
-    def check_ddl(self) -> None:
-        """Other nodes would go on with the old schema: refused until they can be told."""
-        if self.member is not None and len(self.member.directory.nodes) > 1:
-            raise FeatureNotSupported(
-                "schema changes in a cluster of several nodes are not supported yet",
-                hint="Change the schema while the cluster has one node, then let others join.",
-            )
+    async def _agree(self, member: MemberApi) -> None:
+        """Reads the catalog that the nodes have in common, and takes a lease on it."""
+        await self.catalog.prepare()
+        if self.sql.agreement is None:
+            # Of transactions that need no lease: they are what makes it.
+            coordinator = Coordinator(self.coordinator.kv, self.clock, self.scheduler, self.rng, TxnSettings())
+            node_id = self.store.identity.node_id
+            agreement = Agreement(
+                self.sql, coordinator, member.transport, node_id,
+                lambda: [id for id in member.directory.nodes if id != node_id], member.is_live,
+                self.clock, self.rng, self.scheduler,
+            )  # fmt: skip
+            self.sql.agree(agreement)
+        assert self.sql.agreement is not None, "agreed"
+        await self.sql.agreement.keeper.start()
 
     async def start(self, tls: ssl.SSLContext | None = None, certificate: bytes = b"") -> int:
         """Opens the client port and returns it."""
@@ -202,6 +215,8 @@ class Node:
 
     async def close(self) -> None:
         """Leaves the cluster and closes the store; nobody may be served any more."""
+        if self.sql.agreement is not None:
+            self.sql.agreement.keeper.stop()
         if self.member is not None:
             await self.member.stop()
         self.store.close()

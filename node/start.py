@@ -27,6 +27,7 @@ from node.process import MakeMember, Node, NodeSettings, session_defaults
 from node.world import LoopScheduler, SystemClock, SystemRng, freeze_start_up
 from node.world import run as run_loop
 from sql.catalog.cache import call
+from sql.catalog.changes import Change
 from sql.catalog.keys import role_key
 from sql.catalog.state import SUPERUSER
 
@@ -296,5 +297,9 @@ async def _first_password(node: Node) -> str:
 async def set_password(node: Node, role_name: str, secret: str) -> None:
     """Stores a role's SCRAM verifier."""
     role: Any = msgspec.structs.replace(node.catalog.state.roles[role_name], secret=secret)
-    await call(node.kv, Batch([Put(role_key(role_name), msgspec.msgpack.encode(role))]))
+    stored = msgspec.msgpack.encode(role)
+    if node.sql.agreement is not None:
+        await node.sql.agreement.change_everywhere(Change(roles=(role_name,)), [(role_key(role_name), stored)])
+        return
+    await call(node.kv, Batch([Put(role_key(role_name), stored)]))
     node.catalog.publish({}, {role_name: role}, 0)

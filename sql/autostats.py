@@ -5,6 +5,7 @@
 The rule is PostgreSQL's (routine-vacuuming 25.1.3): a table is due after threshold + scale factor x rows changes since
 its last ANALYZE.  Changes are counted per commit: rows as the executor counts them, one per statement where a compiled
 plan wrote.  They are kept in memory; a restart forgets them, as it forgets nothing that would be due again soon.
+In a cluster one node analyzes, and the others tell it what they have counted.
 
 Bounds: one scan at a time; a page of it may take a tenth of the time, the rest is pause; a table rests between two scans
 ten times as long as the first took, and as long as PostgreSQL's launcher sleeps.  While nothing is due there is neither task nor timer.
@@ -12,7 +13,7 @@ ten times as long as the first took, and as long as PostgreSQL's launcher sleeps
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError, StorageFailure
@@ -51,6 +52,8 @@ class AutoStats:
         self.rests_until_ns: dict[int, int] = {}
         self.analyzed_us: dict[int, int] = {}
         """When a table was last analyzed here, for pg_stat_user_tables."""
+        self.hand_over: Callable[[int, int], bool] = lambda table_id, rows: False
+        """Tells the node that analyzes of changed rows; False where that is this one."""
         self.running: Session | None = None
         self.is_waiting = False
         self.is_stopped = False
@@ -67,7 +70,16 @@ class AutoStats:
             if total > THRESHOLD_ROWS and table_id not in self.due:
                 self._test(table_id, total)
 
+    def add(self, table_id: int, rows: int) -> None:
+        """Another node's transactions changed so many rows."""
+        total = self.changes[table_id] = self.changes.get(table_id, 0) + rows
+        if total > THRESHOLD_ROWS and table_id not in self.due:
+            self._test(table_id, total)
+
     def _test(self, table_id: int, total: int) -> None:
+        if self.hand_over(table_id, total):
+            self.changes.pop(table_id, None)
+            return
         stats = self.server.catalog.stats.get(table_id)
         if total <= THRESHOLD_ROWS + SCALE_FACTOR * (stats.rows if stats is not None else 0):
             return
@@ -152,8 +164,7 @@ class AutoStats:
         current = server.catalog.state.table_by_id(table.id)
         if current is None or self.is_stopped:
             return
-        await server.catalog.save_stats(table.id, stats)
-        server.plans.forget_table(table.id)
+        await server.save_stats(table.id, stats)
         self.analyses += 1
         self.analyzed_us[table.id] = server.clock.wall_ns() // 1000
 

@@ -255,6 +255,7 @@ class FastPath(SessionApi):
         assert fast is not None, entry.sql
         run = self._encoding_run(fast, portal, entry) if fast.encodes else fast.run
         block = self.block
+        block.entry = entry
         txn = block.txn
         if txn is None:
             txn = block.start()

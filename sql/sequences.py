@@ -7,21 +7,26 @@ block (gaps, as in PostgreSQL), never repeats one.  Blocks grow while a sequence
     stored: | last: i64 | is_called: u8 |      last = the ceiling
 
 A node alone claims a block by writing a new ceiling, and goes on.  One of several (``is_shared``) claims it by
-replacing the ceiling it has read, and waits until that is done: nobody else can have the same block.
+replacing the ceiling it has read, and waits until that is done: nobody else can have the same block.  Between nodes values
+are in no order, as between PostgreSQL's sessions with CACHE.  setval() has reached all nodes when it is told.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from base.eager import Eager
 from base.errors import AmbiguousResult, ConditionFailed, MeridianError, Overloaded, SqlError
 from kvtier.client import Kv
 from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply
 from planner.schema import SequenceDesc
+from sql.catalog.changes import Change
 from sql.catalog.keys import sequence_key
+
+if TYPE_CHECKING:
+    from sql.agreement.node import Agreement
 
 _STATE: Final = struct.Struct(">qB")
 BLOCK_MIN: Final = 32
@@ -50,6 +55,11 @@ class Sequences:
         self._known: dict[int, _Sequence] = {}
         self.is_shared = False
         """True if other nodes may take values, too."""
+        self.agreement: Agreement | None = None
+        """Of these nodes."""
+        self._forgotten = 0
+        """Grows with every ``forget``: a claim that was under way then is worth nothing."""
+        self._peeked: dict[int, tuple[int, bool]] = {}
 
     def try_next(self, id: int, desc: SequenceDesc, name: str) -> int | None:
         """Returns the next value, or None if ``refill`` is needed."""
@@ -109,6 +119,7 @@ class Sequences:
         block = BLOCK_MIN if before is None else before.block
         key = sequence_key(id)
         for _ in range(CLAIMS_MAX):
+            forgotten = self._forgotten
             raw: bytes | None = (await self._send(Get(key))).results[0]
             last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
             value = self._following(_Sequence(last, bool(is_called)), desc, name)
@@ -117,6 +128,8 @@ class Sequences:
                 await self._send(ConditionalPut(key, _STATE.pack(ceiling, True), raw))
             except (ConditionFailed, AmbiguousResult):
                 continue  # Perhaps it was done: then that block is lost, as in a crash.
+            if self._forgotten != forgotten:
+                continue
             if self._known.get(id) is before:
                 state = self._known[id] = _Sequence(value - desc.increment, True)
                 state.ceiling = ceiling
@@ -129,8 +142,11 @@ class Sequences:
         return reply if isinstance(reply, Reply) else await reply
 
     async def load(self, id: int, desc: SequenceDesc) -> None:
-        """Reads a sequence's state where that takes waiting."""
-        await self._load(id, desc)
+        """Reads a sequence's state where that takes waiting; ``known`` has it then."""
+        if self.is_shared:
+            self._peeked[id] = await self.current(id, desc)
+        else:
+            await self._load(id, desc)
 
     async def set_value(self, id: int, value: int, is_called: bool, desc: SequenceDesc, name: str) -> int:
         """setval()."""
@@ -139,17 +155,27 @@ class Sequences:
                 f'setval: value {value} is out of bounds for sequence "{name}" ({desc.minimum}..{desc.maximum})',
                 sqlstate="22003",
             )
+        if self.agreement is not None:
+            row = (sequence_key(id), _STATE.pack(value, is_called))
+            await self.agreement.change_everywhere(Change(sequences=(id,)), [row])
+            return value
         self._known[id] = _Sequence(value, is_called)
         await self._store(id, value, is_called)
         return value
 
     async def current(self, id: int, desc: SequenceDesc) -> tuple[int, bool]:
         """Returns (last value, is_called), as selecting from the sequence shows them."""
+        if self.is_shared:
+            raw: bytes | None = (await self._send(Get(sequence_key(id)))).results[0]
+            last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+            return last, bool(is_called)
         state = await self._load(id, desc)
         return state.last, state.is_called
 
     def known(self, id: int) -> tuple[int, bool] | None:
-        """Returns (last value, is_called) if the state is in memory."""
+        """Returns (last value, is_called) if the state is in memory; among several nodes once after each ``load``."""
+        if self.is_shared:
+            return self._peeked.pop(id, None)
         state = self._known.get(id)
         return None if state is None else (state.last, state.is_called)
 
@@ -161,6 +187,12 @@ class Sequences:
     def forget(self, id: int) -> None:
         """After DROP or a rolled-back CREATE."""
         self._known.pop(id, None)
+        self._forgotten += 1
+
+    def forget_all(self) -> None:
+        """Any of them may have been set elsewhere."""
+        self._known.clear()
+        self._forgotten += 1
 
     async def release(self) -> None:
         """Gives unused parts of blocks back, at a clean shutdown."""

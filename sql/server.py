@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+
+import msgspec
 
 from base.eager import Eager
 from base.errors import SqlError
+from base.hlc import LOGICAL_BITS, LOGICAL_MASK
 from base.seams import Clock, Rng, Scheduler
 from kvtier.client import Kv
 from planner.functions.registry import Registry
+from planner.schema import TableStats
 from sql import commands
 from sql.advisory import AdvisoryLocks
+from sql.agreement.node import Agreement
 from sql.api import Server, SessionApi, Sink
 from sql.autostats import AutoStats
 from sql.catalog.cache import Catalog
+from sql.catalog.changes import Change
+from sql.catalog.keys import stats_key
+from sql.catalog.state import Desc, RoleDesc, spans_gone
 from sql.controls import Control, control_of
 from sql.notify import Notifications
 from sql.parse.shapes import Shapes
@@ -35,10 +43,6 @@ CONTROLS_MAX: Final = 1_000
 CONTROL_CHARS_MAX: Final = 100
 CANCEL_KEY_BYTES: Final = 4
 """Protocol 3.0 has room for a 32-bit key."""
-
-
-def _allow() -> None:
-    return None
 
 
 async def _no_ranges(start: bytes, end: bytes) -> list[RangePlace]:
@@ -95,9 +99,10 @@ class SqlServer(Server):
         """Of this node; set by it."""
         self.topology: Callable[[], list[NodePlace]] = lambda: [NodePlace(0, self.locality)]
         """Set by the node: the nodes of the cluster."""
-        self.check_ddl: Callable[[], None] = _allow
-        """Set by the node: raises where a schema change cannot be made now."""
+        self.agreement: Agreement | None = None
+        """Set by a node that is one of several: how they agree on the catalog."""
         self._last_pid = 0
+        self._last_rowid_us = 0
 
     def scram_secret(self, user: str) -> Eager[str | None]:
         role = self.catalog.state.roles.get(user)
@@ -146,6 +151,49 @@ class SqlServer(Server):
     def kv_bytes(self) -> int:
         """Bytes the store holds, for pg_database_size."""
         return self.stored_bytes()
+
+    def agree(self, agreement: Agreement) -> None:
+        """Makes this the SQL layer of one of several nodes."""
+        self.agreement = self.sequences.agreement = agreement
+        self.autostats.hand_over = agreement.hand_over
+
+    async def save_stats(self, table_id: int, stats: TableStats) -> None:
+        """Keeps what ANALYZE found; plans made before are made again, on all nodes."""
+        if self.agreement is None:
+            await self.catalog.save_stats(table_id, stats)
+        else:
+            row = (stats_key(table_id), msgspec.msgpack.encode(stats))
+            await self.agreement.change(Change(stats=(table_id,)), [row])
+            self.catalog.stats[table_id] = stats
+            self.agreement.keeper.tell_all()
+        self.plans.forget_table(table_id)
+
+    def unique_rowid(self) -> int:
+        """Returns a number that no node gives twice: a timestamp, in a cluster with the node in its last bits."""
+        ts = self.kv.now()
+        if self.agreement is None:
+            return ts
+        # A microsecond each: a burst runs ahead of the clock, never further than a restart takes.
+        self._last_rowid_us = max(self._last_rowid_us + 1, ts >> LOGICAL_BITS)
+        return self._last_rowid_us << LOGICAL_BITS | (self.agreement.node_id & LOGICAL_MASK)
+
+    def publish(
+        self,
+        descs: Mapping[int, Desc | None],
+        roles: Mapping[str, RoleDesc | None],
+        ts: int,
+        publisher: Session | None = None,
+    ) -> None:
+        """Makes a committed change of the catalog what everybody here plans with.
+
+        Transactions that depend on what the new descriptors do not keep any more cannot commit.
+        """
+        spans = spans_gone(self.catalog.state, descs)
+        self.catalog.publish(descs, roles, ts)
+        if spans:
+            for session in self.sessions.values():
+                if session is not publisher:
+                    session.block.spoil(spans)
 
     def forget(self, session: Session) -> None:
         """Called by a session that closes."""

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from base.eager import Eager
-from base.errors import MeridianError, QueryCanceled, Retryable, SqlError
+from base.errors import Deadlock, MeridianError, QueryCanceled, Retryable, SqlError
 from base.typeio import IoSettings, binary_decoder, text_decoder
 from base.types import PgType
 from kvtier.messages import Isolation
@@ -365,9 +365,15 @@ class Session(CallPath):
         txn = block.txn
         if txn is None or not self.sink.rewind(position):
             return False
-        if txn.isolation is Isolation.READ_COMMITTED and not at_commit and block.draft is None:
+        agreement = self.server.agreement
+        if agreement is not None:
+            await agreement.before_retry(error)
+        is_over = is_first and txn.is_lapsed()
+        if not is_over and txn.isolation is Isolation.READ_COMMITTED and not at_commit and block.draft is None:
             again = txn.retry_statement(error)
         elif is_first:
+            if is_over or isinstance(error, Deadlock) or error.reason == "fence_lost":
+                block.unlock()
             again = txn.restart(error)
         else:
             return False
@@ -765,6 +771,7 @@ class Session(CallPath):
     async def _admit(self, entry: PlanEntry) -> None:
         """What a plan needs before it runs: permission to write, table locks, a snapshot new enough."""
         block = self.block
+        block.entry = entry
         if entry.as_of is not None:
             block.read_as_of(as_of_timestamp(self, entry.as_of))
         if block.as_of_ts is not None and block.past is None and was_changed(self, entry, block.as_of_ts):

@@ -6,14 +6,17 @@ table apart from one that changes its shape or rebuilds it, as PostgreSQL's ROW 
 
 Held until the transaction ends.  A wait that would close a cycle of sessions raises Deadlock.
 
-Invariant: a table has either any number of writers or one exclusive holder (who may write too).
+Invariant: a table has either any number of writers or one exclusive holder (who may write too); a lock that was
+seized stands beside writers that cannot commit.
+
+In a cluster a holder may be a schema change of another node (``sql.agreement``).
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from base.errors import Deadlock, LockNotAvailable
+from base.errors import Deadlock, LockNotAvailable, QueryCanceled
 from base.seams import Scheduler, Waiter
 
 WAITERS_MAX: Final = 10_000
@@ -44,7 +47,9 @@ class TableLocks:
 
     def try_exclusive(self, holder: Any, table_id: int) -> bool:
         owner = self._exclusive.get(table_id)
-        if owner is not None and owner is not holder:
+        if owner is holder:
+            return True
+        if owner is not None:
             return False
         if any(other is not holder for other in self._writers.get(table_id, ())):
             return False
@@ -75,6 +80,16 @@ class TableLocks:
                 if cancel is not None:
                     cancel()
 
+    def seize(self, holder: Any, table_id: int) -> None:
+        """Takes the exclusive lock over the heads of all others: of transactions that cannot commit any more."""
+        self._exclusive[table_id] = holder
+
+    def withdraw(self, holder: Any, table_id: int) -> None:
+        """Ends a wait of the holder's for this table; whoever waits there meets QueryCanceled."""
+        for other, wanted, _, waiter in self._queue:
+            if other is holder and wanted == table_id:
+                waiter.fail(QueryCanceled("the lock is not wanted any more"))
+
     def release_all(self, holder: Any, table_ids: list[int]) -> None:
         """Gives up the holder's locks on these tables and wakes whoever waits for them."""
         for table_id in table_ids:
@@ -99,14 +114,22 @@ class TableLocks:
         return holders
 
     def _check_cycle(self, holder: Any, table_id: int) -> None:
-        """Walks who waits for whom, from the holders of what is wanted."""
+        if self._leads_to([h for h in self._holders(table_id) if h is not holder], holder):
+            raise Deadlock(b"")
+
+    def waits_for(self, holder: Any, other: Any) -> bool:
+        """True if a holder waits for another one, or for somebody who does."""
+        return self._leads_to([holder], other)
+
+    def _leads_to(self, pending: list[Any], holder: Any) -> bool:
+        """Walks who waits for whom."""
         seen: list[Any] = []
-        pending = [h for h in self._holders(table_id) if h is not holder]
         while pending:
             other = pending.pop()
             if other is holder:
-                raise Deadlock(b"")
+                return True
             if any(other is s for s in seen):
                 continue
             seen.append(other)
             pending.extend(h for w, t, _, _ in self._queue if w is other for h in self._holders(t) if h is not other)
+        return False

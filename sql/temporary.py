@@ -3,8 +3,8 @@
     session 7 ── pg_temp_7 ── searched first, also under the name pg_temp; seen by nobody else without its name
 
 They are rows of the catalog like any others, so that everything works on them and rolls back with them.  What makes them
-temporary: ON COMMIT runs before each commit, the session drops them at its end, and a node that starts drops those of the
-sessions that a crash ended.  NB: a node gives its sessions their numbers, so one store serves the sessions of one node.
+temporary: ON COMMIT runs before each commit, the session drops them at its end, and a node that starts drops those of its
+own sessions that a crash ended.  A node gives its sessions their numbers; from node 2 on its own stands before them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sql.session import Session
 
 PREFIX: Final = "pg_temp_"
+FOUNDER: Final = 1
+"""The first node, or the only one."""
 ALIAS: Final = "pg_temp"
 ON_COMMIT: Final = "on_commit"
 """Key of ``TableDesc.options``: delete rows, drop."""
@@ -30,7 +32,13 @@ DROP_ATTEMPTS_MAX: Final = 5
 
 def schema_name(session: Session) -> str:
     """Name of the session's schema of temporary objects, made or not."""
-    return f"{PREFIX}{session.pid}"
+    return f"{_prefix(session.server)}{session.pid}"
+
+
+def _prefix(server: SqlServer) -> str:
+    """How the names of this node's temporary schemas begin; a number follows."""
+    node_id = server.agreement.node_id if server.agreement is not None else FOUNDER
+    return PREFIX if node_id == FOUNDER else f"{PREFIX}{node_id}_"
 
 
 def is_temporary(session: Session, table: TableDesc) -> bool:
@@ -128,7 +136,8 @@ async def drop_leftovers(server: SqlServer) -> None:
     state = server.catalog.state
     for database in state.databases():
         for schema in state.schemas(database.id):
-            if not schema.name.startswith(PREFIX):
+            own = _prefix(server)
+            if not (schema.name.startswith(own) and schema.name[len(own) :].isdigit()):
                 continue
             session = internal_session(server, database)
             try:

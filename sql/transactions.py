@@ -18,9 +18,11 @@ from base.errors import MeridianError, Retryable, SqlError, TxnRetry
 from kvtier.messages import Isolation
 from kvtier.replication.crossings import Meter
 from sql.catalog.draft import Draft, Snapshot
-from txn.transaction import Txn
+from sql.plancache import PlanEntry
+from txn.coordinator import Transaction
 
 if TYPE_CHECKING:
+    from sql.agreement.fences import SchemaChange
     from sql.catalog.state import CatalogState
     from sql.session import Session
 
@@ -53,10 +55,14 @@ class TransactionBlock:
         self.session = session
         self.status = "I"
         self.is_implicit = True
-        self.txn: Txn | None = None
+        self.txn: Transaction | None = None
         self.draft: Draft | None = None
         self.savepoints: list[Savepoint] = []
         self.locked_tables: dict[int, None] = {}
+        self.change: SchemaChange | None = None
+        """What a schema change holds on other nodes."""
+        self.entry: PlanEntry | None = None
+        """The latest statement that was planned."""
         self.as_of_ts: int | None = None
         self.past: CatalogState | None = None
         """The catalog at the transaction's snapshot, where it reads tables that were changed since."""
@@ -85,7 +91,7 @@ class TransactionBlock:
         """True if an end of the block has anything to do."""
         return self.txn is not None or self.session.settings.has_changes
 
-    def ensure(self) -> Txn:
+    def ensure(self) -> Transaction:
         """Returns the transaction, starting an implicit one if none is open."""
         txn = self.txn
         if txn is None:
@@ -95,7 +101,7 @@ class TransactionBlock:
     def can_commit_now(self) -> bool:
         """True where a commit is the transaction's own and nothing else."""
         session = self.session
-        is_plain = not (session.has_holdable or session.has_on_commit)
+        is_plain = not (session.has_holdable or session.has_on_commit) and self.change is None
         is_clean = not (self.syncs or self.rubbish or self.dropped)
         return self.draft is None and is_clean and not session.context.deferred and is_plain
 
@@ -112,7 +118,7 @@ class TransactionBlock:
         self.commit_ts = commit_ts
         self._finish(committed=True)
 
-    def start(self) -> Txn:
+    def start(self) -> Transaction:
         """Begins the transaction of this block with the session's characteristics."""
         session = self.session
         settings = session.settings
@@ -120,7 +126,7 @@ class TransactionBlock:
             settings.begin_transaction()
         return self.start_txn()
 
-    def start_txn(self) -> Txn:
+    def start_txn(self) -> Transaction:
         """Begins the transaction with the characteristics set so far."""
         session = self.session
         settings = session.settings
@@ -211,7 +217,7 @@ class TransactionBlock:
         self._finish(committed=True)
         return "COMMIT"
 
-    async def _commit_txn(self, txn: Txn) -> None:
+    async def _commit_txn(self, txn: Transaction) -> None:
         """Commits, and publishes what became of the catalog."""
         session = self.session
         catalog = session.server.catalog
@@ -223,6 +229,8 @@ class TransactionBlock:
                 if failure is not None:
                     raise failure
             draft = self.draft
+            if draft is not None or self.change is not None:
+                await self._stamp(txn)
             if draft is not None:
                 moved = draft.moved
                 catalog.begin_move(moved)
@@ -231,16 +239,57 @@ class TransactionBlock:
                 session.is_committing = True
                 committed = await committed
             self.commit_ts = committed
+            is_private = self._is_private()
             if draft is not None and not draft.is_empty:
-                catalog.publish(draft.descs, draft.roles, committed)
+                session.server.publish(draft.descs, draft.roles, committed, session)
         except MeridianError as error:
             # A restartable transaction is left open for the session, which may run it again.
             if not (isinstance(error, Retryable) and session.may_run_again()):
+                if txn.state == "ambiguous":
+                    # What was written for it may be in use: it is left where it is.
+                    self.scrapped, self.rubbish = [], []
                 await self.rollback()
             raise
         finally:
             session.is_committing = False
             catalog.end_move(moved)
+        if self.change is not None:
+            await self._announce(self.change, is_private)
+
+    async def _stamp(self, txn: Transaction) -> None:
+        """Makes a schema change one that other nodes can learn, as the last step before its commit."""
+        agreement = self.session.server.agreement
+        if agreement is None:
+            return
+        if self.change is None:
+            self.change = agreement.fences.begin()
+        await agreement.fences.stamp(txn, self.change, self.draft)
+
+    async def _announce(self, change: SchemaChange, is_private: bool) -> None:
+        """Waits until all nodes have a committed change; nothing it dropped is emptied before."""
+        session = self.session
+        agreement = session.server.agreement
+        assert agreement is not None, change
+        if change.version == session.server.catalog.version + 1:
+            session.server.catalog.version = change.version
+        session.is_committing = True
+        try:
+            if not await agreement.announce(change, is_private):
+                self.dropped, self.rubbish = [], []
+        finally:
+            session.is_committing = False
+
+    def _is_private(self) -> bool:
+        """True if nothing was changed but the session's own temporary objects."""
+        draft, schema = self.draft, self.session.temp_schema_id
+        if draft is None or draft.roles or not schema:
+            return False
+        known = self.session.server.catalog.state.by_id
+        for id, desc in draft.descs.items():
+            found = desc if desc is not None else known.get(id)
+            if found is not None and id != schema and getattr(found, "schema_id", 0) != schema:
+                return False
+        return True
 
     async def rollback(self) -> None:
         """Ends the block, undoing everything; never raises for the transaction's sake."""
@@ -305,6 +354,9 @@ class TransactionBlock:
             self.dropped = []
         if self.savepoints:
             self.savepoints.clear()
+        self.entry = None
+        if self.change is not None:
+            self._end_change()
         if self.locked_tables:
             if committed:
                 session.server.autostats.note(self.locked_tables, session.context.changes, statements)
@@ -386,7 +438,6 @@ class TransactionBlock:
         """Returns the catalog draft, making the first statement of DDL start one."""
         txn = self.ensure()
         if self.draft is None:
-            self.session.server.check_ddl()
             self.draft = Draft(self.session.server.catalog, txn)
         return self.draft
 
@@ -406,8 +457,48 @@ class TransactionBlock:
         """Takes a table lock until the transaction ends."""
         self.ensure()
         self.locked_tables[table_id] = None
-        locks = self.session.server.table_locks
-        await locks.acquire(self.session, table_id, exclusive, self.session.lock_timeout_ms, nowait, name)
+        session = self.session
+        timeout_ms, agreement = session.lock_timeout_ms, session.server.agreement
+        if exclusive and agreement is not None and self.is_shared(table_id):
+            if self.change is None:
+                self.change = agreement.fences.begin()
+            await agreement.fences.hold(session, self.change, table_id, name, timeout_ms, nowait)
+        else:
+            await session.server.table_locks.acquire(session, table_id, exclusive, timeout_ms, nowait, name)
+
+    def is_shared(self, table_id: int) -> bool:
+        """True for a table that other nodes may write: it was committed, and is not this session's own."""
+        desc = self.session.server.catalog.state.table_by_id(table_id)
+        return desc is not None and desc.schema_id != self.session.temp_schema_id
+
+    def unlock(self) -> None:
+        """Gives up all table locks of a transaction that begins anew: they may be worth nothing, or in the way."""
+        if self.change is not None:
+            self._end_change()
+        if self.locked_tables:
+            self.session.server.table_locks.release_all(self.session, list(self.locked_tables))
+            self.locked_tables.clear()
+
+    def _end_change(self) -> None:
+        agreement, change = self.session.server.agreement, self.change
+        assert agreement is not None, change
+        assert change is not None
+        self.change = None
+        agreement.fences.end(change)
+
+    def spoil(self, spans: list[tuple[int, bytes, bytes]]) -> None:
+        """Some (table id, start, end) are not maintained any more: whoever has read there cannot commit any more."""
+        txn, entry = self.txn, self.entry
+        if txn is None:
+            return
+        for table_id, start, end in spans:
+            is_used = entry is not None and table_id in entry.statement.tables
+            if is_used or txn.has_read(start, end) or self._has_open(table_id):
+                txn.set_deadline(1)
+                return
+
+    def _has_open(self, table_id: int) -> bool:
+        return any([portal.is_open_on(table_id) for portal in self.session.portals.values()])
 
     async def move_past(self, modified_ts: int) -> None:
         """A descriptor newer than this transaction's snapshot is to be used: the snapshot must move up."""

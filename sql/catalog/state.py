@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct, field
 
 from base import types
+from base.keys import index_span, table_span
 from base.types import PgType
 from planner.schema import DatabaseDesc, SchemaDesc, TableDesc, TypeDesc
 
@@ -88,6 +89,22 @@ def name_of(desc: Desc) -> tuple[str, int, int, str]:
     if isinstance(desc, SchemaDesc):
         return "s", desc.database_id, 0, desc.name
     return "d", 0, 0, desc.name
+
+
+def spans_gone(state: CatalogState, descs: Mapping[int, Desc | None]) -> list[tuple[int, bytes, bytes]]:
+    """Returns (table id, start, end) of what tables and indexes have now and will not have with these descriptors."""
+    gone: list[tuple[int, bytes, bytes]] = []
+    for id, new in descs.items():
+        old = state.by_id.get(id)
+        if not isinstance(old, TableDesc) or old.kind != "r":
+            continue
+        prefix = old.key_prefix_table or old.id
+        if not isinstance(new, TableDesc) or (new.key_prefix_table or new.id) != prefix:
+            gone.append((id, *table_span(prefix)))
+            continue
+        kept = {index.id for index in new.indexes}
+        gone += [(id, *index_span(prefix, index.id)) for index in old.indexes if index.id not in kept]
+    return gone
 
 
 def enum_type(desc: TypeDesc, namespace: str) -> PgType:

@@ -34,8 +34,7 @@ async def collect(session: Session, table: TableDesc) -> TableStats:
     """Samples a table and keeps what was found; plans made before are made again."""
     access = table_access(table, session.state().type_by_oid)
     stats: Any = await analyze_table(access, session.block.ensure(), session.context)
-    await session.server.catalog.save_stats(table.id, stats)
-    session.server.plans.forget_table(table.id)
+    await session.server.save_stats(table.id, stats)
     session.server.autostats.analyzed(table.id)
     return stats  # type: ignore[no-any-return]  # TableStats
 

@@ -452,7 +452,7 @@ async def _add_unique(session: Session, table: TableDesc, constraint: ast.Constr
         )
         return await draft.update_table(table, indexes=indexes)
     index = await build_unique(session, _schema(session, table), table, constraint)
-    table = await draft.update_table(table, indexes=(*table.indexes, index), next_index_id=table.next_index_id + 1)
+    table = await draft.update_table(table, indexes=(*table.indexes, index), next_index_id=index.id + 1)
     await Backfill(session, table).fill((index,))
     return table
 

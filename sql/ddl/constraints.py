@@ -18,6 +18,7 @@ from planner.schema import (
 from sql.analyze import Analyzer
 from sql.ddl.columns import column_named
 from sql.ddl.locality import partitioned
+from sql.ddl.locking import new_index_id
 from sql.ddl.naming import choose, constraint_names
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
@@ -40,9 +41,7 @@ def require_free_name(table: TableDesc, name: str) -> None:
 async def unique_index(session: Session, schema: SchemaDesc, table: TableDesc, constraint: ast.Constraint) -> TableDesc:
     """Adds the index of a UNIQUE constraint to a table that is still empty."""
     index = await build_unique(session, schema, table, constraint)
-    return await session.block.ddl().update_table(
-        table, indexes=(*table.indexes, index), next_index_id=table.next_index_id + 1
-    )
+    return await session.block.ddl().update_table(table, indexes=(*table.indexes, index), next_index_id=index.id + 1)
 
 
 async def build_unique(session: Session, schema: SchemaDesc, table: TableDesc, constraint: ast.Constraint) -> IndexDesc:
@@ -64,7 +63,7 @@ async def build_unique(session: Session, schema: SchemaDesc, table: TableDesc, c
     if name in taken:
         raise SqlError(f'relation "{name}" already exists', sqlstate="42P07")
     index = IndexDesc(
-        id=table.next_index_id, name=name, columns=tuple(IndexColumn(c.id) for c in columns), unique=True, constraint=name,
+        id=await new_index_id(session, table), name=name, columns=tuple(IndexColumn(c.id) for c in columns), unique=True, constraint=name,
         include=tuple(column_named(table.name, table.columns, n).id for n in constraint.include),
         nulls_not_distinct=constraint.nulls_not_distinct, deferrable=constraint.deferrable,
         initially_deferred=constraint.initially_deferred, primary=is_primary, oid=await session.block.ddl().new_id(),

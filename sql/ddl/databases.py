@@ -73,9 +73,13 @@ async def drop_database(session: Session, statement: ast.DropDatabase, portal: Q
     session.view().require_owner("database", desc.name, desc.owner)
     if desc.id == session.database_id:
         raise SqlError("cannot drop the currently open database", sqlstate="55006")
-    users = [s for s in session.server.sessions.values() if s.database_id == desc.id]
+    users = len([s for s in session.server.sessions.values() if s.database_id == desc.id])
+    if session.server.agreement is not None:
+        users += await session.server.agreement.sessions_elsewhere(desc.id)
     if users:
-        detail = f"There {'is' if len(users) == 1 else 'are'} {len(users)} other session{'s' if len(users) > 1 else ''} using the database."
+        detail = (
+            f"There {'is' if users == 1 else 'are'} {users} other session{'s' if users > 1 else ''} using the database."
+        )
         raise SqlError(f'database "{desc.name}" is being accessed by other users', sqlstate="55006", detail=detail)
     for schema in session.state().schemas(desc.id):
         await _drop_contents(session, schema)

@@ -15,7 +15,7 @@ from sql.analyze import Analyzer
 from sql.commands import handles
 from sql.ddl.columns import column_named
 from sql.ddl.locality import partitioned
-from sql.ddl.locking import lock_exclusively
+from sql.ddl.locking import lock_exclusively, new_index_id
 from sql.ddl.naming import choose
 from sql.ddl.sequences import taken_names
 from sql.parse import statements as ast
@@ -51,7 +51,7 @@ async def create_index_on(session: Session, table: TableDesc, statement: ast.Cre
         raise FeatureNotSupported(f'access method "{statement.method}" is not supported', hint="Use btree.")
     index = await _build(session, table, statement)
     draft = session.block.ddl()
-    table = await draft.update_table(table, indexes=(*table.indexes, index), next_index_id=table.next_index_id + 1)
+    table = await draft.update_table(table, indexes=(*table.indexes, index), next_index_id=index.id + 1)
     Analyzer(session).check_table(table)
     await fill_indexes(session, table, (index,))
     return table
@@ -71,7 +71,7 @@ async def _build(session: Session, table: TableDesc, statement: ast.CreateIndex)
     taken = taken_names(session, schema)  # type: ignore[arg-type]  # a table's schema
     label = _label(statement)
     index = IndexDesc(
-        id=table.next_index_id, name=statement.name or choose(table.name, label, "idx", taken), columns=tuple(columns),
+        id=await new_index_id(session, table), name=statement.name or choose(table.name, label, "idx", taken), columns=tuple(columns),
         unique=statement.unique, include=tuple(_column(table, name).id for name in statement.include),
         predicate=statement.where.text if statement.where is not None else "", nulls_not_distinct=statement.nulls_not_distinct,
         oid=await session.block.ddl().new_id(),

@@ -17,7 +17,7 @@ import msgspec
 
 from base.errors import FeatureNotSupported, SqlError
 from planner.schema import DatabaseDesc, RegionConfig, TableDesc, TypeDesc
-from sql.ddl.locking import lock_exclusively
+from sql.ddl.locking import lock_exclusively, lock_users
 from sql.ddl.types import PHYSICAL_STEP, label_number
 from sql.pgcatalog.deparse import table_locality
 from sql.regions.spans import ZONE_VOTERS
@@ -143,6 +143,7 @@ async def _add_region(session: Session, desc: DatabaseDesc, region: str, if_not_
     regions = tuple(sorted((*config.regions, region)))
     if config.placement == "restricted":
         _require_nodes(session, msgspec.structs.replace(config, regions=regions))
+    await lock_users(session, _type(session, config))
     type_desc = _type(session, config)
     at = regions.index(region)
     labels = (*type_desc.labels[:at], (region, label_number(type_desc, at)), *type_desc.labels[at:])
@@ -194,6 +195,7 @@ async def _drop_region(session: Session, desc: DatabaseDesc, region: str, if_exi
             sqlstate="42P12",
             hint=f"Add another region first, or ALTER DATABASE {desc.name} SURVIVE ZONE FAILURE.",
         )
+    await lock_users(session, _type(session, config))
     _require_no_home(session, desc, region)
     await _renew_partitioned(session, desc, region)
     type_desc = _type(session, config)

@@ -1,7 +1,8 @@
 """TRUNCATE: the table's rows are in another, empty place from now on, whatever their number.
 
 The old place is deleted by one range tombstone in the same transaction: who has read there and goes on conflicts with it, and
-older snapshots, with the catalog of their time, still read the rows.
+older snapshots, with the catalog of their time, still read the rows.  In a cluster the rows are deleted where they are: another
+node's readers may not know of the new place for a moment.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ async def truncate(session: Session, statement: ast.Truncate, portal: QueryPorta
     for table in tables.values():
         table = await lock_exclusively(session, table, "TRUNCATE")
         await delete_span(session, *table_span(table.key_prefix_table or table.id))
-        draft = session.block.ddl()
-        await draft.update_table(table, key_prefix_table=await draft.new_id())
+        if session.server.agreement is None:
+            draft = session.block.ddl()
+            await draft.update_table(table, key_prefix_table=await draft.new_id())
         stats = session.server.catalog.stats.get(table.id)
         session.context.count_changes(table.id, int(stats.rows) + 1 if stats is not None else 1)
         if statement.restart_identity:

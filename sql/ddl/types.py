@@ -9,6 +9,7 @@ import msgspec
 from base.errors import SqlError
 from planner.schema import TypeDesc
 from sql.commands import handles
+from sql.ddl.locking import lock_users
 from sql.ddl.privileges import require_create
 from sql.parse import statements as ast
 
@@ -83,6 +84,9 @@ async def add_value(session: Session, statement: ast.AlterTypeAddValue, portal: 
             raise SqlError(f'enum label "{statement.label}" already exists', sqlstate="42710")
         session.notice("NOTICE", SqlError(f'enum label "{statement.label}" already exists, skipping', sqlstate="42710"))
     else:
+        await lock_users(session, desc)
+        desc = find_enum(session, statement.name)
+        names = [label for label, _ in desc.labels]
         at = _place(names, statement)
         labels = (*desc.labels[:at], (statement.label, label_number(desc, at)), *desc.labels[at:])
         await session.block.ddl().put(msgspec.structs.replace(desc, version=desc.version + 1, labels=labels))

@@ -420,7 +420,7 @@ def pg_notify(ctx: ExecContext, channel: str, payload: str) -> str:
 
 
 def unique_rowid(ctx: ExecContext) -> int:
-    return int(_session(ctx).server.kv.now())
+    return _session(ctx).server.unique_rowid()
 
 
 def cluster_logical_timestamp(ctx: ExecContext) -> int:
