@@ -196,10 +196,12 @@ class LockTable:
         return [key for key in self.held_by(txn_id) if start <= key < end and self.holds_exclusive(key, txn_id)]
 
     def blocked_key(self, start: bytes, end: bytes, txn_id: bytes) -> bytes | None:
-        """Returns a key of [start, end) that another transaction holds.  NB: linear in the number of locks."""
-        for key in self.states:
-            if start <= key < end and self.blocks(key, txn_id):
-                return key
+        """Returns a key of [start, end) that another transaction holds.  NB: linear in the locks of all others."""
+        for holder, keys in self._held.items():
+            if holder != txn_id:
+                for key in keys:
+                    if start <= key < end and self.blocks(key, txn_id):
+                        return key
         return None
 
     # --- waiting ----------------------------------------------------------------

@@ -265,6 +265,10 @@ def test_random_life_keeps_the_invariants(seed: int):
                 locks.release_txn(owner.id)
         locks.check()
         assert_someone_runs(locks, owners, requests)
+        for other in owners:
+            blocked = locks.blocked_key(b"k1", b"k3", other.id)
+            expected = [key for key in (b"k1", b"k2") if locks.blocks(key, other.id)]
+            assert blocked in expected if expected else blocked is None
     for owner in owners:
         request = requests.get(owner.id)
         if request is not None:
