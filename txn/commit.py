@@ -77,6 +77,9 @@ COMMITTED_MARK: Final = b"C"
 ABORTED_MARK: Final = b"A"
 """First byte of an outcome row; the transaction's id follows."""
 
+CHECKS_THERE_MAX: Final = 100
+"""Reads that are looked at one by one, whether they can be checked with the commit."""
+
 ResolvePart = tuple[tuple[bytes, ...], tuple[tuple[bytes, bytes], ...]]
 """(keys, spans) of one ResolveIntents."""
 
@@ -127,7 +130,7 @@ class Committer(Reader):
         if self._is_flushed or self._coordinator.settings.force_intents or not self._fits_one_batch():
             self._state = COMMITTING
             return self._own(self._commit_parallel(), "commit")
-        if self.single_store or not self._has_checks():
+        if self.single_store or not self._has_checks() or self._has_checks_there():
             return self._commit_one_phase()
         self._state = COMMITTING
         return self._own(self._commit_refreshed(), "commit")
@@ -145,6 +148,22 @@ class Committer(Reader):
         if self._meta is not None and self._meta.anchor:
             keys.append(self._meta.anchor)  # EndTxn goes there.
         return self._coordinator.kv.is_local(keys + self._commit_key_row())
+
+    def _has_checks_there(self) -> bool:
+        """True if what must be checked is in the range that is written to: then it is checked with the commit."""
+        buffer = self._buffer
+        keys = [] if buffer is None else list(buffer.entries)[:1]
+        ops = self._checks(0)
+        if not keys or len(ops) > CHECKS_THERE_MAX:
+            return False
+        for op in ops:
+            assert isinstance(op, Refresh), op
+            keys.append(op.start)
+            if not op.is_point:
+                if not op.end:
+                    return False
+                keys.append(op.end)
+        return self._coordinator.kv.is_local(keys)
 
     def _commit_reads(self) -> Eager[int]:
         """Ends a transaction that wrote nothing."""
