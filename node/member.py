@@ -191,6 +191,17 @@ class Member:
             for descriptor, holder, size in found
         ]  # fmt: skip
 
+    def rtt_ms(self, one: str, other: str) -> float | None:
+        """Returns the round trip between two regions, if one of them is this node's and it has measured."""
+        own = dict(self.settings.locality).get("region", "")
+        if one == other:
+            return 0.0
+        if own not in (one, other):
+            return None
+        far = other if one == own else one
+        times = [peer["rtt_ms"] for peer in self.transport.peers() if self.directory.region(peer["node_id"]) == far]
+        return min(times, default=None)
+
     def is_live(self, node_id: int) -> bool:
         """True for a node that gives signs of life."""
         return self.placement.is_live(node_id)

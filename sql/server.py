@@ -101,6 +101,8 @@ class SqlServer(Server):
         """Set by the node: the nodes of the cluster."""
         self.agreement: Agreement | None = None
         """Set by a node that is one of several: how they agree on the catalog."""
+        self.rtt_ms: Callable[[str, str], float | None] = lambda one, other: 0.0 if one == other else None
+        """Set by the node: round trips between regions, as far as they are known."""
         self._last_pid = 0
         self._last_rowid_us = 0
 

@@ -155,6 +155,8 @@ class UpdateOp(ModifyOp):
         super().__init__(input, writer, columns, returning)
         self.old_of = old_of
         self.new_of = new_of
+        self.changed: frozenset[int] = frozenset()
+        """Columns that SET names."""
 
     def open(self, run: Run) -> Stream:
         return UpdateStream(self, run)

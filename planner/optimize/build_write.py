@@ -233,6 +233,7 @@ class WriteBuilder:
         old_of = self._old_rows(node.old, input)
         returning = self._returning(node.returning, node.exprs.row + input.columns)
         operator = UpdateOp(input, writer, node.columns, returning, old_of, builder.rows_function(exprs, input.columns))
+        operator.changed = frozenset(sets)
         operator.checks = self._view_checks(node)
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)

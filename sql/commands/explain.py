@@ -16,7 +16,7 @@ from sql.commands.prepared import arguments
 from sql.parse import ParsedStatement
 from sql.parse import statements as ast
 from sql.portals import QueryPortal
-from sql.regions.topology import zones_by_region
+from sql.regions.topology import region_of, require_region, zones_by_region
 
 if TYPE_CHECKING:
     from kvtier.replication.crossings import Meter
@@ -69,6 +69,8 @@ async def _show(
         lines = explain(
             entry.plan, cursor, costs=costs, timing=_on(statement, "timing", "true"), verbose=_on(statement, "verbose")
         )
+        if _on(statement, "wan") or "gateway" in statement.options:
+            lines += _forecast(session, statement, entry)
         meter = session.block.meter
         if cursor is not None and meter is not None:
             lines += _crossings(meter)
@@ -77,6 +79,20 @@ async def _show(
         rows = [(line,) for line in lines]
     send_rows(session, portal, _columns(session, statement), rows)
     session.sink.complete("EXPLAIN")
+
+
+def _forecast(session: Session, statement: ast.Explain, entry: PlanEntry) -> list[str]:
+    """What the statement needs of other regions, for clients of this node's region or of the one that GATEWAY names."""
+    from sql.regions.wan import Forecast
+
+    server = session.server
+    gateway = statement.options.get("gateway") or region_of(server.locality)
+    if not gateway:
+        raise SqlError("this node is in no region", sqlstate="22023", hint="EXPLAIN (WAN, GATEWAY '<region>') ..")
+    require_region(server.topology(), gateway)
+    forecast = Forecast(session.state(), gateway, server.rtt_ms)
+    forecast.add_plan(entry.plan)
+    return forecast.lines()
 
 
 def _crossings(meter: Meter) -> list[str]:

@@ -145,7 +145,7 @@ def _explain(cursor: Cursor) -> Explain:
             name = cursor.any_label()
             value = "true"
             if not (cursor.is_punct(",") or cursor.is_punct(")")):
-                value = cursor.advance().text.lower()
+                value = cursor.string() if cursor.is_string() else cursor.advance().text.lower()
             options[name] = value
             if not cursor.accept_punct(","):
                 break
@@ -179,6 +179,8 @@ def _check_options(options: dict[str, str]) -> None:
             if value not in _BOOLEANS:
                 raise error("22023", f"{name} requires a Boolean value")
             options[name] = _BOOLEANS[value]
+        elif name == "gateway":
+            pass
         elif name == "format":
             if value not in ("text", "json", "yaml", "xml"):
                 raise error("22023", f'unrecognized value for EXPLAIN option "format": "{value}"')
