@@ -341,9 +341,6 @@ class TransactionBlock:
         self.as_of_ts = None
         self.past = None
         self.was_told = False
-        if self.has_modes:
-            self.has_modes = False
-            session.settings.begin_transaction()
         if self.syncs:
             self.syncs = []
         if self.scrapped:
@@ -365,6 +362,10 @@ class TransactionBlock:
         if session.context.changes:
             session.context.changes = {}
         session.after_transaction(committed)
+        if self.has_modes:
+            # After what a rollback brings back, which was saved within the block.
+            self.has_modes = False
+            session.settings.begin_transaction()
 
     def fail(self) -> None:
         """A statement of an explicit block failed: only ROLLBACK (TO) and COMMIT are accepted now."""
