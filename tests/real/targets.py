@@ -99,6 +99,11 @@ class SqlWriter(Writer):
                 raise MaybeWritten(str(problem)) from None
             await self._roll_back()
             raise NotWritten(str(problem)) from None
+        except TimeoutError:
+            # Dead, or this whole machine stood still; what was not to be committed is not there.
+            await self.connection.close()
+            why = f"no answer in {WRITE_SECONDS_MAX:g} s"
+            raise (MaybeWritten if is_committing else NotWritten)(why) from None
 
     async def _roll_back(self) -> None:
         try:
