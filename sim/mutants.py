@@ -87,7 +87,6 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "run-over-rows": ("sql-copy",),
     "run-below-reads": ("sql-copy",),
     "run-of-an-aborted-transaction-stays": ("sql-copy",),
-    "recent-floor-stays": ("registers", "list-append"),
     "recent-tops-fall": ("predicates", "set"),
 }
 """Workloads that look at what a mutant breaks: what ``hunt`` chooses from, so that a hunt is short."""
@@ -637,19 +636,6 @@ def run_of_an_aborted_transaction_stays() -> list[Replacement]:
 
 
 # --- what was written lately -----------------------------------------------------------
-
-
-@mutant
-def recent_floor_stays() -> list[Replacement]:
-    """Writes that are forgotten, to make room, count as none: a refresh passes over them."""
-
-    def note(self: RecentWrites, ops: list[Any]) -> None:
-        floor = self.floor
-        right(self, ops)
-        self.floor = floor
-
-    right = RecentWrites.note
-    return [(RecentWrites, "note", note)]
 
 
 @mutant

@@ -8,6 +8,7 @@ import struct
 from typing import Any, ClassVar, Final
 
 from sim.checkers import sets
+from sim.histories import Op
 from sim.invariants import Violation
 from sim.sqlclient import SqlConnection
 from sim.streams import Draws
@@ -15,8 +16,12 @@ from sim.workloads.base import Client
 from sim.workloads.sql import SqlWorkload
 
 ROWS_MAX: Final = 60
+BATCHES_MAX: Final = 240
+"""Batches of one run: the invariants recount the whole store, over and over."""
+BLOCK_BATCHES: Final = 30
+"""Batches that are read and checked together: a set of its own, so that long runs stay linear."""
 MOMENTS_MAX: Final = 8
-_COUNTS: Final = "SELECT batch, count(*) FROM {table} GROUP BY batch ORDER BY batch"
+_COUNTS: Final = "SELECT batch, count(*) FROM {table} WHERE {where} GROUP BY batch ORDER BY batch"
 FORMATS: Final = ("text", "csv", "binary")
 BINARY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TEXTS: Final = ("plain", "", "tab\tand\nline", 'quote "and", comma', "back\\slash", "\\N", "ünï", None)
@@ -78,9 +83,9 @@ def from_data(data: bytes, form: str) -> list[CopyRow]:
 def _from_csv(text: str) -> list[CopyRow]:
     # The module does not tell "" from nothing; the quote after the last comma does.
     rows: list[CopyRow] = []
-    lines = f"\n{text}"
+    lines = dict.fromkeys(text.split("\n"))
     for batch, n, t in csv.reader(io.StringIO(text)):
-        is_null = t == "" and f'\n{batch},{n},""\n' not in lines
+        is_null = t == "" and f'{batch},{n},""' not in lines
         rows.append((int(batch), int(n), None if is_null else t))
     return rows
 
@@ -131,8 +136,8 @@ class SqlCopy(SqlWorkload):
         super().__init__(world)
         self.batches = 0
         self.sizes: dict[int, int] = {}
-        self.moments: list[tuple[int, str, list[Any]]] = []
-        """(timestamp, table, what was there)."""
+        self.moments: list[tuple[int, str, str, list[Any]]] = []
+        """(timestamp, table, condition, what was there)."""
 
     async def operate(self, client: Client) -> None:
         rng = client.rng
@@ -140,7 +145,7 @@ class SqlCopy(SqlWorkload):
             await self._remember(client)
         elif rng.chance(0.2) and self.moments:
             await self._return(client)
-        elif rng.chance(0.25):
+        elif rng.chance(0.25) or self.batches >= BATCHES_MAX:
             await self._read(client)
         elif rng.chance(0.3):
             await self._spoil(client)
@@ -220,40 +225,51 @@ class SqlCopy(SqlWorkload):
 
     async def _read(self, client: Client) -> None:
         rng = client.rng
-        table, form, style = rng.pick(self.TABLES), rng.pick(FORMATS), rng.below(3)
+        table, form, is_whole = rng.pick(self.TABLES), rng.pick(FORMATS), rng.chance(0.5)
+        block = self._pick_block(rng)
 
         async def body(connection: SqlConnection) -> list[int]:
-            return await self._batches_in(connection, table, form, style)
+            return await self._batches_in(connection, table, form, block, is_whole)
 
-        await self.session(client).transact("read", None, body)
+        await self.session(client).transact("read", block, body)
+
+    def _pick_block(self, rng: Draws) -> int:
+        latest = self.batches // BLOCK_BATCHES
+        return latest if rng.chance(0.8) else rng.below(latest + 1)
 
     async def _remember(self, client: Client) -> None:
         """A snapshot that was seen is protected: no batch may be written below it."""
         table = client.rng.pick(self.TABLES)
+        where = _where(self._pick_block(client.rng))
 
         async def body(connection: SqlConnection) -> list[Any]:
-            counts = await connection.run(_COUNTS.format(table=table))
+            counts = await connection.run(_COUNTS.format(table=table, where=where))
             moment.append(int((await connection.run("SELECT cluster_logical_timestamp()"))[0][0] or 0))
             return counts
 
         moment: list[int] = []
         outcome = await self.session(client).transact("remember", table, body, "repeatable read")
         if outcome.status == "ok":
-            self.moments.append((moment[0], table, outcome.value))
+            self.moments.append((moment[0], table, where, outcome.value))
             del self.moments[:-MOMENTS_MAX]
 
     async def _return(self, client: Client) -> None:
-        ts, table, before = client.rng.pick(self.moments)
+        ts, table, where, before = client.rng.pick(self.moments)
 
         async def body(connection: SqlConnection) -> list[Any]:
-            return await connection.run(_COUNTS.format(table=f"{table} AS OF SYSTEM TIME {ts}"))
+            return await connection.run(_COUNTS.format(table=f"{table} AS OF SYSTEM TIME {ts}", where=where))
 
         outcome = await self.session(client).transact("return", ts, body, "")
         if outcome.status == "ok" and outcome.value != before:
             raise Violation("the past does not change", f"{table} at {ts}: {before}, now {outcome.value}", (str(ts),))
 
-    async def _batches_in(self, connection: SqlConnection, table: str, form: str, style: int) -> list[int]:
-        source = (table, f"(SELECT batch, n, t FROM {table} WHERE n >= 0)", f"{table} (batch, n, t)")[style]
+    async def _batches_in(
+        self, connection: SqlConnection, table: str, form: str, block: int, is_whole: bool
+    ) -> list[int]:
+        """Copies a block out, or the whole table while it is small; returns the block's batches."""
+        source = f"(SELECT batch, n, t FROM {table} WHERE {_where(block)})"
+        if is_whole and self.batches < BLOCK_BATCHES:
+            source = f"{table} (batch, n, t)"
         found: dict[int, list[CopyRow]] = {}
         for row in from_data(await connection.copy_out(f"COPY {source} TO STDOUT (FORMAT {form})"), form):
             found.setdefault(row[0], []).append(row)
@@ -267,22 +283,24 @@ class SqlCopy(SqlWorkload):
                     f"{table} {form}: {len(rows)} rows of {len(wanted)}, {wrong}",
                     (f"add {batch} ", f"spoil {batch} "),
                 )
-        return sorted(found)
+        return sorted([batch for batch in found if batch // BLOCK_BATCHES == block])
 
     async def finish(self) -> None:
-        seen: list[list[int]] = []
-        for table in self.TABLES:
+        self.present: dict[int, None] = {}
+        for block in range(self.batches // BLOCK_BATCHES + 1):
+            seen: list[list[int]] = []
+            for table in self.TABLES:
 
-            async def body(connection: SqlConnection, table: str = table) -> list[int]:
-                return await self._batches_in(connection, table, "text", 0)
+                async def body(connection: SqlConnection, table: str = table, block: int = block) -> list[int]:
+                    return await self._batches_in(connection, table, "text", block, False)
 
-            outcome = await self.final.transact("read", None, body)
-            if outcome.status != "ok":
-                raise Violation("a calm transaction succeeds", f"{outcome.status} {outcome.error}")
-            seen.append(outcome.value)
-        if seen[0] != seen[1]:
-            raise Violation("both tables have a batch or neither", f"{seen}")
-        self.present = dict.fromkeys(seen[0])
+                outcome = await self.final.transact("read", block, body)
+                if outcome.status != "ok":
+                    raise Violation("a calm transaction succeeds", f"{outcome.status} {outcome.error}")
+                seen.append(outcome.value)
+            if seen[0] != seen[1]:
+                raise Violation("both tables have a batch or neither", f"{seen}")
+            self.present.update(dict.fromkeys(seen[0]))
 
         async def count(connection: SqlConnection) -> list[Any]:
             by_index = await connection.run("SELECT count(*) FROM by_n WHERE t >= '' OR t IS NULL")
@@ -292,12 +310,33 @@ class SqlCopy(SqlWorkload):
         if by_index != by_key:
             raise Violation("indexes agree with the table", f"{by_index} by index, {by_key} by key")
 
+    def _blocks(self, history: list[Op]) -> list[list[Op]]:
+        """Takes the history apart; blocks to which nothing was added say nothing."""
+        blocks: list[list[Op]] = [[] for _ in range(self.batches // BLOCK_BATCHES + 1)]
+        under_way: dict[int | str, int] = {}
+        added: dict[int, None] = {}
+        for op in history:
+            if op.f not in ("add", "read"):
+                continue
+            if op.type == "invoke":
+                under_way[op.process] = op.value // BLOCK_BATCHES if op.f == "add" else op.value
+            block = under_way[op.process]
+            blocks[block].append(op)
+            if op.f == "add" and op.type == "ok":
+                added[block] = None
+        return [blocks[block] for block in sorted(added)]
+
     def check(self) -> None:
         history = self.world.history.history
-        self.judge(sets.check_full(history, linearizable=True))
+        for operations in self._blocks(history):
+            self.judge(sets.check_full(operations, linearizable=True))
         for op in history:
             if op.f == "spoil" and op.value in self.present:
                 raise Violation("a failed COPY left nothing", f"batch {op.value}", (f"spoil {op.value} ",))
+
+
+def _where(block: int) -> str:
+    return f"batch >= {block * BLOCK_BATCHES} AND batch < {(block + 1) * BLOCK_BATCHES}"
 
 
 def _by_n(row: CopyRow) -> int:
