@@ -1,4 +1,4 @@
-"""The application behind the HTTP port: /healthz and /metrics.
+"""The application behind the HTTP port: /healthz and /metrics, and /faults in a demonstration.
 
 Only ``node.http`` imports this module, at the first request: it brings the whole HTTP stack.
 """
@@ -31,7 +31,10 @@ class AdminServer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        app = Starlette(routes=[Route("/healthz", self._health), Route("/metrics", self._metrics)])
+        routes = [Route("/healthz", self._health), Route("/metrics", self._metrics)]
+        if node.faults is not None:
+            routes.append(Route("/faults", self._fault, methods=["POST"]))
+        app = Starlette(routes=routes)
         self._config = Config(
             app, log_config=None, log_level="critical", access_log=False, lifespan="off", limit_concurrency=REQUESTS_MAX
         )
@@ -53,3 +56,12 @@ class AdminServer:
 
     async def _metrics(self, request: Request) -> Response:
         return Response(metrics_text(self._node), media_type=METRICS_TYPE)
+
+    async def _fault(self, request: Request) -> Response:
+        """``node.faults``: only where the node was started for it."""
+        assert self._node.faults is not None
+        try:
+            self._node.faults.apply(await request.body())
+        except ValueError as problem:
+            return JSONResponse({"error": str(problem)}, status_code=400)
+        return JSONResponse({})

@@ -32,6 +32,12 @@ def start(
     rpc: Annotated[str | None, typer.Option(help="host:port for other nodes; a node without it is alone.")] = None,
     join: Annotated[str | None, typer.Option(help="host:port[,..] of nodes of the cluster to join.")] = None,
     certs: Annotated[str | None, typer.Option(help="Directory of ca.crt, node.crt, node.key.")] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Round trips between regions to imitate: a file, or builtin.")
+    ] = None,
+    allow_faults: Annotated[
+        bool | None, typer.Option("--allow-faults", help="Let POST /faults break network, clock and disk.")
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option(envvar="MERIDIAN_CONFIG", help="TOML file; flags and MERIDIAN_* variables win over it."),
@@ -45,6 +51,7 @@ def start(
     flags = {
         "store": store, "listen": listen, "http": http, "insecure": insecure, "locality": locality, "cache_mb": cache_mb,
         "log_format": log_format, "rpc": rpc, "join": join, "certs": certs,
+        "latency": latency, "allow_faults": allow_faults,
     }  # fmt: skip
     try:
         settings = from_environment(config, flags)
@@ -90,11 +97,26 @@ def demo(
     warehouses: Annotated[int, typer.Option(envvar="DEMO_WAREHOUSES", min=1, help="TPC-C warehouses to load.")] = 1,
     seconds: Annotated[int, typer.Option(envvar="DEMO_SECONDS", min=1, help="How long to run TPC-C.")] = 60,
     keep: Annotated[str | None, typer.Option(help="Keep the store in this directory.")] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="Start a cluster with nodes in these regions instead, and a prompt to break it.")
+    ] = None,
+    nodes_per_region: Annotated[int, typer.Option(min=1, help="Of the cluster.")] = 1,
+    latency: Annotated[str, typer.Option(help="Between regions: demo, builtin, a file, or off.")] = "demo",
+    execute: Annotated[list[str] | None, typer.Option("--exec", help="Run these lines instead of the prompt.")] = None,
+    with_load: Annotated[str, typer.Option(help="bank: tellers in every region move money meanwhile.")] = "",
 ) -> None:
-    """Start a node, load TPC-C, run it, check its consistency, print the report."""
-    from node.demo import run
+    """Start a node, load TPC-C, run it, check its consistency, print the report; or a cluster that can be broken."""
+    if regions is None:
+        from node.demo import run
 
-    raise typer.Exit(run(warehouses, seconds, keep))
+        raise typer.Exit(run(warehouses, seconds, keep))
+    if with_load not in ("", "bank"):
+        typer.echo("meridian: --with-load knows bank", err=True)
+        raise typer.Exit(2)
+    from node.laptop.command import run as run_cluster
+
+    names = [name.strip() for name in regions.split(",") if name.strip()]
+    raise typer.Exit(run_cluster(names, nodes_per_region, latency, execute or [], with_load, keep))
 
 
 def _version(value: bool) -> None:

@@ -47,6 +47,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Addresses of nodes of the cluster to join, with commas; for the first start."""
     certs: str = ""
     """Directory with ca.crt, node.crt and node.key (``meridian cert``), for talking to other nodes."""
+    latency: str = ""
+    """Delays messages between nodes as between their regions: a file of round trips, or builtin; for demonstrations."""
+    allow_faults: bool = False
+    """POST /faults on the HTTP port breaks the network, the clock and the disk; for demonstrations and tests."""
     certificate: str = ""
     """PEM files of the server's own; made and kept in the store if not given."""
     key: str = ""
@@ -181,6 +185,10 @@ def check(config: Config) -> None:
 
 
 def _check_cluster(config: Config) -> None:
+    if (config.latency or config.allow_faults) and not config.rpc:
+        raise ConfigError("--latency and --allow-faults are for nodes with --rpc")
+    if config.allow_faults and not config.http:
+        raise ConfigError("--allow-faults needs the HTTP port")
     if config.join and not config.rpc:
         raise ConfigError("--join needs --rpc: the address at which other nodes reach this one")
     if not config.rpc:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from kvtier.replication.crossings import Crossings
     from kvtier.replication.directory import Directory
     from kvtier.replication.placement import Placement
+    from node.faults import Faults
 
 SERVER_PARAMETERS: Final = ("autovacuum",)
 """What a node's configuration may set and a session may not."""
@@ -127,6 +128,8 @@ class Node:
         self.log_bug = log_bug
         self.sync_timing = sync_timing if sync_timing is not None else Timing()
         self.bugs_met = 0
+        self.faults: Faults | None = None
+        """What POST /faults does; only in a demonstration."""
         self.is_draining = False
         self.started_ns = clock.monotonic_ns()
         self.hlc = Hlc(settings.max_offset_us)

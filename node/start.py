@@ -116,6 +116,8 @@ async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
     except BaseException:
         await node.close()
         raise
+    if config.latency or config.allow_faults:
+        _imitate(node, config, scheduler)
     await _announce(node, http, config)
     freeze_start_up()
     gc.enable()
@@ -138,6 +140,10 @@ def open_engine(config: Config) -> RocksEngine:
             raise NotADirectoryError(20, "Not a directory")
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
+        if config.allow_faults:
+            from node.faults import FaultEngine
+
+            return FaultEngine(str(directory / "engine"), config.cache_mb << 20)
         return RocksEngine(str(directory / "engine"), config.cache_mb << 20)
     except StorageFailure as failure:
         raise StartFailed(failure.message, _storage_hint(failure)) from failure
@@ -171,7 +177,7 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
         raise StartFailed(f"configuration, [settings]: {problem.message}", problem.hint or "") from None
     return Node(
         engine,
-        SystemClock(),
+        _clock(config),
         SystemRng(),
         scheduler,
         settings,
@@ -180,6 +186,36 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
         sync_timing=scheduler.blocking,
         make_member=make_member,
     )
+
+
+def _clock(config: Config) -> SystemClock:
+    if config.allow_faults:
+        from node.faults import FaultClock
+
+        return FaultClock()
+    return SystemClock()
+
+
+def _imitate(node: Node, config: Config, scheduler: LoopScheduler) -> None:
+    """Makes the network between nodes as slow as asked for, and opens it to faults."""
+    from node.faults import FaultClock, FaultEngine, Faults, follow_regions
+    from node.member import Member
+    from node.transport.wan import WanError, load
+
+    member = node.member
+    assert isinstance(member, Member), member
+    conditions = member.transport.conditions
+    try:
+        matrix = load(config.latency) if config.latency else None
+    except WanError as problem:
+        raise StartFailed(str(problem), "docs/transport.md says how such a file looks.") from None
+    conditions.set_latency(matrix, member.directory.region)
+    scheduler.spawn(follow_regions(conditions, member.directory, node.clock), "latency")
+    if config.allow_faults:
+        clock, engine = node.clock, node.store.engine
+        assert isinstance(clock, FaultClock), clock
+        assert isinstance(engine, FaultEngine), engine
+        node.faults = Faults(member.node_id, conditions, member.directory.region, clock, engine)
 
 
 def _cluster_settings(config: Config) -> ClusterSettings:

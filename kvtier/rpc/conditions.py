@@ -66,12 +66,12 @@ class Conditions:
         """Lets messages take the time between regions from now on; None turns it off."""
         self._matrix = matrix
         self._region_of = region_of
-        self._refresh()
+        self.refresh()
 
     def set_extra_delay(self, source: int, target: int, seconds: float) -> None:
         """Adds to the delay of one direction; 0 takes it away."""
         self.way(source, target).extra_ns = round(seconds * 1e9)
-        self._refresh()
+        self.refresh()
 
     def _set_delay(self, source: int, target: int, way: Way) -> None:
         way.delay_ns = way.extra_ns
@@ -79,7 +79,8 @@ class Conditions:
         if self._matrix is not None and here is not None and there is not None:
             way.delay_ns += self._matrix.one_way_ns(here, there)
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Looks again at the region of every node: some may have become known."""
         for (source, target), way in self._ways.items():
             self._set_delay(source, target, way)
         self._tell()
