@@ -13,6 +13,10 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 PRIMARY_INDEX_ID = 1
+REFRESHING = "meridian.refreshing"
+"""Option of a materialized view while it is filled: FROM means its query, and INSERT may write it."""
+UNPOPULATED = "meridian.unpopulated"
+"""Option of a materialized view that was never filled."""
 
 
 class ColumnDesc(Struct, frozen=True, omit_defaults=True):

@@ -139,7 +139,7 @@ class AutoStats:
         server = self.server
         table = server.catalog.state.table_by_id(table_id)
         database = server.catalog.state.by_id.get(table.database_id) if table is not None else None
-        if table is None or table.kind != "r" or not isinstance(database, DatabaseDesc):
+        if table is None or table.kind not in ("r", "m") or not isinstance(database, DatabaseDesc):
             self.forget(table_id)
             return
         if table.options.get("autovacuum_enabled") in ("false", "off", "0", "no"):

@@ -67,7 +67,7 @@ def _place(session: Session, key: bytes) -> tuple[TableDesc, str] | None:
         return None
     table_id, index_id = split_prefix(key)
     for table in session.state().tables(session.database_id):
-        if table.kind == "r" and (table.key_prefix_table or table.id) == table_id:
+        if table.kind in ("r", "m") and (table.key_prefix_table or table.id) == table_id:
             break
     else:
         return None

@@ -92,7 +92,7 @@ class SessionRegs(RegResolver):
         except SqlError:
             return None
         found = self.session.view().find_relation(parts[-2] if len(parts) > 1 else None, parts[-1])
-        if found is None or isinstance(found, VirtualRelation) or found.kind not in ("r", "v"):
+        if found is None or isinstance(found, VirtualRelation) or found.kind not in ("r", "v", "m"):
             return None
         return int(found.id) + (oids.ROW_TYPE_BASE if element == name.strip() else oids.ROW_ARRAY_BASE)
 

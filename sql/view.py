@@ -124,14 +124,16 @@ class SessionView(CatalogView):
             raise SqlError(f'schema "{name.schema}" does not exist', sqlstate="3F000")
         raise SqlError(f'relation "{name}" does not exist', sqlstate="42P01")
 
-    def table(self, name: Name, refusal: str = '"{name}" is not a table', hint: str | None = None) -> TableDesc:
+    def table(
+        self, name: Name, refusal: str = '"{name}" is not a table', hint: str | None = None, kinds: str = "r"
+    ) -> TableDesc:
         """Returns a table; raises 42P01, or 42809 with the refusal's text for another kind of relation."""
         desc = self.relation(name)
         assert desc is not None
-        if desc.kind != "r":
-            kind = {"v": "view", "S": "sequence"}.get(desc.kind, "relation")
+        if desc.kind not in kinds:
+            kind = {"v": "view", "S": "sequence", "m": "materialized view"}.get(desc.kind, "relation")
             raise SqlError(
-                refusal.format(kind=kind, name=desc.name), sqlstate="42809", hint=hint if desc.kind == "v" else None
+                refusal.format(kind=kind, name=desc.name), sqlstate="42809", hint=hint if desc.kind in "vm" else None
             )
         return desc
 

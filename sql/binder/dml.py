@@ -13,7 +13,7 @@ from planner.context import ExecContext
 from planner.expr import And, Call, Col, Const, Expr, Field, RowExpr, Subquery
 from planner.functions.registry import STABLE, Function
 from planner.nodes import Delete, Filter, Join, Node, Project, TableExprs, Update
-from planner.schema import ColumnDesc, TableDesc
+from planner.schema import REFRESHING, ColumnDesc, TableDesc
 from sql.binder.context import Source
 from sql.binder.expressions import ExprBinder, record_type
 from sql.binder.from_clause import FromBinder, alias_of, column_type, table_scan
@@ -92,7 +92,9 @@ def _target_relation(queries: QueryBinder, node: exp.Expr) -> TableDesc:
         raise error("42501", f'permission denied: "{name}" is a system catalog')
     if queries.ctx.catalog.is_of_other_session(found):
         raise error("0A000", "cannot access temporary tables of other sessions", position=position + 1)
-    if found.kind not in "rv":
+    if found.kind == "m" and REFRESHING not in found.options:
+        raise error("42809", f'cannot change materialized view "{name}"')
+    if found.kind == "S":
         raise error("42809", f'cannot change sequence "{name}"')
     return found
 

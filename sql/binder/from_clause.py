@@ -12,7 +12,7 @@ from planner.expr import And, Call, Coalesce, Col, Const, Expr
 from planner.functions.registry import Function
 from planner.functions.resolve import resolve_operator
 from planner.nodes import FunctionScan, Join, Node, Scan, Values, VirtualScan
-from planner.schema import TableDesc
+from planner.schema import REFRESHING, UNPOPULATED, TableDesc
 from sql.binder.coerce import common, resolve_unknown
 from sql.binder.context import VIEW_DEPTH_MAX, Source, placed
 from sql.binder.expressions import ExprBinder, record_type
@@ -205,9 +205,12 @@ class FromBinder:
                 self.ctx.usage.places.append((position, relation))
             if relation.kind == "S":
                 tree = self._sequence(relation)
-            elif relation.kind in "vm":
+            elif relation.kind == "v" or REFRESHING in relation.options:
                 tree = self._view(relation, position)
             else:
+                if UNPOPULATED in relation.options:
+                    text = f'materialized view "{relation.name}" has not been populated'
+                    raise error("55000", text, hint="Use the REFRESH MATERIALIZED VIEW command.")
                 tree = table_scan(self, relation, alias or name)
         else:
             tree = virtual_scan(self, relation, alias or name)

@@ -101,3 +101,4 @@ def load() -> None:
     from sql.ddl import alter as _alter  # noqa: F401
     from sql.ddl import comments, databases, indexes, roles, schemas, sequences, tables, truncate, types, views  # noqa: F401
     from sql.ddl import drop as _drop  # noqa: F401
+    from sql.ddl import materialized as _materialized  # noqa: F401

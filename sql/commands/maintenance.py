@@ -23,7 +23,9 @@ async def analyze(session: Session, statement: ast.Analyze, portal: QueryPortal)
         tables = [table for table in found if table is not None]
     else:
         tables = [
-            t for t in session.state().tables(session.database_id) if t.kind == "r" and session.view().owns(t.owner)
+            t
+            for t in session.state().tables(session.database_id)
+            if t.kind in ("r", "m") and session.view().owns(t.owner)
         ]
     for table in tables:
         await collect(session, table)
@@ -47,7 +49,11 @@ async def maintenance(session: Session, statement: ast.Maintenance, portal: Quer
         if statement.command == "REINDEX":
             _check_reindexed(session, statement.kind, name)
             continue
-        table = _own_table(session, name, "vacuum") if statement.command == "VACUUM" else session.view().table(name)
+        table = (
+            _own_table(session, name, "vacuum")
+            if statement.command == "VACUUM"
+            else session.view().table(name, kinds="rm")
+        )
         if table is not None and statement.analyze:
             await collect(session, table)
     session.sink.complete(statement.command)
@@ -60,7 +66,7 @@ def _own_table(session: Session, name: ast.Name, verb: str) -> TableDesc | None:
         return None
     table = session.view().relation(name)
     assert table is not None, f"{name=}"
-    if table.kind == "r":
+    if table.kind in ("r", "m"):
         return table
     text = f'skipping "{table.name}" --- cannot {verb} non-tables or special system tables'
     session.notice("WARNING", SqlError(text, sqlstate="01000"))
@@ -82,7 +88,7 @@ def _check_reindexed(session: Session, kind: str, name: ast.Name) -> None:
     elif isinstance(view.find_relation(name.schema, name.name), TableDesc) or not view.find_relation(
         name.schema, name.name
     ):
-        view.table(name, '"{name}" is not a table or materialized view')
+        view.table(name, '"{name}" is not a table or materialized view', kinds="rm")
 
 
 @handles(ast.CreateExtension)

@@ -29,7 +29,7 @@ from sql.ddl.columns import (
     with_new_layout,
 )
 from sql.ddl.constraints import add_check, add_foreign_key, build_unique, require_free_name, validate_table_expressions
-from sql.ddl.drop import drop_index, drop_relation
+from sql.ddl.drop import WORDS, dependents, drop_index, drop_relation
 from sql.ddl.locality import partitioned, refuse_region_column, set_locality
 from sql.ddl.locking import lock_exclusively
 from sql.ddl.naming import choose
@@ -198,13 +198,19 @@ async def drop_column(session: Session, table: TableDesc, name: str, cascade: bo
 
 
 async def _drop_views_on(session: Session, table: TableDesc, column: ColumnDesc, cascade: bool) -> None:
-    views = [v for v in session.state().tables(session.database_id) if v.kind == "v" and table.id in v.depends_on]
+    views = [
+        v for v in session.state().tables(session.database_id) if v.kind in ("v", "m") and table.id in v.depends_on
+    ]
     used = [view for view in views if Analyzer(session).view_uses(view, table, column)]
     if used and not cascade:
+        lines: list[str] = []
+        for view in used:
+            lines.append(f"{WORDS[view.kind]} {view.name} depends on column {column.name} of table {table.name}")
+            lines += dependents(session, view, {table.id})
         raise SqlError(
             f"cannot drop column {column.name} of table {table.name} because other objects depend on it",
             sqlstate="2BP01",
-            detail="\n".join(f"view {v.name} depends on column {column.name} of table {table.name}" for v in used),
+            detail="\n".join(lines),
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
     for view in used:
@@ -279,7 +285,7 @@ async def alter_type(session: Session, table: TableDesc, action: ast.AlterColumn
     views = [
         v
         for v in session.state().tables(session.database_id)
-        if v.kind == "v" and Analyzer(session).view_uses(v, table, column)
+        if v.kind in ("v", "m") and Analyzer(session).view_uses(v, table, column)
     ]
     if views:
         detail = f'rule _RETURN on view {views[0].name} depends on column "{column.name}"'
@@ -395,7 +401,7 @@ async def rename_column(session: Session, table: TableDesc, action: ast.RenameCo
     views = [
         v
         for v in session.state().tables(session.database_id)
-        if v.kind == "v" and Analyzer(session).view_uses(v, table, column)
+        if v.kind in ("v", "m") and Analyzer(session).view_uses(v, table, column)
     ]
     if views:
         raise FeatureNotSupported(f'renaming a column that view "{views[0].name}" uses is not supported yet')

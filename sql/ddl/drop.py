@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from sql.portals import QueryPortal
     from sql.session import Session
 
-KINDS = {"table": "r", "view": "v", "sequence": "S"}
-WORDS = {"r": "table", "v": "view", "S": "sequence"}
+KINDS = {"table": "r", "view": "v", "sequence": "S", "materialized view": "m"}
+WORDS = {"r": "table", "v": "view", "S": "sequence", "m": "materialized view"}
 
 
 @handles(ast.Drop)
@@ -82,15 +82,16 @@ async def drop_relations(session: Session, targets: list[TableDesc], cascade: bo
         await drop_relation(session, current)
 
 
-def _dependents(session: Session, desc: TableDesc, leaving: set[int]) -> list[str]:
+def dependents(session: Session, desc: TableDesc, leaving: set[int]) -> list[str]:
     """Describes what depends on a relation, besides what is being dropped with it."""
     state = session.state()
     found = []
     for other in state.tables(session.database_id):
         if other.id in leaving or other.id == desc.id:
             continue
-        if other.kind == "v" and desc.id in other.depends_on:
-            found.append(f"view {other.name} depends on {WORDS[desc.kind]} {desc.name}")
+        if other.kind in ("v", "m") and desc.id in other.depends_on:
+            found.append(f"{WORDS[other.kind]} {other.name} depends on {WORDS[desc.kind]} {desc.name}")
+            found.extend(line for line in dependents(session, other, {*leaving, desc.id}) if line not in found)
         found.extend(
             f"constraint {key.name} on table {other.name} depends on {WORDS[desc.kind]} {desc.name}"
             for key in other.foreign_keys
@@ -106,7 +107,7 @@ def _dependents(session: Session, desc: TableDesc, leaving: set[int]) -> list[st
 
 
 def _restrict(session: Session, desc: TableDesc, leaving: set[int], cascade: bool) -> None:
-    found = _dependents(session, desc, leaving)
+    found = dependents(session, desc, leaving)
     if not found:
         return
     if not cascade:
@@ -138,7 +139,7 @@ async def drop_relation(session: Session, desc: TableDesc) -> None:
         current = session.state().table_by_id(other.id)
         if current is None or current.id == desc.id:
             continue
-        if current.kind == "v" and desc.id in current.depends_on:
+        if current.kind in ("v", "m") and desc.id in current.depends_on:
             await drop_relation(session, current)
         elif any(key.target_table == desc.id for key in current.foreign_keys):
             kept = tuple(key for key in current.foreign_keys if key.target_table != desc.id)
@@ -163,7 +164,7 @@ async def drop_relation(session: Session, desc: TableDesc) -> None:
     current = session.state().table_by_id(desc.id)
     assert current is not None
     await draft.drop(current)
-    if desc.kind == "r":
+    if desc.kind in ("r", "m"):
         session.block.drop_span(*table_span(desc.key_prefix_table or desc.id))
 
 

@@ -31,7 +31,7 @@ KEY_COLUMNS_MAX: Final = 32
 async def create_index(session: Session, statement: ast.CreateIndex, portal: QueryPortal) -> None:
     if statement.concurrently and session.is_in_block:
         raise SqlError("CREATE INDEX CONCURRENTLY cannot run inside a transaction block", sqlstate="25001")
-    table = session.view().table(statement.table)
+    table = session.view().table(statement.table, kinds="rm")
     session.view().require_owner("table", table.name, table.owner)
     schema = session.state().by_id[table.schema_id]
     if statement.name is not None and statement.name in taken_names(session, schema):  # type: ignore[arg-type]  # a table's schema

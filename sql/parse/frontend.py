@@ -15,6 +15,7 @@ from sql.parse.lexer import PUNCT, WORD, Lexeme, scan
 from sql.parse.parse_alter import ALTER
 from sql.parse.parse_copy import parse_copy
 from sql.parse.parse_create import CREATE
+from sql.parse.parse_materialized import REFRESH
 from sql.parse.parse_objects import (
     parse_analyze,
     parse_comment,
@@ -45,7 +46,7 @@ STATEMENT_CHARS_MAX: Final = 64 * 1024 * 1024
 
 _QUERY_WORDS: Final = frozenset(("select", "insert", "update", "delete", "merge", "with", "values", "table"))
 _UNSUPPORTED: Final = {
-    "do": "DO", "call": "CALL", "refresh": "REFRESH MATERIALIZED VIEW", "import": "IMPORT", "export": "EXPORT",
+    "do": "DO", "call": "CALL", "import": "IMPORT", "export": "EXPORT",
     "backup": "BACKUP", "restore": "RESTORE", "upsert": "UPSERT", "security": "SECURITY LABEL", "load": "LOAD",
 }  # fmt: skip
 
@@ -217,6 +218,7 @@ HANDLERS: Final[dict[str, Handler]] = {
     "declare": parse_declare,
     "copy": parse_copy,
     "create": CREATE,
+    "refresh": REFRESH,
     "alter": ALTER,
     "drop": parse_drop,
     "truncate": parse_truncate,

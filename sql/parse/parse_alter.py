@@ -60,7 +60,7 @@ from sql.parse.statements import (
 )
 from sql.parse.types import parse_type
 
-_UNSUPPORTED: Final = words("""aggregate collation conversion domain event extension foreign function group language large materialized operator policy
+_UNSUPPORTED: Final = words("""aggregate collation conversion domain event extension foreign function group language large operator policy
     procedure publication routine rule server statistics subscription system tablespace text trigger range""")
 _UNSUPPORTED_ACTIONS: Final = {
     "enable": "ENABLE", "disable": "DISABLE", "force": "FORCE ROW LEVEL SECURITY", "inherit": "INHERIT", "attach": "ATTACH PARTITION",
@@ -84,8 +84,11 @@ def ALTER(cursor: Cursor) -> AnyStatement:  # an entry of the dispatch table
 
 
 def _relation(cursor: Cursor) -> AlterTable:
-    """ALTER TABLE, VIEW, INDEX: name and actions."""
+    """ALTER TABLE, VIEW, MATERIALIZED VIEW, INDEX: name and actions."""
     kind = cursor.advance().text
+    if kind == "materialized":
+        cursor.expect("view")
+        kind = "materialized view"
     if cursor.is_word("all", "in", "tablespace"):
         raise cursor.unsupported("ALTER ALL IN TABLESPACE")
     exists = cursor.accept("if", "exists")
@@ -438,6 +441,6 @@ def _region(cursor: Cursor) -> str:
 
 
 _KINDS: Final[dict[str, Callable[[Cursor], AnyStatement]]] = {
-    "table": _relation, "view": _relation, "index": _relation, "sequence": _sequence, "type": _type, "schema": _schema,
+    "table": _relation, "view": _relation, "materialized": _relation, "index": _relation, "sequence": _sequence, "type": _type, "schema": _schema,
     "database": _database, "role": parse_alter_role, "user": parse_alter_role, "default": parse_alter_default_privileges,
 }  # fmt: skip

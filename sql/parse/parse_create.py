@@ -9,6 +9,7 @@ from base.errors import error
 from sql.parse.cursor import Cursor
 from sql.parse.keywords import words
 from sql.parse.lexer import NUMBER, OP, STRING
+from sql.parse.parse_materialized import parse_create_materialized
 from sql.parse.parse_roles import parse_create_role
 from sql.parse.parse_table import parse_create_table, parse_index_elements, storage_options
 from sql.parse.query import parse_expression_prefix, parse_query_prefix
@@ -57,7 +58,7 @@ def CREATE(cursor: Cursor) -> AnyStatement:  # an entry of the dispatch table
     if handler is not None and not (replace or temporary or unlogged):
         return handler(cursor)
     if cursor.is_word("materialized", "view"):
-        raise cursor.unsupported("CREATE MATERIALIZED VIEW")
+        return parse_create_materialized(cursor)
     if word in _UNSUPPORTED:
         raise cursor.unsupported(f"CREATE {word.upper()}")
     raise cursor.syntax_error()

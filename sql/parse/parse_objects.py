@@ -114,7 +114,7 @@ def parse_truncate(cursor: Cursor) -> Truncate:
 # --- COMMENT ----------------------------------------------------------------------------------
 
 _COMMENTED: Final = ("table", "view", "index", "schema", "database", "sequence", "type", "role", "extension", "domain")
-_NOT_COMMENTED: Final = words("""access aggregate cast collation conversion event foreign function language large materialized operator policy procedure
+_NOT_COMMENTED: Final = words("""access aggregate cast collation conversion event foreign function language large operator policy procedure
     procedural publication routine rule server statistics subscription tablespace text transform trigger""")
 
 
@@ -134,6 +134,8 @@ def parse_comment(cursor: Cursor) -> CommentOn:
             raise cursor.unsupported("COMMENT ON CONSTRAINT of domains")
         cursor.accept("table")
         found = CommentOn("constraint", cursor.qualified(), part, None)
+    elif cursor.accept("materialized", "view"):
+        found = CommentOn("materialized view", cursor.qualified(), None, None)
     elif (kind := cursor.accept_any(*_COMMENTED)) is not None:
         found = CommentOn(kind, cursor.qualified(), None, None)
     elif cursor.is_any(_NOT_COMMENTED):

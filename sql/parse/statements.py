@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Union
 
 from sqlglot import exp
 
+from sql.parse.materialized import CreateMaterializedView, RefreshMaterializedView
+
 
 class Name(NamedTuple):
     """A possibly qualified name: ``schema.name``.  ``database`` only where three parts were written."""
@@ -976,6 +978,7 @@ AnyStatement = Union[
     CreateSchema, AlterSchema, CreateEnum, AlterTypeAddValue, AlterTypeRenameValue, CreateSequence, AlterSequence, CreateTable,
     CreateTableAs, CreateIndex, CreateView, Drop, Truncate, AlterTable, CommentOn, CreateRole, AlterRole, DropRole, GrantRole,
     Grant, AlterDefaultPrivileges, ReassignOwned, Analyze, Maintenance, CreateExtension, CancelJob,
+    CreateMaterializedView, RefreshMaterializedView,
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ _BUILDERS: Final[dict[str, Builder]] = {
             tables.pg_namespace, tables.pg_database, tables.pg_authid, tables.pg_roles, tables.pg_user, tables.pg_auth_members,
             tables.pg_db_role_setting, tables.pg_class, tables.pg_attribute, tables.pg_attrdef, tables.pg_index, tables.pg_constraint,
             tables.pg_type, tables.pg_enum, tables.pg_sequence, tables.pg_depend, tables.pg_description, tables.pg_shdescription,
-            tables.pg_rewrite, tables.pg_init_privs, views.pg_tables, views.pg_views, views.pg_indexes, views.pg_sequences, views.pg_settings,
+            tables.pg_rewrite, tables.pg_init_privs, views.pg_tables, views.pg_views, views.pg_matviews, views.pg_indexes, views.pg_sequences, views.pg_settings,
             views.pg_stat_activity, views.pg_prepared_statements, views.pg_cursors, views.pg_stat_user_tables, views.pg_stat_user_indexes,
         )
     },

@@ -148,7 +148,7 @@ def row_type_text(view: SessionView, oid: int) -> str | None:
     """Returns the name of a table's row type, or of its array; None for another OID."""
     for base, suffix in ((oids.ROW_ARRAY_BASE, "[]"), (oids.ROW_TYPE_BASE, "")):
         table = view.table_by_id(oid - base) if oid > base else None
-        if table is not None and table.kind in ("r", "v"):
+        if table is not None and table.kind in ("r", "v", "m"):
             return relation_name(view, table) + suffix
     return builtin.row_types().get(oid)
 

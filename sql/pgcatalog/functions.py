@@ -80,7 +80,7 @@ def pg_get_expr(ctx: ExecContext, text: str, relation: int, pretty: bool = False
 
 
 def _view_text(ctx: ExecContext, table: TableDesc | None) -> str | None:
-    if table is None or table.kind != "v":
+    if table is None or table.kind not in ("v", "m"):
         return None
     text = deparse.view_query(ctx.catalog(), _session(ctx).server.registry, table)
     return " " + text.strip().rstrip(";") + ";"

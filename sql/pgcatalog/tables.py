@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from base.types import BY_NAME, OID, TEXT, PgType
-from planner.schema import IndexDesc, TableDesc, is_primary_key
+from planner.schema import UNPOPULATED, IndexDesc, TableDesc, is_primary_key
 from sql.catalog.keys import FIRST_USER_ID as FIRST_USER_OID
 from sql.catalog.state import INFORMATION_SCHEMA_OID, PG_CATALOG_OID
 from sql.pgcatalog import builtin, deparse, oids
@@ -173,14 +173,14 @@ def pg_class(view: SessionView) -> Iterator[Row]:
         yield {
             "oid": table.id, "relname": table.name, "relnamespace": table.schema_id,
             "reltype": 0 if table.kind == "S" else oids.ROW_TYPE_BASE + table.id, "relowner": role_oid(view, table.owner),
-            "relam": oids.HEAP_AM if table.kind == "r" else 0, "relfilenode": table.id if table.kind != "v" else 0,
+            "relam": oids.HEAP_AM if table.kind in ("r", "m") else 0, "relfilenode": table.id if table.kind != "v" else 0,
             "reltuples": float(counted.rows) if counted is not None else -1.0,
             "relpages": max(1, int(counted.rows) // 60) if counted is not None else 0,
             "relhasindex": bool(shown_indexes(table)), "relpersistence": persistence(view, table), "relkind": table.kind,
             "relnatts": len(visible_columns(table)) if table.kind != "S" else 3, "relchecks": len(table.checks),
-            "relhasrules": table.kind == "v", "relhastriggers": bool(table.foreign_keys or table.inbound), "relispopulated": True,
-            "relreplident": "d" if table.kind == "r" else "n", "relacl": acl(table.owner, table.privileges, "rwU" if table.kind == "S" else "arwdDxt"),
-            "reloptions": tuple(f"{k}={v}" for k, v in table.options.items() if k not in ("search_path", ON_COMMIT)) or None,
+            "relhasrules": table.kind in ("v", "m"), "relhastriggers": bool(table.foreign_keys or table.inbound),
+            "relispopulated": UNPOPULATED not in table.options, "relreplident": "d" if table.kind in ("r", "m") else "n", "relacl": acl(table.owner, table.privileges, "rwU" if table.kind == "S" else "arwdDxt"),
+            "reloptions": tuple(f"{k}={v}" for k, v in table.options.items() if k not in ("search_path", ON_COMMIT, UNPOPULATED)) or None,
         }  # fmt: skip
         for index in shown_indexes(table):
             yield {
@@ -380,7 +380,7 @@ def pg_type(view: SessionView) -> Iterator[Row]:
                 "typoutput": 2291, "typalign": "d", "typstorage": "x",
             }  # fmt: skip
     for table in user_tables(view):
-        if table.kind in ("r", "v"):
+        if table.kind in ("r", "v", "m"):
             yield {
                 "oid": oids.ROW_TYPE_BASE + table.id, "typname": table.name, "typnamespace": table.schema_id,
                 "typowner": role_oid(view, table.owner), "typlen": -1, "typtype": "c", "typcategory": "C", "typisdefined": True, "typdelim": ",",
@@ -490,7 +490,7 @@ def pg_shdescription(view: SessionView) -> Iterator[Row]:
 
 def pg_rewrite(view: SessionView) -> Iterator[Row]:
     for table in user_tables(view):
-        if table.kind == "v":
+        if table.kind in ("v", "m"):
             yield {
                 "oid": oids.attrdef_oid(table.id, 0), "rulename": "_RETURN", "ev_class": table.id, "ev_type": "1", "ev_enabled": "O",
                 "is_instead": True, "ev_qual": "<>", "ev_action": table.view_query,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from base.typeio import type_name
 from base.types import PgType
 from planner.exec.deferral import Deferrable
-from planner.schema import TableDesc, is_primary_key
+from planner.schema import UNPOPULATED, TableDesc, is_primary_key
 from sql.pgcatalog import builtin, deparse
 from sql.pgcatalog.storedtext import condition_text, default_text, generated_text, updatable_names
 from sql.pgcatalog.tables import check_columns, persistence, role_oid, shown_indexes, user_tables, visible_columns
@@ -35,6 +35,16 @@ def pg_views(view: SessionView) -> Iterator[Row]:
         if table.kind == "v":
             yield {
                 "schemaname": view.schema_name(table.schema_id), "viewname": table.name, "viewowner": table.owner,
+                "definition": " " + table.view_query.strip() + ";",
+            }  # fmt: skip
+
+
+def pg_matviews(view: SessionView) -> Iterator[Row]:
+    for table in user_tables(view):
+        if table.kind == "m":
+            yield {
+                "schemaname": view.schema_name(table.schema_id), "matviewname": table.name, "matviewowner": table.owner,
+                "hasindexes": bool(shown_indexes(table)), "ispopulated": UNPOPULATED not in table.options,
                 "definition": " " + table.view_query.strip() + ";",
             }  # fmt: skip
 
@@ -215,7 +225,7 @@ def columns(view: SessionView) -> Iterator[Row]:
     database = view.session.database
     yield from _catalog_columns(database)
     for table in user_tables(view):
-        if table.kind == "S":
+        if table.kind in ("S", "m"):
             continue
         writable = updatable_names(view, table) if table.kind == "v" else ()
         for number, column in enumerate(visible_columns(table), 1):
