@@ -218,3 +218,25 @@ def test_a_write_that_survives_a_region_waits_for_the_nearest_other_one() -> Non
         assert await regions.run(5, "SELECT v FROM account WHERE id = 1") == [("3",)]
 
     Regions(4).play([*SCHEMA, "ALTER DATABASE defaultdb SURVIVE REGION FAILURE"], body)
+
+
+def test_regions_are_given_while_the_cluster_runs() -> None:
+    """Any node changes them; replicas follow, and rows are found from everywhere at every moment."""
+
+    async def body(regions: Regions) -> None:
+        for number, statement in enumerate(SCHEMA):
+            await regions.run(number % 9 + 1, statement)
+        for node_id in (2, 6, 7):
+            assert await regions.run(node_id, "SELECT count(*) FROM account") == [("12",)]
+        await regions.run(4, "ALTER TABLE plain SET LOCALITY REGIONAL BY ROW")
+        for node_id in (3, 8):
+            assert await regions.run(node_id, "SELECT v, crdb_region FROM plain WHERE id = 7") == [("7", "region1")]
+        await regions.run(6, "UPDATE plain SET crdb_region = 'region3' WHERE id = 7")
+        with pytest.raises(SqlFailure, match="23505"):
+            await regions.run(5, "INSERT INTO plain VALUES (7, 0)")
+        await regions.wait_until_placed()
+        for _ in range(2):
+            await regions.run(6, "SELECT v FROM plain WHERE id = 7")
+        assert await regions.timed(6, "SELECT v FROM plain WHERE id = 7") < 5
+
+    Regions(5).play([], body)
