@@ -285,6 +285,8 @@ class Session(CallPath):
         await self.run_portal(portal, max_rows)
 
     async def _simple_text(self, sql: str) -> None:
+        if self.server.agreement is not None:
+            await self.server.agreement.before_names()
         statements = parse(sql)
         if not statements:
             self.sink.empty()
@@ -415,6 +417,8 @@ class Session(CallPath):
             raise SqlError(f'prepared statement "{name}" already exists', sqlstate="42P05")
         if len(self.statements) >= STATEMENTS_MAX:
             raise SqlError("too many prepared statements", sqlstate="54000")
+        if self.server.agreement is not None:
+            await self.server.agreement.before_names()
         statements = parse(sql)
         if len(statements) > 1:
             raise SqlError("cannot insert multiple commands into a prepared statement", sqlstate="42601")

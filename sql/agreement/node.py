@@ -55,6 +55,11 @@ class Agreement:
         transport.on_message(CHANGED_ROWS, self._on_changed_rows)
         transport.on_call(SESSIONS, self._on_sessions)
 
+    async def before_names(self) -> None:
+        """Makes sure, before names are looked up, that they mean what they mean everywhere."""
+        if not self.keeper.holds():
+            await self.keeper.current()
+
     async def before_retry(self, error: Retryable) -> None:
         """Makes sure that what runs again runs under a lease, and with the catalog that its conflict was about."""
         if not self.keeper.holds():

@@ -106,6 +106,8 @@ class Running:
         self.engine = engine
         self.watchers: dict[Any, None] = {}
         self.bugs: list[str] = []
+        self.is_open = False
+        """Serves clients."""
         self.scope: Scope = cluster.loop.scope(f"node{node_id}.{generation}")
         self.scope.clock.offset_ns = cluster.offsets_ns.get(node_id, 0)
         rng = cluster.streams.stream(f"node{node_id}.{generation}")
@@ -160,6 +162,7 @@ class Cluster:
         generation = before.generation + 1 if before is not None else 1
         running = self.nodes[node_id] = Running(self, node_id, engine or MemoryEngine(), generation)
         await self._in(running, running.node.open())
+        running.is_open = True
         return running
 
     async def join(self, node_id: int) -> Running:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from base.keys import index_span
+from base.keys import index_span, table_span
+from planner.access import table_access
 from planner.schema import TableDesc
 from sql.agreement.keeper import LEASE_SECONDS
 from sql.catalog.cache import scan_all
@@ -77,6 +78,26 @@ async def every_way(cluster: Cluster, table: str, nodes: tuple[int, ...] = (1, 2
             )
             assert len(entries) == len(rows) - 2, (node_id, index.name, len(entries), len(rows) - 2)
         client.close()
+
+
+async def check_stored(cluster: Cluster, table: str) -> None:
+    """Asserts that every node sees the same rows, and that each index has exactly their entries."""
+    expected: dict[bytes, bytes] | None = None
+    for node_id in (1, 2, 3):
+        node = cluster.nodes[node_id].node
+        desc = next(
+            d
+            for d in node.catalog.state.by_id.values()
+            if isinstance(d, TableDesc) and d.kind == "r" and d.name == table
+        )
+        access = table_access(desc)
+        stored = await scan_all(node.kv, *access.span())
+        entries = dict(stored)
+        for index in access.secondary:
+            entries.update([index.entry(access.decode_row(key, value), ()) for key, value in stored])
+        assert dict(await scan_all(node.kv, *table_span(access.key_id))) == entries, node_id
+        expected = expected if expected is not None else entries
+        assert entries == expected, node_id
 
 
 def test_a_change_is_everywhere_when_it_is_answered() -> None:
@@ -328,7 +349,7 @@ def test_a_node_that_is_cut_off_can_do_nothing_with_an_old_catalog() -> None:
     """Its lease runs out, its writers lose, and it learns of the change before it goes on."""
 
     async def body(cluster: Cluster) -> None:
-        one, three, idle = [await cluster.connect(id) for id in (1, 3, 3)]
+        one, three, idle, named = [await cluster.connect(id) for id in (1, 3, 3, 3)]
         await one.run("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
         await three.run("BEGIN")
         assert await three.run("INSERT INTO t VALUES (2, 2)") == ["(INSERT 0 1)"]
@@ -338,12 +359,15 @@ def test_a_node_that_is_cut_off_can_do_nothing_with_an_old_catalog() -> None:
             cluster.network.conditions.cut(other, 3)
         assert await one.run("CREATE INDEX t_v ON t (v)") == ["(CREATE INDEX)"]
         assert await one.run("INSERT INTO t VALUES (3, 3)") == ["(INSERT 0 1)"]
+        assert await one.run("CREATE TABLE young (a int)") == ["(CREATE TABLE)"]
         cut = Asked(cluster, idle, "SELECT * FROM t")
         await cluster.sleep(2.0)
         assert not cut.is_done
+        young = Asked(cluster, named, "SELECT * FROM young")
         cluster.network.conditions.heal_all()
         answer = await three.run("COMMIT")
         assert answer[0].startswith("ERROR 40001"), answer
+        assert await young.done() == ["a", "(SELECT 0)"]
         assert (await cut.done())[-1] in ("(SELECT 2)",), cut.answer
         assert await three.run("INSERT INTO t VALUES (4, 4)") == ["(INSERT 0 1)"]
         await every_way(cluster, "t")
