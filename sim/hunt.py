@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sim.mutants import HOMES, MUTANTS, describe
+from sim.cluster_mutants import CLUSTER_FAULTS, CLUSTER_HOMES, CLUSTER_MUTANTS
+from sim.mutants import HOMES, MUTANTS
 from sim.run import play
 
 if TYPE_CHECKING:
     from sim.cli import Choices
 
 DOCUMENT: Final = Path("docs/simulation.md")
-BEGIN: Final = "<!-- mutants: begin -->"
-END: Final = "<!-- mutants: end -->"
+MARKS: Final = ("<!-- mutants: begin -->", "<!-- mutants: end -->")
+CLUSTER_MARKS: Final = ("<!-- cluster mutants: begin -->", "<!-- cluster mutants: end -->")
+ALL_HOMES: Final = {**HOMES, **CLUSTER_HOMES}
 
 
 class Find(msgspec.Struct):
@@ -35,8 +37,10 @@ def find(task: tuple[str, int, Choices]) -> Find:
     from sim.cli import make_plan
 
     name, seeds_max, choices = task
-    homes = tuple([home for home in HOMES[name] if home in choices.workloads])
+    homes = tuple([home for home in ALL_HOMES[name] if home in choices.workloads])
     choices = msgspec.structs.replace(choices, mutant=name, workloads=homes or choices.workloads)
+    if choices.nodes > 1 and choices.nemesis is None:
+        choices = msgspec.structs.replace(choices, nemesis=CLUSTER_FAULTS.get(name))
     started = time.process_time()
     for seed in range(1, seeds_max + 1):
         plan = make_plan(seed, choices)
@@ -48,7 +52,8 @@ def find(task: tuple[str, int, Choices]) -> Find:
 
 def hunt(seeds_max: int, jobs: int, choices: Choices) -> int:
     """Looks for every mutant, or for the one chosen; writes the table and returns how many got away."""
-    names = [choices.mutant] if choices.mutant else list(MUTANTS)
+    known = MUTANTS if choices.nodes == 1 else CLUSTER_MUTANTS
+    names = [choices.mutant] if choices.mutant else list(known)
     finds: dict[str, Find] = {}
     with get_context("fork").Pool(jobs) as pool:
         for found in pool.imap_unordered(find, [(name, seeds_max, choices) for name in names]):
@@ -61,15 +66,18 @@ def hunt(seeds_max: int, jobs: int, choices: Choices) -> int:
     for name in names:
         found = finds[name]
         seeds = str(found.seeds) if found.seeds else f"not in {seeds_max}"
-        lines.append(f"| {name} | {describe(name)} | {seeds} | {found.workload} | {found.failure.replace('|', '/')} |")
+        lines.append(
+            f"| {name} | {(known[name].__doc__ or '').strip()} | {seeds} | {found.workload} | {found.failure.replace('|', '/')} |"
+        )
     if not choices.mutant:
-        write_table("\n".join(lines))
+        write_table("\n".join(lines), MARKS if choices.nodes == 1 else CLUSTER_MARKS)
     return sum([not found.seeds for found in finds.values()])
 
 
-def write_table(table: str) -> None:
+def write_table(table: str, marks: tuple[str, str]) -> None:
     """Puts the table between its marks in the document."""
+    begin, end = marks
     text = DOCUMENT.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    DOCUMENT.write_text(f"{before}{begin}\n{table}\n{end}{after}")

@@ -101,7 +101,13 @@ def mutant(make: Mutant) -> Mutant:
 @contextmanager
 def mutated(name: str) -> Iterator[None]:
     """Has the named bug inside; "" is none."""
-    replacements = MUTANTS[name]() if name else []
+    with replaced(MUTANTS[name]() if name else []):
+        yield
+
+
+@contextmanager
+def replaced(replacements: list[Replacement]) -> Iterator[None]:
+    """Has what is wrong in the place of what is right inside."""
     before = [(owner, attribute, owner.__dict__[attribute]) for owner, attribute, _ in replacements]
     for owner, attribute, wrong in replacements:
         setattr(owner, attribute, wrong)
@@ -110,11 +116,6 @@ def mutated(name: str) -> Iterator[None]:
     finally:
         for owner, attribute, right in before:
             setattr(owner, attribute, right)
-
-
-def describe(name: str) -> str:
-    """Returns the first sentence of a mutant's docstring."""
-    return (MUTANTS[name].__doc__ or "").strip()
 
 
 # --- the timestamp cache and refresh -----------------------------------------------
@@ -654,4 +655,4 @@ def recent_tops_fall() -> list[Replacement]:
     return [(RecentWrites, "note", note)]
 
 
-__all__ = ["MUTANTS", "ResolveIntents", "describe", "mutated"]
+__all__ = ["MUTANTS", "ResolveIntents", "mutated", "replaced"]

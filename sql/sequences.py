@@ -28,7 +28,7 @@ from sql.catalog.keys import sequence_key
 if TYPE_CHECKING:
     from sql.agreement.node import Agreement
 
-_STATE: Final = struct.Struct(">qB")
+STATE: Final = struct.Struct(">qB")
 BLOCK_MIN: Final = 32
 BLOCK_MAX: Final = 4096
 CLAIMS_MAX: Final = 100
@@ -91,7 +91,7 @@ class Sequences:
         value = self._following(state, desc, name)
         ceiling = _ceiling(value, state.block, desc)
         # A store that refuses does so here, before anybody has a value of the block.
-        claim = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(ceiling, True))]))
+        claim = self.kv.send(Batch([Put(sequence_key(id), STATE.pack(ceiling, True))]))
         state.block = min(state.block * 2, BLOCK_MAX)
         state.last, state.is_called = value, True
         state.ceiling = ceiling
@@ -121,11 +121,11 @@ class Sequences:
         for _ in range(CLAIMS_MAX):
             forgotten = self._forgotten
             raw: bytes | None = (await self._send(Get(key))).results[0]
-            last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+            last, is_called = (desc.start, 0) if raw is None else STATE.unpack(raw)
             value = self._following(_Sequence(last, bool(is_called)), desc, name)
             ceiling = _ceiling(value, block, desc)
             try:
-                await self._send(ConditionalPut(key, _STATE.pack(ceiling, True), raw))
+                await self._send(ConditionalPut(key, STATE.pack(ceiling, True), raw))
             except (ConditionFailed, AmbiguousResult):
                 continue  # Perhaps it was done: then that block is lost, as in a crash.
             if self._forgotten != forgotten:
@@ -156,7 +156,7 @@ class Sequences:
                 sqlstate="22003",
             )
         if self.agreement is not None:
-            row = (sequence_key(id), _STATE.pack(value, is_called))
+            row = (sequence_key(id), STATE.pack(value, is_called))
             await self.agreement.change_everywhere(Change(sequences=(id,)), [row])
             return value
         self._known[id] = _Sequence(value, is_called)
@@ -167,7 +167,7 @@ class Sequences:
         """Returns (last value, is_called), as selecting from the sequence shows them."""
         if self.is_shared:
             raw: bytes | None = (await self._send(Get(sequence_key(id)))).results[0]
-            last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+            last, is_called = (desc.start, 0) if raw is None else STATE.unpack(raw)
             return last, bool(is_called)
         state = await self._load(id, desc)
         return state.last, state.is_called
@@ -202,9 +202,9 @@ class Sequences:
             if not self.is_shared:
                 await self._store(id, state.last, True)
                 continue
-            stored = _STATE.pack(state.ceiling, True)
+            stored = STATE.pack(state.ceiling, True)
             try:
-                await self._send(ConditionalPut(sequence_key(id), _STATE.pack(state.last, True), stored))
+                await self._send(ConditionalPut(sequence_key(id), STATE.pack(state.last, True), stored))
             except MeridianError:
                 pass  # Another node has a later block, or nobody answers: the values are lost.
 
@@ -228,12 +228,12 @@ class Sequences:
 
     def _learn(self, id: int, desc: SequenceDesc, reply: Reply) -> _Sequence:
         raw = reply.results[0]
-        last, is_called = (desc.start, 0) if raw is None else _STATE.unpack(raw)
+        last, is_called = (desc.start, 0) if raw is None else STATE.unpack(raw)
         # Two sessions may load at once; the first one in wins.
         return self._known.setdefault(id, _Sequence(last, bool(is_called)))
 
     async def _store(self, id: int, last: int, is_called: bool) -> None:
-        reply = self.kv.send(Batch([Put(sequence_key(id), _STATE.pack(last, is_called))]))
+        reply = self.kv.send(Batch([Put(sequence_key(id), STATE.pack(last, is_called))]))
         if not isinstance(reply, Reply):
             await reply
 

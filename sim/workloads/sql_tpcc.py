@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sim.invariants import Violation
 from sim.loop import WALL_START_NS
-from sim.sqlclient import SqlConnection, SqlFailure, Step, failure_of, fields_of
+from sim.sqlclient import CONFLICT, SqlConnection, SqlFailure, Step, failure_of, fields_of
 from sim.workloads.base import Client
 from sim.workloads.sql import SqlWorkload
 from tpcc import population, schema
@@ -87,20 +87,33 @@ class SqlTpcc(SqlWorkload):
         await connection.open()
         for name, columns in schema.TABLES.items():
             await connection.run(f"CREATE TABLE {name} ({columns})")
-        recipe = population.Recipe(LOAD_SEED, WAREHOUSES, datetime(2026, 1, 1, tzinfo=UTC), self.constants, SCALE)
-        await connection.run("BEGIN")
-        for part in population.list_parts(WAREHOUSES, SCALE):
-            for table, lines in population.make_lines(part, recipe).items():
-                await connection.copy_in(
-                    f"COPY {table} FROM STDIN", ["".join([f"{line}\n" for line in lines]).encode()]
-                )
-        await connection.run("COMMIT")
+        while not await self._load(connection):
+            pass
         for statement in schema.INDEXES.values():
             await connection.run(statement)
         if self.has_foreign_keys:
             for statement in schema.FOREIGN_KEYS.values():
                 await connection.run(statement)
         connection.close()
+
+    async def _load(self, connection: SqlConnection) -> bool:
+        """Loads all tables in one transaction; False if it met a conflict and must be run again."""
+        recipe = population.Recipe(LOAD_SEED, WAREHOUSES, datetime(2026, 1, 1, tzinfo=UTC), self.constants, SCALE)
+        await connection.run("BEGIN")
+        try:
+            for part in population.list_parts(WAREHOUSES, SCALE):
+                for table, lines in population.make_lines(part, recipe).items():
+                    await connection.copy_in(
+                        f"COPY {table} FROM STDIN", ["".join([f"{line}\n" for line in lines]).encode()]
+                    )
+            await connection.run("COMMIT")
+        except SqlFailure as failure:
+            if failure.sqlstate != CONFLICT:
+                raise
+            if connection.status != "I":
+                await connection.run("ROLLBACK")
+            return False
+        return True
 
     async def operate(self, client: Client) -> None:
         rng = client.rng
