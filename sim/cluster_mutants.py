@@ -9,9 +9,9 @@ import msgspec
 from base.seams import CF_LOCK
 from kvtier.latches import LatchTable
 from kvtier.messages import Batch, Put
-from kvtier.raft import transfer
+from kvtier.raft import leading, leases, transfer
 from kvtier.raft.messages import TimeoutNow
-from kvtier.replication import applying, groups, stores
+from kvtier.replication import applying, stores, supporting
 from kvtier.replication.applying import Applier
 from kvtier.replication.group import Group
 from kvtier.replication.groups import Replication
@@ -47,7 +47,7 @@ CLUSTER_HOMES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Workloads that look at what a mutant breaks."""
 CLUSTER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
-    "lease-served-after-expiry": ("pause", "transfer"),
+    "lease-served-after-expiry": ("partition", "one-way", "pause"),
     "lease-begins-unprotected": ("transfer", "partition", "split"),
     "transfer-keeps-lease": ("transfer", "one-way", "slow-link"),
     "support-withdrawn-early": ("pause", "loss", "one-way"),
@@ -78,8 +78,12 @@ def cluster_mutant(make: Mutant) -> Mutant:
 
 @cluster_mutant
 def lease_served_after_expiry() -> list[Replacement]:
-    """A leader serves as long as it believes to lead, whatever the clock says (36)."""
-    return [(Group, "lease_end", lambda self: FAR)]
+    """A leader that has heard of no other goes on serving, whatever the clock says (36)."""
+    return [
+        (Group, "lease_end", lambda self: FAR),
+        (leases, "has_support", lambda core: True),
+        (leading, "has_quorum", lambda core: True),
+    ]
 
 
 @cluster_mutant
@@ -121,7 +125,7 @@ def support_withdrawn_early() -> list[Replacement]:
     right = StoreLiveness.withdraw
 
     def wrong(self: StoreLiveness, now: int) -> list[int]:
-        return right(self, now + self._duration)
+        return right(self, now + self._duration // 3)
 
     return [(StoreLiveness, "withdraw", wrong)]
 
@@ -130,7 +134,7 @@ def support_withdrawn_early() -> list[Replacement]:
 def withdrawal_not_kept() -> list[Replacement]:
     """What a store has promised others, or withdrawn, is forgotten by a restart (38)."""
     return [
-        (groups, "put_epochs", lambda batch, epochs: None),
+        (supporting, "put_epochs", lambda batch, epochs: None),
         (stores, "put_epochs", lambda batch, epochs: None),
     ]
 

@@ -246,17 +246,12 @@ class Hang(Exception):
 def play(plan: Plan, echo: bool = False, detailed: bool = False) -> Result:
     """Runs a plan, with the bug of its mutant if it names one."""
     signal.signal(signal.SIGVTALRM, _on_alarm)
-    signal.setitimer(signal.ITIMER_VIRTUAL, _cpu_seconds_max(plan))
+    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS_MAX + CPU_SECONDS_PER_SECOND_MAX * plan.seconds)
     try:
         with replaced({**MUTANTS, **CLUSTER_MUTANTS}[plan.mutant]() if plan.mutant else []):
             return Run(plan, echo, detailed).play()
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-
-
-def _cpu_seconds_max(plan: Plan) -> float:
-    nodes = 1 if plan.cluster is None else plan.cluster.nodes
-    return (CPU_SECONDS_MAX + CPU_SECONDS_PER_SECOND_MAX * plan.seconds) * nodes
 
 
 def _on_alarm(number: int, frame: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from base.hlc import Hlc
@@ -9,7 +11,10 @@ from kvtier.engine import MemoryEngine
 from kvtier.store import Store
 from planner.schema import SequenceDesc
 from sim.cli import Choices, make_plan
+from sim.cluster_mutants import CLUSTER_HOMES, CLUSTER_MUTANTS
+from sim.hunt import find
 from sim.loop import Loop, SeededRng
+from sim.mutants import replaced
 from sim.run import Result, play
 from sim.workloads.registry import WORKLOADS
 from sql.sequences import Sequences
@@ -94,3 +99,22 @@ def test_seeds_that_failed_once(seed: int, kind: str):
     plan = make_plan(seed, Choices(workloads_of(kind), None, 8.0, nodes=3, regions=3))
     result = play(plan)
     assert result.failure == "", result.text
+
+
+def test_every_mutant_of_clusters_has_a_home():
+    """And all of them can be put in place and taken out again."""
+    assert list(CLUSTER_HOMES) == list(CLUSTER_MUTANTS)
+    for name, make in CLUSTER_MUTANTS.items():
+        before = [owner.__dict__[attribute] for owner, attribute, _ in make()]
+        with replaced(make()):
+            pass
+        assert before == [owner.__dict__[attribute] for owner, attribute, _ in make()], name
+
+
+@pytest.mark.skipif(
+    os.environ.get("MERIDIAN_TREE") == "compiled", reason="compiled callers do not see what a mutant replaces"
+)
+@pytest.mark.parametrize("name", ["transfer-keeps-lease", "applied-index-apart", "sequences-not-claimed"])
+def test_a_mutant_of_clusters_is_found(name: str):
+    found = find((name, 10, Choices(tuple(WORKLOADS), None, 6.0, nodes=3, regions=3)))
+    assert found.seeds, found
