@@ -17,8 +17,8 @@ networks (``sim``).  A test is a coroutine; what it awaits takes virtual time::
 functions and call ``cluster.run(coroutine)``.  A failure names its seed; ``MERIDIAN_SEED=7 pytest
 -k name`` runs that seed alone, again and again the same.
 
-``@simulated(regions=("eu", "us"), nodes=2)`` has two nodes in each of two regions.  Their schema is given with
-``schema=``: it is made while the first node is alone.
+``@simulated(regions=("eu", "us"), nodes=2)`` has two nodes in each of two regions.  Their schema may be
+given with ``schema=``: it is made while the first node is alone.
 
 Inside there is no asyncio: await only what ``cluster`` and its connections return, run things side by
 side with ``gather`` and wait with ``sleep``.  At the end the invariants of the store are checked.
@@ -203,7 +203,7 @@ class Cluster:
 
     ``regions`` are names, ``nodes`` is how many each has.  ``rtt_ms``: round trips between regions in
     milliseconds, each pair once; drawn if they are not given.  ``schema``: statements that one node runs before
-    the others join, because schema changes on several nodes are not supported yet.
+    the others join, which takes less virtual time than a schema change on all of them.
     """
 
     def __init__(

@@ -48,6 +48,7 @@ SKEW_SECONDS_MAX: Final = 0.06
 """Two clocks differ by twice this and what drift adds; a node stops itself at 0.2 s."""
 DRIFT_PPM_SMALL: Final = 300
 LOSS_MAX: Final = 0.5
+CUT_FACTOR: Final = 4.0
 SLOW_LINK_SECONDS_MAX: Final = 2.0
 NODE_SHIFT: Final = 20
 """The node is drawn from other bits than the rest."""
@@ -111,6 +112,10 @@ class Nemesis:
 
     def _later(self, fault: Fault, undo: Callable[[], None]) -> None:
         self.world.after(fault.seconds, undo)
+
+    def _longer(self, fault: Fault, undo: Callable[[], None]) -> None:
+        """Of what must outlast leases and elections to show anything."""
+        self.world.after(fault.seconds * CUT_FACTOR, undo)
 
     def _node(self, fault: Fault) -> Process:
         """Returns the node that a fault strikes."""
@@ -208,7 +213,7 @@ class Nemesis:
         others = [process.node_id for process in self.world.processes if process.node_id != node_id]
         for other in others:
             self._conditions().partition(node_id, other)
-        self._later(fault, lambda: self._heal_pairs(node_id, others))
+        self._longer(fault, lambda: self._heal_pairs(node_id, others))
 
     def _heal_pairs(self, node_id: int, others: list[int]) -> None:
         for other in others:
@@ -218,13 +223,13 @@ class Nemesis:
         """What one node sends to another does not arrive; the answers would."""
         source, target = self._node(fault).node_id, self._other(fault).node_id
         self._conditions().cut(source, target)
-        self._later(fault, lambda: self._heal_pairs(source, [target]))
+        self._longer(fault, lambda: self._heal_pairs(source, [target]))
 
     def _partial(self, fault: Fault) -> None:
         """Two nodes do not hear each other; both hear the others."""
         one, other = self._node(fault).node_id, self._other(fault).node_id
         self._conditions().partition(one, other)
-        self._later(fault, lambda: self._heal_pairs(one, [other]))
+        self._longer(fault, lambda: self._heal_pairs(one, [other]))
 
     def _loss(self, fault: Fault) -> None:
         """Single messages vanish, in one direction; calls do not, because streams lose none and go on."""
