@@ -56,14 +56,14 @@ class NodeScope(Scope):
 
     def task_failed(self, name: str, error: BaseException) -> None:
         """That a task met the failed disk ends the node, as in production, and is no bug."""
-        if isinstance(error, StorageFailure):
+        if _is_of_disk(error):
             self._on_disk_failure(f"{name}: {error}")
         else:
             super().task_failed(name, error)
 
     def callback_failed(self, error: Exception) -> bool:
         """As ``task_failed``."""
-        if isinstance(error, StorageFailure):
+        if _is_of_disk(error):
             self._on_disk_failure(str(error))
             return True
         return False
@@ -89,3 +89,8 @@ class NodeScope(Scope):
             disk.on_armed()
             await self.clock.sleep(0)
         return result
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    """True for the failure of a disk, and for a write whose outcome is unknown because of one."""
+    return isinstance(error, StorageFailure) or isinstance(error.__cause__, StorageFailure)
