@@ -114,7 +114,7 @@ def test_every_mutant_of_clusters_has_a_home():
 @pytest.mark.skipif(
     os.environ.get("MERIDIAN_TREE") == "compiled", reason="compiled callers do not see what a mutant replaces"
 )
-@pytest.mark.parametrize("name", ["transfer-keeps-lease", "applied-index-apart", "sequences-not-claimed"])
+@pytest.mark.parametrize("name", ["replaced-replica-stays", "applied-index-apart", "sequences-not-claimed"])
 def test_a_mutant_of_clusters_is_found(name: str):
     found = find((name, 10, Choices(tuple(WORKLOADS), None, 6.0, nodes=3, regions=3)))
     assert found.seeds, found
