@@ -97,6 +97,8 @@ class Attempt(Txn):
     """Found by a heartbeat; raised by the next call."""
     meter: Any = None
     """Counts the batches that go to other regions (``kvtier.replication.crossings``); None if nobody asks."""
+    _metered: list[bytes] | None = None
+    """Identities under which it counts."""
     _term: Term | None = None
     """Bounds everything this attempt reads and commits; None where the node is alone."""
 
@@ -115,23 +117,26 @@ class Attempt(Txn):
         """Spans where nobody else writes (``hold_span``)."""
         self._intent_keys: dict[bytes, None] = {}
         self._intent_spans: list[tuple[bytes, bytes]] = []
-        self.metered: list[bytes] = []
-        """Identities under which ``meter`` counts."""
 
     def watch(self, meter: Any) -> None:
         """Has a meter count from now on; until ``unwatch``."""
         self.meter = meter
         if self._meta is not None:
-            self._coordinator.meters[self._meta.id] = meter
-            self.metered.append(self._meta.id)
+            self._count_as(self._meta.id)
         elif self._is_fixed and not self._staleness_floor:
             self._ensure_meta(b"")
 
+    def _count_as(self, txn_id: bytes) -> None:
+        self._coordinator.meters[txn_id] = self.meter
+        if self._metered is None:
+            self._metered = []
+        self._metered.append(txn_id)
+
     def unwatch(self) -> None:
         """Has nobody count any more."""
-        for txn_id in self.metered:
+        for txn_id in self._metered or ():
             self._coordinator.meters.pop(txn_id, None)
-        self.metered = []
+        self._metered = None
         self.meter = None
 
     @property
@@ -189,8 +194,7 @@ class Attempt(Txn):
             )
             self._meta = meta
             if self.meter is not None:
-                self._coordinator.meters[meta.id] = self.meter
-                self.metered.append(meta.id)
+                self._count_as(meta.id)
         elif not meta.anchor:
             meta.anchor = anchor
         return meta
