@@ -148,12 +148,20 @@ def _mount_cert() -> None:
     app.add_typer(cert_app, name="cert")
 
 
+def _mount_node() -> None:
+    from node.nodecli import app as node_app
+
+    app.add_typer(node_app, name="node")
+
+
 def main() -> None:
     """Entry point of the console script."""
     if len(sys.argv) > 1 and sys.argv[1] in ("tpcc", "--help"):
         _mount_tpcc()
     if len(sys.argv) > 1 and sys.argv[1] in ("cert", "--help"):
         _mount_cert()
+    if len(sys.argv) > 1 and sys.argv[1] in ("node", "--help"):
+        _mount_node()
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     app()
 

@@ -32,6 +32,7 @@ from kvtier.replication.settings import ReplicationSettings
 from kvtier.router import Router
 from kvtier.rpc.transport import StreamTransport
 from kvtier.store import Store
+from node.roster import Roster
 from sql.regions.topology import RangePlace
 
 MAX_OFFSET_SECONDS: Final = 0.25
@@ -114,8 +115,8 @@ class Member:
     ) -> None:
         self.settings = settings
         self._store = store
-        self._clock = clock
-        self._scheduler = scheduler
+        self.clock = clock
+        self.scheduler = scheduler
         self.node_id = store.identity.node_id
         self.transport = make_transport(self._address)
         self.replication = Replication(store, self.transport, rng, settings.replication)
@@ -128,12 +129,19 @@ class Member:
         self.sender.crossings = self.crossings
         self.replication.members = lambda: list(self.directory.nodes)
         self.placement = Placement(self.replication, self.directory, settings.dead_seconds)
+        self.directory.on_gone = lambda node_id: self.transport.disconnect(node_id, "it was decommissioned")
+        self.transport.admit = self._refusal
         self.transport.on_stranger(JOIN_CHANNEL, self._admit)
+        self.roster = Roster(self)
         self.address = settings.rpc
         """host:port where other nodes reach this one."""
 
     def _address(self, node_id: int) -> str | None:
         return self.directory.address(node_id)
+
+    def _refusal(self, node_id: int) -> str | None:
+        """Returns why a node that greets is turned away, None if it is not."""
+        return "it was decommissioned" if self.directory.is_gone(node_id) else None
 
     def _distance(self, node_id: int) -> int:
         """Returns how far a node is: itself, its region, elsewhere."""
@@ -159,18 +167,18 @@ class Member:
                 self.directory.remember()
                 break
             except KvError:
-                await self._clock.sleep(REGISTER_PAUSE_SECONDS)
-        self._scheduler.spawn(self.directory.run(), "directory")
-        self._scheduler.spawn(self.placement.run(), "placement")
+                await self.clock.sleep(REGISTER_PAUSE_SECONDS)
+        self.scheduler.spawn(self.directory.run(), "directory")
+        self.scheduler.spawn(self.placement.run(), "placement")
 
     async def drain(self) -> None:
         """Hands the leases that are here to others and answers what they still ask, so that nobody misses it."""
         self.placement.stop()
         await drain(self.replication, self.placement.is_live)
         self.transport.is_draining = True  # What others ask from here on was not begun, and they are told so.
-        deadline_ns = self._clock.monotonic_ns() + int(ANSWERS_SECONDS_MAX * 1e9)
-        while self.transport.running_calls() and self._clock.monotonic_ns() < deadline_ns:
-            await self._clock.sleep(ANSWERS_POLL_SECONDS)
+        deadline_ns = self.clock.monotonic_ns() + int(ANSWERS_SECONDS_MAX * 1e9)
+        while self.transport.running_calls() and self.clock.monotonic_ns() < deadline_ns:
+            await self.clock.sleep(ANSWERS_POLL_SECONDS)
 
     async def stop(self) -> None:
         """Leaves; the store is closed by its owner."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec import Struct
 
+from base.errors import SqlError
 from base.hlc import Hlc
 from base.keys import table_span
 from base.seams import Clock, Rng, Scheduler, Transport
@@ -28,7 +29,7 @@ from sql.agreement.node import Agreement
 from sql.catalog.cache import Catalog
 from sql.pgcatalog import register_functions
 from sql.regions.spans import CatalogSpans
-from sql.regions.topology import Locality, NodePlace, RangePlace
+from sql.regions.topology import Locality, NodePlace, NodesApi, NodeStatus, RangePlace
 from sql.server import SqlServer
 from sql.settings import Settings, builtin_defaults, canonical
 from sql.temporary import drop_leftovers
@@ -79,6 +80,17 @@ def session_defaults(given: dict[str, str]) -> dict[str, str]:
     return {**defaults, **{canonical(name): checked[canonical(name)] for name in given}}
 
 
+class RosterApi(Protocol):
+    """What an operator asks about nodes (``node.roster.Roster``)."""
+
+    on_stop: Callable[[], None]
+
+    async def status(self) -> list[NodeStatus]: ...
+    async def drain(self, node_id: int) -> None: ...
+    async def decommission(self, node_id: int) -> int: ...
+    async def recommission(self, node_id: int) -> None: ...
+
+
 class MemberApi(Protocol):
     """What makes a node one of several, as the node sees it (``node.member.Member``)."""
 
@@ -91,6 +103,9 @@ class MemberApi(Protocol):
     placement: Placement
     crossings: Crossings
     address: str
+
+    @property
+    def roster(self) -> RosterApi: ...
 
     async def start(self, sql_address: str) -> None: ...
     async def drain(self) -> None: ...
@@ -157,8 +172,13 @@ class Node:
         self.sql.topology = self.topology
         if self.member is not None:
             self.sql.rtt_ms = self.member.rtt_ms
+        self.sql.nodes = Nodes(self)
         self.sql.stored_bytes = self.stored_bytes
         self.store.cleanup.retention_of = self.retention_seconds
+        self.on_stop: Callable[[], None] = lambda: None
+        """Set by who runs the node: drains it and ends the process, as SIGTERM does."""
+        if self.member is not None:
+            self.member.roster.on_stop = self._asked_to_stop
         self.connection_settings = ConnectionSettings(
             settings.insecure, False, not settings.insecure, rng.bytes(SECRET_BYTES)
         )
@@ -192,6 +212,9 @@ class Node:
             self.sql.agree(agreement)
         assert self.sql.agreement is not None, "agreed"
         await self.sql.agreement.keeper.start()
+
+    def _asked_to_stop(self) -> None:
+        self.on_stop()
 
     async def start(self, tls: ssl.SSLContext | None = None, certificate: bytes = b"") -> int:
         """Opens the client port and returns it."""
@@ -295,3 +318,35 @@ class Node:
         if self.log_bug is not None:
             self.log_bug(reference, "".join(traceback.format_exception(bug)))
         return reference
+
+
+class Nodes(NodesApi):
+    """What SQL asks about nodes: of the cluster's, or of this one that is alone."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def _roster(self) -> RosterApi:
+        if self._node.member is None:
+            raise SqlError("this node is not part of a cluster", sqlstate="55000", hint="Start it with --rpc.")
+        return self._node.member.roster
+
+    async def status(self) -> list[NodeStatus]:
+        node = self._node
+        if node.member is not None:
+            return await node.member.roster.status()
+        ranges = len(node.store.ranges.all())
+        state = "draining" if node.is_draining else "active"
+        address = f"{node.settings.host}:{node.port}"
+        return [
+            NodeStatus(node.store.identity.node_id, "", address, node.settings.locality, True, state, ranges, ranges)
+        ]
+
+    async def drain(self, node_id: int) -> None:
+        await self._roster().drain(node_id)
+
+    async def decommission(self, node_id: int) -> int:
+        return await self._roster().decommission(node_id)
+
+    async def recommission(self, node_id: int) -> None:
+        await self._roster().recommission(node_id)

@@ -17,13 +17,7 @@ ROWS_SHOWN_MAX: Final = 10_000
 
 def run(dsn: str, statements: Sequence[str]) -> int:
     """Runs the statements, or a prompt if there are none; returns the exit code."""
-    try:
-        connection = _connect(dsn)
-    except psycopg.Error as problem:
-        text = str(problem).strip().splitlines()[-1]
-        print(f"meridian: cannot connect: {text}", file=sys.stderr)
-        print(f"  {_hint(text)}", file=sys.stderr)
-        return 1
+    connection = connect_or_exit(dsn)
     console = Console()
     with connection:
         connection.add_notice_handler(
@@ -32,6 +26,17 @@ def run(dsn: str, statements: Sequence[str]) -> int:
         if statements:
             return 0 if all([execute(connection, statement, console) for statement in statements]) else 1
         return _prompt(connection, console)
+
+
+def connect_or_exit(dsn: str) -> psycopg.Connection[Any]:
+    """Connects, or says why not and ends the command."""
+    try:
+        return _connect(dsn)
+    except psycopg.Error as problem:
+        text = str(problem).strip().splitlines()[-1]
+        print(f"meridian: cannot connect: {text}", file=sys.stderr)
+        print(f"  {_hint(text)}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:

@@ -56,6 +56,11 @@ class Stop:
         self.asked = scheduler.waiter()
         scheduler.on_signal(self._signal)
 
+    def ask(self) -> None:
+        """Drains as after the first signal; asked again, nothing more."""
+        if not self.signals:
+            self._signal()
+
     def _signal(self) -> None:
         self.signals += 1
         if self.signals == 1:
@@ -118,6 +123,7 @@ async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
         raise
     if config.latency or config.allow_faults:
         _imitate(node, config, scheduler)
+    node.on_stop = stop.ask
     await _announce(node, http, config)
     freeze_start_up()
     gc.enable()

@@ -28,7 +28,7 @@ from sql.notify import Notifications
 from sql.parse.shapes import Shapes
 from sql.pgcatalog.storedtext import PrintedTexts
 from sql.plancache import PlanCache
-from sql.regions.topology import Locality, NodePlace, RangePlace
+from sql.regions.topology import Locality, NodePlace, NodesApi, RangePlace
 from sql.sequences import Sequences
 from sql.session import Session
 from sql.tablelocks import TableLocks
@@ -103,6 +103,8 @@ class SqlServer(Server):
         """Set by a node that is one of several: how they agree on the catalog."""
         self.rtt_ms: Callable[[str, str], float | None] = lambda one, other: 0.0 if one == other else None
         """Set by the node: round trips between regions, as far as they are known."""
+        self.nodes = NodesApi()
+        """Set by the node: what operators ask of nodes."""
         self._last_pid = 0
         self._last_rowid_us = 0
 

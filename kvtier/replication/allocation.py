@@ -31,6 +31,8 @@ SILENT: Final = 1
 """Gives no sign of life, or is about to stop; may come back, and then keeps what it has."""
 DEAD: Final = 2
 """Silent for so long that its replicas are replaced."""
+LEAVING: Final = 3
+"""Alive, and is being decommissioned: gets no replica, and what it has goes as soon as it is elsewhere."""
 
 
 REPLICAS_MIN: Final = 2
@@ -191,7 +193,7 @@ def _goner(
     for node_id in unwanted:
         if liveness.get(node_id, DEAD) == DEAD:
             return Move(node_id, Members.REMOVE)
-    if any(liveness.get(node_id, DEAD) != LIVE for node_id in current.voters):
+    if any(liveness.get(node_id, DEAD) not in (LIVE, LEAVING) for node_id in current.voters):
         return None
     others = [node_id for node_id in unwanted if node_id != own]
     if others:

@@ -72,6 +72,10 @@ class SpanConfigs:
         """Returns what is asked of the span that a key is in."""
         return self._configs[bisect_right(self._starts, key) - 1]
 
+    def configs(self) -> list[SpanConfig]:
+        """Returns everything that is asked somewhere, each once."""
+        return list(dict.fromkeys(self._configs))
+
     def border(self, start: bytes, end: bytes) -> bytes | None:
         """Returns the first key inside (start, end) from which on something else is asked; None if there is none."""
         at = bisect_right(self._starts, start)

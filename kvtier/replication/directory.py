@@ -1,39 +1,57 @@
 """Who belongs to the cluster: one row a node, and what is remembered of them here.
 
     03 'c' 'n' node id 4 B   ->  NodeRecord      written by the node itself, at every start
+    03 'c' 'd' node id 4 B   ->  Standing, 1 B   written by who sends the node away; none: ACTIVE
     03 'c' 'i'               ->  next node id, 8 B
     03 'c' 'r'               ->  next range id, 8 B      (``kvtier.replication.publishing``)
 
     local family  b"j"       ->  Known: the records and the first range, as last seen
+
+    ACTIVE <--> LEAVING (its replicas go elsewhere) --> GONE, once it has none: for good, nobody talks to it
+
+Invariant: a node that is GONE has no replica of any range and gets none; its id never comes back.
 
 A node that restarts must find the others before it can read a row, so it keeps what it knew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import IntEnum
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from base.errors import ConditionFailed, KvError
+from base.errors import ConditionFailed, KvError, SqlError
 from base.seams import CF_LOCAL
 from kvtier.client import Kv
 from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.batch import OpBatch
 from kvtier.engine.contract import StoreEngine
-from kvtier.messages import Batch, ConditionalPut, Get, Put, Scan, ScanResult
+from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Scan, ScanResult
 from kvtier.replication.publishing import send
 from kvtier.router import Router
 from kvtier.store import Store
 
 NODES_PREFIX: Final = b"\x03cn"
 NODES_END: Final = b"\x03co"
+STANDING_PREFIX: Final = b"\x03cd"
+STANDING_END: Final = b"\x03ce"
 NEXT_NODE_KEY: Final = b"\x03ci"
 FIRST_NODE_ID: Final = 2
 """Node 1 founds the cluster."""
 KNOWN_KEY: Final = b"j"
 REFRESH_SECONDS: Final = 2.0
+
+
+class Standing(IntEnum):
+    """What a node is to the cluster."""
+
+    ACTIVE = 0
+    LEAVING = 1
+    """It is being decommissioned: gets no replica, those it has go elsewhere."""
+    GONE = 2
 
 
 class NodeRecord(Struct, array_like=True, frozen=True):
@@ -61,6 +79,7 @@ class Known(Struct, array_like=True):
 
     nodes: list[NodeRecord]
     first: RangeDescriptor | None = None
+    gone: list[int] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -71,6 +90,11 @@ _known_decoder = msgspec.msgpack.Decoder(Known)
 def node_key(node_id: int) -> bytes:
     """Returns the key of a node's record."""
     return NODES_PREFIX + node_id.to_bytes(4, "big")
+
+
+def standing_key(node_id: int) -> bytes:
+    """Returns the key of a node's standing."""
+    return STANDING_PREFIX + node_id.to_bytes(4, "big")
 
 
 async def draw_node_id(kv: Kv) -> int:
@@ -92,6 +116,11 @@ class Directory:
         self._store = store
         self._router = router
         self.nodes: dict[int, NodeRecord] = {}
+        """All that are not gone."""
+        self.standing: dict[int, Standing] = {}
+        """Of those that are not, or were once not, active."""
+        self.on_gone: Callable[[int], None] = lambda node_id: None
+        """Told of each node that has left for good."""
         stored = store.engine.get(CF_LOCAL, KNOWN_KEY)
         if stored is not None:
             self.learn(_known_decoder.decode(stored))
@@ -99,8 +128,10 @@ class Directory:
 
     def learn(self, known: Known) -> None:
         """Takes what somebody else knew."""
+        self.standing.update(dict.fromkeys(known.gone, Standing.GONE))
         for record in known.nodes:
-            self.nodes.setdefault(record.node_id, record)
+            if not self.is_gone(record.node_id):
+                self.nodes.setdefault(record.node_id, record)
         if self._router.first is None:
             self._router.first = known.first
 
@@ -108,7 +139,12 @@ class Directory:
         """Returns what another node needs to find everybody."""
         here = self._store.ranges.find(b"")
         first = here.descriptor if here is not None else self._router.cache.find(b"") or self._router.first
-        return Known([self.nodes[node_id] for node_id in sorted(self.nodes)], first)
+        gone = [node_id for node_id in sorted(self.standing) if self.is_gone(node_id)]
+        return Known([self.nodes[node_id] for node_id in sorted(self.nodes)], first, gone)
+
+    def is_gone(self, node_id: int) -> bool:
+        """True for a node that was decommissioned."""
+        return self.standing.get(node_id) == Standing.GONE
 
     def address(self, node_id: int) -> str | None:
         """Returns where a node listens for others."""
@@ -126,13 +162,32 @@ class Directory:
         await send(self._router, Batch([Put(node_key(record.node_id), _encoder.encode(record))]))
 
     async def refresh(self) -> None:
-        """Reads the records of all nodes."""
-        reply = await send(self._router, Batch([Scan(NODES_PREFIX, NODES_END)], admission=2))
-        rows: ScanResult = reply.results[0]
-        found = {record.node_id: record for record in map(_record_decoder.decode, rows.values)}
-        if found != self.nodes:
-            self.nodes = found
+        """Reads the records and standings of all nodes."""
+        scans: list[Op] = [Scan(STANDING_PREFIX, STANDING_END), Scan(NODES_PREFIX, NODES_END)]
+        reply = await send(self._router, Batch(scans, admission=2))
+        marks: ScanResult = reply.results[0]
+        rows: ScanResult = reply.results[1]
+        standing = {int.from_bytes(key[-4:], "big"): Standing(value[0]) for key, value in zip(marks.keys, marks.values)}
+        records = [_record_decoder.decode(value) for value in rows.values]
+        found = {record.node_id: record for record in records if standing.get(record.node_id) != Standing.GONE}
+        if found != self.nodes or standing != self.standing:
+            gone = [node_id for node_id in self.nodes if node_id not in found]
+            self.nodes, self.standing = found, standing
             self.remember()
+            for node_id in gone:
+                self.on_gone(node_id)
+
+    async def set_standing(self, node_id: int, standing: Standing) -> None:
+        """Changes what a node is to the cluster; raises SqlError for one that is not known, or gone."""
+        await self.refresh()
+        current = self.standing.get(node_id, Standing.ACTIVE)
+        if current == Standing.GONE or node_id not in self.nodes:
+            why = "was decommissioned" if current == Standing.GONE else "does not exist"
+            raise SqlError(f"node {node_id} {why}", sqlstate="42704")
+        if current != standing:
+            before = bytes((current,)) if node_id in self.standing else None
+            await send(self._router, Batch([ConditionalPut(standing_key(node_id), bytes((standing,)), before)]))
+            await self.refresh()
 
     def remember(self) -> None:
         """Keeps what is known for the next start."""

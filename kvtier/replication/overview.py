@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from base.errors import KvError
-from kvtier.descriptors import DATA_START, KEY_MAX, META2, RangeDescriptor, decode_descriptor
+from kvtier.descriptors import DATA_START, KEY_MAX, META1, META2, RangeDescriptor, decode_descriptor
 from kvtier.messages import Batch, Get, Scan, ScanResult
 from kvtier.meta import lookup_span
 from kvtier.replication.publishing import send
@@ -41,6 +41,19 @@ async def ranges_over(
         holder = await _leaseholder(store, router, sender, descriptor)
         found.append(RangeOverview(descriptor, holder, None if here is None else here.total_bytes))
     return found
+
+
+async def replicas_by_node(router: Router) -> dict[int, int]:
+    """Counts the replicas of all ranges by their nodes, as the meta ranges tell."""
+    counts: dict[int, int] = {}
+    found = await _descriptors(router, b"", KEY_MAX)
+    # Ranges of meta entries alone are told of one level above.
+    above: ScanResult = (await send(router, Batch([Scan(META1, META2, limit=PAGE_RANGES)]))).results[0]
+    found.extend([meta for meta in map(decode_descriptor, above.values) if meta.end <= DATA_START])
+    for descriptor in found:
+        for place in descriptor.replicas:
+            counts[place.node_id] = counts.get(place.node_id, 0) + 1
+    return counts
 
 
 async def _descriptors(router: Router, start: bytes, end: bytes) -> list[RangeDescriptor]:

@@ -19,9 +19,9 @@ from kvtier.messages import Batch, ChangeReplicas, Split, TransferLease
 from kvtier.meta import split_allowed
 from kvtier.raft.progress import REPLICATE
 from kvtier.replica import Replica
-from kvtier.replication.allocation import DEAD, LIVE, SILENT, NodeState, Replicas, next_move
+from kvtier.replication.allocation import DEAD, LEAVING, LIVE, SILENT, NodeState, Replicas, next_move
 from kvtier.replication.constraints import SpanConfigs
-from kvtier.replication.directory import Directory
+from kvtier.replication.directory import Directory, Standing
 from kvtier.replication.publishing import send
 
 if TYPE_CHECKING:
@@ -83,19 +83,22 @@ class Placement:
                 self._seen_ns[node_id] = now_ns
             else:
                 self._seen_ns.setdefault(node_id, now_ns)
-        nodes, asked = self._node_states(), self.spans()
+        nodes, asked = self.node_states(), self.spans()
         if nodes != self._nodes or asked is not self._asked or len(self._well) > 2 * len(replication.groups) + 1_000:
             self._nodes, self._asked = nodes, asked
             self._well.clear()
         return asked is not None
 
-    def _node_states(self) -> list[NodeState]:
+    def node_states(self) -> list[NodeState]:
+        """Returns what placement knows of the nodes now."""
         found: list[NodeState] = []
         for node_id in sorted(self._directory.nodes):
             record = self._directory.nodes[node_id]
             liveness = LIVE if self.is_live(node_id) else DEAD if self.is_dead(node_id) else SILENT
             if liveness == LIVE and node_id in self._replication.draining:
                 liveness = SILENT
+            if liveness == LIVE and self._directory.standing.get(node_id) == Standing.LEAVING:
+                liveness = LEAVING
             found.append(NodeState(node_id, record.region(), record.zone(), liveness))
         return found
 
@@ -140,7 +143,7 @@ class Placement:
         voters = tuple(sorted([place.node_id for place in descriptor.replicas if place.kind != LEARNER]))
         learners = tuple(sorted([place.node_id for place in descriptor.replicas if place.kind == LEARNER]))
         move, is_well = next_move(
-            spans.config(replica.start), self._nodes or self._node_states(), Replicas(voters, learners),
+            spans.config(replica.start), self._nodes or self.node_states(), Replicas(voters, learners),
             self._replication.node_id, lambda node_id: self._is_caught_up(replica, node_id), self._loads,
         )  # fmt: skip
         if is_well:

@@ -96,7 +96,18 @@ def send_rows(
 
 def load() -> None:
     """Imports every module of handlers; called once by ``sql.session``."""
-    from sql.commands import copying, cursors, explain, maintenance, notify, prepared, settings, show, transactions  # noqa: F401
+    from sql.commands import (  # noqa: F401
+        copying,
+        cursors,
+        explain,
+        maintenance,
+        nodes,
+        notify,
+        prepared,
+        settings,
+        show,
+        transactions,
+    )
     from sql.commands import regions as _regions  # noqa: F401
     from sql.ddl import alter as _alter  # noqa: F401
     from sql.ddl import comments, databases, indexes, roles, schemas, sequences, tables, truncate, types, views  # noqa: F401

@@ -7,7 +7,7 @@ from typing import Final
 
 from sql.parse.cursor import Cursor
 from sql.parse.keywords import words
-from sql.parse.lexer import WORD
+from sql.parse.lexer import NUMBER, WORD
 from sql.parse.parse_create import sequence_option, sequence_options
 from sql.parse.parse_roles import parse_alter_default_privileges, parse_alter_role
 from sql.parse.parse_session import reset_variable, set_variable
@@ -20,6 +20,7 @@ from sql.parse.parse_table import (
     storage_options,
     table_constraint,
 )
+from sql.parse.nodes import NodeCommand
 from sql.parse.statements import (
     AddColumn,
     AddConstraint,
@@ -436,6 +437,19 @@ def _database(cursor: Cursor) -> AlterDatabase:
     raise cursor.syntax_error()
 
 
+def _node(cursor: Cursor) -> NodeCommand:
+    cursor.advance()
+    lexeme = cursor.peek()
+    if lexeme.kind != NUMBER or not lexeme.text.isdigit():
+        raise cursor.syntax_error()
+    cursor.advance()
+    node_id = int(lexeme.text)
+    action = cursor.accept_any("drain", "decommission", "recommission")
+    if action is None:
+        raise cursor.syntax_error()
+    return NodeCommand(action, node_id)
+
+
 def _region(cursor: Cursor) -> str:
     return cursor.string() if cursor.is_string() else cursor.name()
 
@@ -443,4 +457,5 @@ def _region(cursor: Cursor) -> str:
 _KINDS: Final[dict[str, Callable[[Cursor], AnyStatement]]] = {
     "table": _relation, "view": _relation, "materialized": _relation, "index": _relation, "sequence": _sequence, "type": _type, "schema": _schema,
     "database": _database, "role": parse_alter_role, "user": parse_alter_role, "default": parse_alter_default_privileges,
+    "node": _node,
 }  # fmt: skip

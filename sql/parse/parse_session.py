@@ -10,6 +10,7 @@ from sql.parse.cursor import Cursor
 from sql.parse.lexer import IDENT, NUMBER, OP, STRING, WORD
 from sql.parse.parse_txn import parse_modes, parse_set_constraints
 from sql.parse.query import parse_expression, parse_expression_prefix, parse_query
+from sql.parse.nodes import NodeCommand
 from sql.parse.statements import (
     AnyStatement,
     CancelJob,
@@ -153,7 +154,7 @@ def _value(cursor: Cursor) -> str:
 
 _SHOWN: Final = (
     "tables", "databases", "schemas", "sequences", "users", "roles", "types", "jobs", "sessions", "queries",
-    "statements", "transactions", "locality", "grants", "nodes", "enums", "functions",
+    "statements", "transactions", "locality", "grants", "enums", "functions",
 )  # fmt: skip
 _SHOWN_FROM: Final = ("columns", "indexes", "index", "keys", "constraints")
 
@@ -176,6 +177,9 @@ def _show(cursor: Cursor) -> AnyStatement:
         return _show_ranges(cursor)
     if cursor.accept("regions"):
         return _show_regions(cursor)
+    if cursor.is_word("nodes") and cursor.peek(1).kind != OP:
+        cursor.advance()
+        return NodeCommand("show")
     if cursor.accept("survival", "goal"):
         database = cursor.name() if cursor.accept("from", "database") and cursor.is_name() else None
         return ShowRegions("survival", database)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Union
 from sqlglot import exp
 
 from sql.parse.materialized import CreateMaterializedView, RefreshMaterializedView
+from sql.parse.nodes import NodeCommand
 
 
 class Name(NamedTuple):
@@ -973,7 +974,7 @@ class Empty:
 
 AnyStatement = Union[
     Query, Begin, Commit, Rollback, Savepoint, ReleaseSavepoint, RollbackToSavepoint, SetTransaction, SetConstraints,
-    LockTable, SetVariable, ShowVariable, ResetVariable, ShowRanges, ShowRegions, ShowObjects, Discard, Prepare, Execute, Deallocate,
+    LockTable, SetVariable, ShowVariable, ResetVariable, ShowRanges, ShowRegions, NodeCommand, ShowObjects, Discard, Prepare, Execute, Deallocate,
     DeclareCursor, Fetch, CloseCursor, Listen, Unlisten, Notify, Explain, Copy, CreateDatabase, DropDatabase, AlterDatabase,
     CreateSchema, AlterSchema, CreateEnum, AlterTypeAddValue, AlterTypeRenameValue, CreateSequence, AlterSequence, CreateTable,
     CreateTableAs, CreateIndex, CreateView, Drop, Truncate, AlterTable, CommentOn, CreateRole, AlterRole, DropRole, GrantRole,

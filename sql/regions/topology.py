@@ -23,6 +23,22 @@ class NodePlace(NamedTuple):
     is_live: bool = True
 
 
+class NodeStatus(NamedTuple):
+    """One node as an operator sees it."""
+
+    node_id: int
+    address: str
+    """host:port for other nodes."""
+    sql_address: str
+    locality: Locality
+    is_live: bool
+    state: str
+    """active, draining, decommissioning, decommissioned."""
+    replicas: int
+    leases: int | None
+    """None where the node does not say."""
+
+
 class RangePlace(NamedTuple):
     """Where one range is."""
 
@@ -35,6 +51,26 @@ class RangePlace(NamedTuple):
     """None while nobody holds the lease, or says so in time."""
     voters: tuple[int, ...]
     non_voters: tuple[int, ...] = ()
+
+
+class NodesApi:
+    """What the node answers about the nodes of the cluster and does with them; alone, as here, nothing."""
+
+    async def status(self) -> list[NodeStatus]:
+        """Returns every node, by id."""
+        return []
+
+    async def drain(self, node_id: int) -> None:
+        """Lets a node hand everything over and stop."""
+        raise SqlError("this node is not part of a cluster", sqlstate="55000")
+
+    async def decommission(self, node_id: int) -> int:
+        """Begins to send a node away, or goes on; returns the replicas it still has, 0 once it is gone."""
+        raise SqlError("this node is not part of a cluster", sqlstate="55000")
+
+    async def recommission(self, node_id: int) -> None:
+        """Takes back a node that is being sent away."""
+        raise SqlError("this node is not part of a cluster", sqlstate="55000")
 
 
 def region_of(locality: Locality) -> str:

@@ -78,3 +78,13 @@ def test_versions_are_kept_as_long_as_the_most_patient_table_there_wants() -> No
         assert node.retention_seconds(b"", b"\x01") == node.store.settings.gc_seconds
 
     with_node(body)
+
+
+def test_a_node_alone_shows_itself_and_cannot_leave() -> None:
+    async def body(node: Node) -> None:
+        client = Client(node)
+        await client.until_ready()
+        assert f"1||127.0.0.1:{node.port}||t|active|1|1" in await client.run("show nodes")
+        assert (await client.run("alter node 1 decommission"))[0].startswith("ERROR 55000")
+
+    with_node(body)

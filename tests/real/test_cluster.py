@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.node.processes import meridian
 from tests.real.nodes import WAIT_SECONDS_MAX, Nodes, wait_for_replicas
 
 ACCOUNTS = 8
@@ -166,4 +168,37 @@ def test_a_rolling_restart_fails_nothing(nodes: Nodes) -> None:
         thread.join(WAIT_SECONDS_MAX)
     assert [thread.failures for thread in threads] == [[], [], []]
     with nodes.connect(2) as connection:
+        assert total(connection) == ACCOUNTS * START
+
+
+def test_a_node_is_drained_and_another_decommissioned(nodes: Nodes) -> None:
+    nodes.start(1)
+    with nodes.connect(1) as connection:
+        connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
+        connection.execute(f"INSERT INTO account SELECT g, {START} FROM generate_series(1, {ACCOUNTS}) g")
+    nodes.start(2)
+    nodes.start(3)
+    wait_for_replicas(nodes, "1,2,3")
+    dsn = nodes.running[1].dsn
+    refused = meridian("node", "decommission", "3", "--dsn", dsn)
+    assert refused.returncode == 1
+    assert "3 nodes are needed and 2 would be left" in refused.stderr
+    assert "does not exist" in meridian("node", "drain", "9", "--dsn", dsn).stderr
+
+    assert meridian("node", "drain", "2", "--wait", "--dsn", dsn, seconds=WAIT_SECONDS_MAX).returncode == 0
+    assert nodes.running[2].process.wait(timeout=WAIT_SECONDS_MAX) == 0
+    lines = meridian("node", "status", "--dsn", dsn).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["id", "1", "2", "3"]
+    assert " no " in lines[2]
+    nodes.start(2)
+
+    nodes.start(4)
+    done = meridian("node", "decommission", "3", "--wait", "--dsn", dsn, seconds=2 * WAIT_SECONDS_MAX)
+    assert done.returncode == 0, done.stderr
+    assert "node 3 is decommissioned" in done.stdout
+    wait_for_replicas(nodes, "1,2,4")
+    nodes.stop(3)
+    status = meridian("node", "status", "--dsn", dsn).stdout
+    assert re.search(r"^3 .*decommissioned +0", status, re.MULTILINE), status
+    with nodes.connect(4) as connection:
         assert total(connection) == ACCOUNTS * START

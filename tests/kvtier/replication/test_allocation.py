@@ -9,6 +9,7 @@ import pytest
 from kvtier.messages import Members
 from kvtier.replication.allocation import (
     DEAD,
+    LEAVING,
     LIVE,
     SILENT,
     Move,
@@ -30,11 +31,11 @@ NONE = Replicas(())
 
 
 def nodes_of(text: str) -> list[NodeState]:
-    """``a a b? c!``: regions of nodes 1, 2, ..; ? is silent, ! is dead."""
+    """``a a b? c! d-``: regions of nodes 1, 2, ..; ? is silent, ! is dead, - is leaving."""
     found = []
     for node_id, word in enumerate(text.split(), 1):
-        liveness = SILENT if word.endswith("?") else DEAD if word.endswith("!") else LIVE
-        found.append(NodeState(node_id, word.rstrip("?!"), "", liveness))
+        liveness = {"?": SILENT, "!": DEAD, "-": LEAVING}.get(word[-1], LIVE)
+        found.append(NodeState(node_id, word.rstrip("?!-"), "", liveness))
     return found
 
 
@@ -68,6 +69,10 @@ CASES = [
     (ANYWHERE, "a b! c d", Replicas((1, 2, 3)), "1 3 4 |"),
     (ANYWHERE, "a b! c", Replicas((1, 2, 3)), "1 3 |"),
     (ZONE, "a a a! b b b c c c", Replicas((1, 2, 3), (4, 7)), "1 2 4 | 7"),
+    # One that leaves gets nothing and is replaced, if there is another.
+    (ANYWHERE, "a b c d-", NONE, "1 2 3 |"),
+    (ANYWHERE, "a b- c d", Replicas((1, 2, 3)), "1 3 4 |"),
+    (ZONE, "a a a- b b b c c c-", Replicas((1, 2, 3), (4, 9)), "1 2 4 | 7"),
 ]
 
 
@@ -99,6 +104,14 @@ MOVES = [
     (ZONE, NINE, Replicas((1, 2, 3, 7), (4,)), (), Move(7, Members.DEMOTE)),
     (ZONE, NINE, Replicas((1, 2, 3), (4, 7)), (), None),
     (ZONE, NINE, Replicas((1, 2, 3), (4, 5, 7)), (), Move(5, Members.REMOVE)),
+    # One that leaves goes after its successor has come, one step after the other; without one it stays.
+    (ANYWHERE, "a b- c d", Replicas((1, 2, 3)), (), Move(4, Members.ADD)),
+    (ANYWHERE, "a b- c d", Replicas((1, 2, 3), (4,)), (), None),
+    (ANYWHERE, "a b- c d", Replicas((1, 2, 3), (4,)), (4,), Move(4, Members.PROMOTE)),
+    (ANYWHERE, "a b- c d", Replicas((1, 2, 3, 4)), (4,), Move(2, Members.REMOVE)),
+    (ANYWHERE, "a- b c d", Replicas((1, 2, 3, 4)), (2, 3, 4), Move(2, None)),
+    (ANYWHERE, "a b- c", Replicas((1, 2, 3)), (), None),
+    (ANYWHERE, "a b- c? d", Replicas((1, 2, 3, 4)), (4,), None),
     # While a voter is silent no other one goes.
     (ZONE, "a a a b b b c? c c", Replicas((1, 2, 3, 4, 7)), (), None),
 ]
@@ -127,6 +140,9 @@ def test_a_range_gets_where_it_should_be_from_anywhere(seed: int) -> None:
     nodes = [NodeState(i, rng.choice("abc"), rng.choice("xy")) for i in range(1, rng.randint(2, 10))]
     config = rng.choice([ANYWHERE, ZONE, REGION, CONFINED])
     ids = [node.node_id for node in nodes]
+    if rng.random() < 0.4:
+        leaving = rng.choice(nodes)
+        nodes = [node._replace(liveness=LEAVING) if node is leaving else node for node in nodes]
     rng.shuffle(ids)
     count = min(rng.choice([1, 3, 5]), len(ids))
     voters, learners = sorted(ids[:count]), sorted(ids[count : count + rng.randint(0, 2)])
@@ -156,7 +172,7 @@ def test_a_range_gets_where_it_should_be_from_anywhere(seed: int) -> None:
         assert len(voters) >= least
         assert len(voters) + len(learners) >= min(2, len(nodes), 1 + len(current.all()) - 1)
     wanted = allocate(config, nodes, Replicas(tuple(voters), tuple(learners)), dict)
-    if len(wanted.all()) > 1:
+    if len(wanted.all()) > 1 and len(wanted.voters) == voters_wanted(config, nodes):
         assert Replicas(tuple(voters), tuple(learners)) == wanted
         regions = {node.node_id: node.region for node in nodes}
         homes = [node_id for node_id in voters if regions[node_id] == "a"]

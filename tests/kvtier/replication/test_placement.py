@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from base.errors import SqlError
 from kvtier.messages import Get, Put, Routing, Split
 from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
-from kvtier.replication.overview import ranges_over
+from kvtier.replication.directory import Standing
+from kvtier.replication.overview import ranges_over, replicas_by_node
 from tests.kvtier.replication.cluster import Cluster
 from tests.kvtier.replication.test_cluster import settle
 
@@ -184,3 +186,57 @@ def test_replicas_that_do_not_vote_answer_stale_reads() -> None:
         if other is not node:
             cluster.wires.cut[node.node_id, other.node_id] = cluster.wires.cut[other.node_id, node.node_id] = None
     assert cluster.do(node.node_id, Get(A), ts=ts, routing=Routing.NEAREST).results == [b"1"]
+
+
+def set_standing(cluster: Cluster, asked: int, node_id: int, standing: Standing) -> BaseException | None:
+    """Changes what a node is, through another; returns the error."""
+    node = cluster.nodes[asked]
+    task = node.scope.spawn(node.directory.set_standing(node_id, standing), "standing").observe()
+    cluster.run_for(3.0)
+    assert task.is_done()
+    return task.error
+
+
+def test_a_node_that_leaves_loses_its_replicas() -> None:
+    """Also the leases: they go first.  Once gone it is not known any more, and cannot come back."""
+    cluster = Cluster(4, seed=12, founders=1, regions=["a", "b", "c", "d"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 2, 3])
+    cluster.do(2, Split(M))
+    wait_for(cluster, M, [1, 2, 3])
+    assert set_standing(cluster, 2, 1, Standing.LEAVING) is None
+    for key in (A, M):
+        wait_for(cluster, key, [2, 3, 4], 90.0)
+    assert cluster.do(4, Get(A)).results == [b"1"]
+    node = cluster.nodes[4]
+    counting = node.scope.spawn(replicas_by_node(node.router), "count").observe()
+    cluster.run_for(1.0)
+    assert counting.result.get(1, 0) == 0
+    assert counting.result[4] == counting.result[2]
+    gone: list[int] = []
+    cluster.nodes[3].directory.on_gone = gone.append
+    assert set_standing(cluster, 2, 1, Standing.GONE) is None
+    cluster.run_for(5.0)
+    assert gone == [1]
+    assert 1 not in cluster.nodes[3].directory.nodes
+    refused = set_standing(cluster, 3, 1, Standing.ACTIVE)
+    assert isinstance(refused, SqlError)
+    assert "was decommissioned" in refused.message
+    # Who starts again still knows.
+    cluster.nodes[3].crash()
+    cluster.nodes[3].start()
+    assert cluster.nodes[3].directory.is_gone(1)
+    cluster.run_for(1.0)
+
+
+def test_a_node_that_leaves_can_be_taken_back() -> None:
+    cluster = Cluster(3, seed=13, founders=1, regions=["a", "b", "c"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 2, 3])
+    assert set_standing(cluster, 1, 3, Standing.LEAVING) is None
+    cluster.run_for(10.0)
+    assert voters(cluster, A) == [1, 2, 3]  # There is nobody else.
+    assert set_standing(cluster, 1, 3, Standing.ACTIVE) is None
+    cluster.run_for(5.0)
+    assert cluster.nodes[2].directory.standing == {3: Standing.ACTIVE}
+    assert isinstance(set_standing(cluster, 1, 9, Standing.LEAVING), SqlError)
