@@ -153,9 +153,14 @@ def next_move(
     own: int,
     is_caught_up: Callable[[int], bool],
     loads: Callable[[], dict[int, int]],
+    wanted: Replicas | None = None,
 ) -> tuple[Move | None, bool]:
-    """Returns what the leaseholder, ``own``, does next, and whether the range is well as it is."""
-    wanted = allocate(config, nodes, current, loads)
+    """Returns what the leaseholder, ``own``, does next, and whether the range is well as it is.
+
+    ``wanted``: where the replicas should be, if that is decided already.
+    """
+    if wanted is None:
+        wanted = allocate(config, nodes, current, loads)
     for node_id in wanted.all():
         if node_id not in current.all():
             return Move(node_id, Members.ADD), False
@@ -204,12 +209,13 @@ def _goner(
     if own in unwanted:
         heirs = [node_id for node_id in current.voters if node_id in wanted.voters]
         regions = {node.node_id: node.region for node in nodes}
-        heirs.sort(key=lambda node_id: (_lease_rank(config, regions.get(node_id, "")), node_id))
+        heirs.sort(key=lambda node_id: (lease_rank(config, regions.get(node_id, "")), node_id))
         return Move(heirs[0], None) if heirs else None
     return None
 
 
-def _lease_rank(config: SpanConfig, region: str) -> int:
+def lease_rank(config: SpanConfig, region: str) -> int:
+    """Returns how well a lease is in a region: 0 is best."""
     return config.lease_regions.index(region) if region in config.lease_regions else len(config.lease_regions)
 
 
@@ -217,7 +223,7 @@ def _better_homes(config: SpanConfig, nodes: Sequence[NodeState], current: Repli
     """Returns the voters where the lease should rather be, the best first."""
     if not config.lease_regions:
         return []
-    ranks = {node.node_id: _lease_rank(config, node.region) for node in nodes if node.liveness == LIVE}
+    ranks = {node.node_id: lease_rank(config, node.region) for node in nodes if node.liveness == LIVE}
     rank = ranks.get(own, len(config.lease_regions))
     better = [(ranks[node_id], node_id) for node_id in current.voters if ranks.get(node_id, rank) < rank]
     return [node_id for _, node_id in sorted(better)]

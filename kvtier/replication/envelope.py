@@ -43,6 +43,15 @@ class Member(Struct, array_like=True):
     replica_id: int
 
 
+class Figures(Struct, array_like=True, frozen=True):
+    """What a store has and does, for others to weigh (``kvtier.replication.balancing``)."""
+
+    leases: int = 0
+    replicas: int = 0
+    load: float = 0.0
+    """Batches a second that its leaseholders answer."""
+
+
 class Envelope(Struct, array_like=True, omit_defaults=True):
     """See the module docstring."""
 
@@ -55,6 +64,8 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     removed: Annotated[list[Member], Meta(max_length=ITEMS_MAX)] = []
     draining: bool = False
     """With a heartbeat: the store is about to stop and takes no lease."""
+    figures: Figures | None = None
+    """With a heartbeat."""
 
 
 _encoder = msgspec.msgpack.Encoder()

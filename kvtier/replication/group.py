@@ -84,6 +84,10 @@ class Group:
         """Reads at or below this are served here whoever leads."""
         self.heard_tick = 0
         """The tick at which its leader was heard of last."""
+        self.batches = 0
+        """As leaseholder: batches evaluated since load was last taken."""
+        self.load = 0.0
+        """Batches a second, the latest counting most."""
         self.nodes: dict[int, int] = {}
         """Replica id -> node."""
 

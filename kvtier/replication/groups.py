@@ -33,7 +33,16 @@ from kvtier.replica import Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
 from kvtier.replication.closing import close_timestamps
-from kvtier.replication.envelope import CHANNEL, Closed, Envelope, Member, RaftItem, decode_envelope, encode_envelope
+from kvtier.replication.envelope import (
+    CHANNEL,
+    Closed,
+    Envelope,
+    Figures,
+    Member,
+    RaftItem,
+    decode_envelope,
+    encode_envelope,
+)
 from kvtier.replication.group import Group
 from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, removed_of
 from kvtier.replication.members import add_first_member
@@ -92,6 +101,9 @@ class Replication:
         """This store is about to stop (``kvtier.replication.draining``)."""
         self.draining: dict[int, None] = {}
         """Other nodes of which the same is known."""
+        self.own_figures = Figures()
+        self.figures: dict[int, Figures] = {}
+        """What other stores last said of themselves."""
         self.ticks = 0
         self.closing_rounds = 0
         for replica in store.ranges.all():
@@ -325,6 +337,8 @@ class Replication:
             return
         store.hlc.observe(envelope.now, store.clock.wall_ns())
         if envelope.heartbeat is not None:
+            if envelope.figures is not None:
+                self.figures[node_id] = envelope.figures
             if envelope.draining:
                 self.draining[node_id] = None
             else:

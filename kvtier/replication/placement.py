@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError
-from kvtier.descriptors import LEARNER, RangeDescriptor
+from kvtier.descriptors import RangeDescriptor
 from kvtier.messages import Batch, ChangeReplicas, Split, TransferLease
 from kvtier.meta import split_allowed
 from kvtier.raft.progress import REPLICATE
 from kvtier.replica import Replica
-from kvtier.replication.allocation import DEAD, LEAVING, LIVE, SILENT, NodeState, Replicas, next_move
+from kvtier.replication.allocation import DEAD, LEAVING, LIVE, SILENT, NodeState, next_move
+from kvtier.replication.balancing import Balancing, replicas_of
 from kvtier.replication.constraints import SpanConfigs
 from kvtier.replication.directory import Directory, Standing
 from kvtier.replication.publishing import send
@@ -51,6 +52,7 @@ class Placement:
         self._asked: SpanConfigs | None = None
         self._well: dict[int, RangeDescriptor] = {}
         """Ranges that were found well, as they were then."""
+        self.balancing = Balancing(replication, self.is_well, self._is_caught_up)
         self.steps = 0
 
     async def run(self) -> None:
@@ -59,13 +61,15 @@ class Placement:
         while not self._is_stopped and store.failure is None:
             looked = 0
             for replica in store.ranges.all() if self._look_around() else []:
-                if self.is_well(replica):
+                if self.is_well(replica) and not self.balancing.is_moving(replica):
                     continue
                 looked += 1
                 if looked % RANGES_AT_ONCE == 0:
                     await store.clock.sleep(0)
                 while not self._is_stopped and store.sees_to(replica.start) and await self._see_to(replica):
                     pass
+            if self._asked is not None:
+                self.balancing.round(self._nodes, self._asked)
             await store.clock.sleep(INTERVAL_SECONDS)
 
     def stop(self) -> None:
@@ -87,6 +91,7 @@ class Placement:
         if nodes != self._nodes or asked is not self._asked or len(self._well) > 2 * len(replication.groups) + 1_000:
             self._nodes, self._asked = nodes, asked
             self._well.clear()
+            self.balancing.give_up()
         return asked is not None
 
     def node_states(self) -> list[NodeState]:
@@ -140,13 +145,13 @@ class Placement:
         border = spans.border(replica.start, replica.end)
         if border is not None and split_allowed(border):
             return Split(border)
-        voters = tuple(sorted([place.node_id for place in descriptor.replicas if place.kind != LEARNER]))
-        learners = tuple(sorted([place.node_id for place in descriptor.replicas if place.kind == LEARNER]))
         move, is_well = next_move(
-            spans.config(replica.start), self._nodes or self.node_states(), Replicas(voters, learners),
+            spans.config(replica.start), self._nodes or self.node_states(), replicas_of(replica),
             self._replication.node_id, lambda node_id: self._is_caught_up(replica, node_id), self._loads,
+            self.balancing.wanted(replica),
         )  # fmt: skip
         if is_well:
+            self.balancing.arrived(replica)
             self._well[replica.range_id] = descriptor
         if move is None:
             return None
@@ -171,11 +176,13 @@ class Placement:
         return False
 
     def _loads(self) -> dict[int, int]:
-        """Counts replicas by node, over the ranges that are here."""
+        """Counts replicas by node: as the stores say, and at least those of the ranges that are here."""
         loads: dict[int, int] = {}
         for replica in self._replication.store.ranges.all():
             for place in replica.descriptor.replicas:
                 loads[place.node_id] = loads.get(place.node_id, 0) + 1
+        for node_id, told in self.balancing.counts().items():
+            loads[node_id] = max(loads.get(node_id, 0), told)
         return loads
 
 

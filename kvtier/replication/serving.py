@@ -113,6 +113,7 @@ class Serving:
                     store.state.check_address(batch.range_id, batch.generation)
                     if not self._replication.holds_lease(group):
                         raise NotLeaseholder(replica.range_id, group.leader_node())
+                group.batches += 1
                 done = self._evaluate(group, replica, batch)
                 if batch.txn is not None:
                     self._holders.note(batch.txn)

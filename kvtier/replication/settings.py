@@ -19,4 +19,6 @@ class ReplicationSettings(Struct):
     closed_interval_seconds: float = 0.2
     log_entries_max: int = 2_000
     """Applied entries kept for followers that are behind; more behind than this needs a snapshot."""
+    snapshot_bytes_per_second: int = 32 << 20
+    """What a store sends of snapshots, all together, so that clients keep their share of disk and network."""
     envelope_bytes_max: int = 1 << 20

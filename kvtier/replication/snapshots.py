@@ -118,6 +118,8 @@ class Snapshots:
         self._outgoing: dict[tuple[int, int], None] = {}
         self._incoming: dict[int, Incoming] = {}
         self._installing: dict[int, Header] = {}
+        self._free_ns = 0
+        """When the next chunk may leave: all snapshots share one rate."""
         self.sent = 0
         self.taken = 0
         transport.on_call(CHANNEL, self._take_chunk)
@@ -157,8 +159,9 @@ class Snapshots:
         is_sent = False
         try:
             for operations in image.chunks():
-                chunk = Chunk(group.range_id, token, number, operations)
-                await self._transport.call(node_id, CHANNEL, _encoder.encode(chunk), CHUNK_SECONDS_MAX)
+                encoded = _encoder.encode(Chunk(group.range_id, token, number, operations))
+                await self._wait_turn(len(encoded))
+                await self._transport.call(node_id, CHANNEL, encoded, CHUNK_SECONDS_MAX)
                 group.raft.report_snapshot_progress(message.to)
                 number += 1
             last = Chunk(group.range_id, token, number, [], header, encode(message))
@@ -174,6 +177,14 @@ class Snapshots:
             group.raft.report_snapshot(message.to, is_sent)
             self._replication.activate(group)
             self._replication.pump_soon()
+
+    async def _wait_turn(self, size: int) -> None:
+        """Waits until so many bytes may leave."""
+        now_ns = self._store.clock.monotonic_ns()
+        turn_ns = max(now_ns, self._free_ns)
+        self._free_ns = turn_ns + size * 1_000_000_000 // self._replication.settings.snapshot_bytes_per_second
+        if turn_ns > now_ns:
+            await self._store.clock.sleep((turn_ns - now_ns) / 1e9)
 
     # --- taking in ------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ class Supporting:
             envelope = self._replication.envelope(node_id)
             envelope.heartbeat = asked
             envelope.draining = self._replication.is_draining
+            envelope.figures = self._replication.own_figures
         self._replication.flush()
 
     def withdraw(self) -> None:
