@@ -34,6 +34,8 @@ from sql.catalog.state import SUPERUSER
 if TYPE_CHECKING:
     from node.cluster import ClusterSettings
 
+GC_THRESHOLDS: Final = (20_000, 20, 20)
+"""New containers, then collections of the younger generation, before the garbage collector looks."""
 PASSWORD_BYTES: Final = 12
 EXIT_FAILURE: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -126,6 +128,8 @@ async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
     node.on_stop = stop.ask
     await _announce(node, http, config)
     freeze_start_up()
+    # A session leaves few cycles; the default of 700 new objects looks for them every few statements.
+    gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
     await stop.asked.wait()
     log.info("draining", connections=len(node.sql.sessions), seconds=config.drain_seconds)

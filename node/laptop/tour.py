@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 RECOVERY_SECONDS_MAX: Final = 60.0
 SETTLE_SECONDS_MAX: Final = 120.0
 POLL_SECONDS: Final = 0.1
-FOLLOWER_WAIT_SECONDS: Final = 6.0
-"""Closed timestamps follow the clock at a distance of seconds."""
+FOLLOWER_WAIT_SECONDS: Final = 7.0
+"""Closed timestamps follow the clock at a distance of seconds, and the row must be older."""
 
 
 def run(prompt: Prompt) -> None:

@@ -9,8 +9,12 @@ import pytest
 
 from base.keys import KeyCodec, KeyColumn, index_prefix, table_span
 from base.types import INT4
+from kvtier.replication.closing import IDLE_ROUNDS
 from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
+from kvtier.replication.settings import ReplicationSettings
+from node.member import MAX_OFFSET_SECONDS
 from planner.schema import DatabaseDesc, IndexColumn, IndexDesc, LocalityDesc, RegionConfig, TableDesc, TypeDesc
+from sql.asof import FOLLOWER_READ_US
 from sql.catalog.state import CatalogState, enum_type
 from sql.regions.spans import CatalogSpans, catalog_spans, span_config, table_spans
 
@@ -108,3 +112,9 @@ def test_spans_are_derived_again_only_for_what_changes_them() -> None:
     assert changed is not first
     assert changed.config(table_span(100)[0]) == table_spans(ZONE, table(100, IN_B), REGIONS)[0].config
     assert table_spans(ZONE, table(100), REGIONS) == [Span(*table_span(100), span_config(ZONE, PRIMARY))]
+
+
+def test_a_follower_read_is_older_than_what_followers_of_idle_ranges_serve() -> None:
+    settings = ReplicationSettings()
+    oldest = settings.closed_lag_seconds + settings.closed_interval_seconds * IDLE_ROUNDS + MAX_OFFSET_SECONDS
+    assert FOLLOWER_READ_US / 1e6 > oldest
