@@ -82,6 +82,8 @@ class RangeChange:
         """Ranges as they are now, with statistics and whether those are an estimate."""
         self.raised: list[tuple[Replica, int]] = []
         """New garbage thresholds."""
+        self.subsumed: tuple[int, int, int] | None = None
+        """(range id, index, term): that range's log ends there, and is taken in (``kvtier.replication.merging``)."""
         self.swept: tuple[Replica, int, bytes] | None = None
         """How far a garbage collection at a threshold has come."""
 
@@ -120,7 +122,7 @@ def evaluate(
     if isinstance(op, Split):
         return split(state, op, now, True)
     if isinstance(op, Merge):
-        return merge(state, op.key, now)
+        return merge(state, op.key, now, True)
     if isinstance(op, CollectGarbage):
         return collect(state, op)
     return None, checksum(state, op)
@@ -174,8 +176,11 @@ def _divide(state: StoreState, replica: Replica, key: bytes) -> list[Counts]:
     return [counted, (rest[0], rest[1], rest[2], rest[3])]
 
 
-def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, RangeDescriptor]:
-    """Joins the range that begins at (or holds) a key with its right neighbour.  Result: its descriptor."""
+def merge(state: StoreState, key: bytes, now: int, with_meta: bool) -> tuple[RangeChange | None, RangeDescriptor]:
+    """Joins the range that begins at (or holds) a key with its right neighbour.  Result: its descriptor.
+
+    ``with_meta`` changes the meta entries in the same batch; they must be in this store.
+    """
     left = state.replica_of(key)
     right = state.ranges.find(left.end) if left.end < KEY_MAX else None
     if right is None:
@@ -187,11 +192,13 @@ def merge(state: StoreState, key: bytes, now: int) -> tuple[RangeChange | None, 
     generation = max(left.generation, right.generation) + 1
     joined = msgspec.structs.replace(left.descriptor, generation=generation, end=right.end)
     both = [one + other for one, other in zip(left.counts(), right.counts())]
-    meta = MetaEdit(state, now)
-    meta.put(joined)
-    meta.drop(left.descriptor)
-    meta.drop(right.descriptor)
-    counts = meta.write(change.change, [joined], [(both[0], both[1], both[2], both[3])])[0]
+    counts = (both[0], both[1], both[2], both[3])
+    if with_meta:
+        meta = MetaEdit(state, now)
+        meta.put(joined)
+        meta.drop(left.descriptor)
+        meta.drop(right.descriptor)
+        counts = meta.write(change.change, [joined], [counts])[0]
     batch.delete(CF_LOCAL, state_key(right.range_id))
     batch.delete(CF_LOCAL, stats_key(right.range_id))
     threshold = max(left.gc_threshold, right.gc_threshold)

@@ -40,6 +40,7 @@ class RangeEdit(Struct, array_like=True):
     raised: list[tuple[int, int]]
     """(range id, new garbage threshold)."""
     swept: tuple[int, int, bytes] | None
+    subsumed: tuple[int, int, int] | None = None
 
 
 class Command(Struct, array_like=True, omit_defaults=True):
@@ -130,6 +131,7 @@ def _edit_of(change: RangeChange) -> RangeEdit:
         change.states,
         [(replica.range_id, threshold) for replica, threshold in change.raised],
         None if swept is None else (swept[0].range_id, swept[1], swept[2]),
+        change.subsumed,
     )
 
 
@@ -176,6 +178,7 @@ def range_change_of(command: Command, change: Change, state: StoreState) -> Rang
     ranges = RangeChange(change)
     ranges.removed = [state.replica_by_id(range_id) for range_id in edit.removed]
     ranges.states = edit.states
+    ranges.subsumed = edit.subsumed
     ranges.raised = [(state.replica_by_id(range_id), threshold) for range_id, threshold in edit.raised]
     if edit.swept is not None:
         range_id, threshold, swept_to = edit.swept

@@ -39,6 +39,8 @@ class RangeState(Struct, array_like=True):
     descriptor: RangeDescriptor
     gc_threshold: int = 0
     lease_start: int = 0
+    merging: bytes = b""
+    """Not empty: nothing is served any more, for the range that holds this key may take this one in."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -64,6 +66,7 @@ class Replica:
         "lease_start",
         "live_bytes",
         "live_count",
+        "merging",
         "range_id",
         "start",
         "stats_key",
@@ -86,6 +89,7 @@ class Replica:
         """Its writes go through a log, even if it is the last one left of several replicas."""
         self.gc_threshold = state.gc_threshold
         self.lease_start = state.lease_start
+        self.merging = state.merging
         self.latches = LatchTable(scheduler)
         self.live_count = 0
         self.live_bytes = 0
@@ -117,7 +121,7 @@ class Replica:
 
     def state(self) -> RangeState:
         """Returns the stored form of what changes rarely."""
-        return RangeState(self.descriptor, self.gc_threshold, self.lease_start)
+        return RangeState(self.descriptor, self.gc_threshold, self.lease_start, self.merging)
 
     def count(self, live_count: int, live_bytes: int, version_count: int, total_bytes: int) -> None:
         """Adds to the statistics."""

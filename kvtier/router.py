@@ -165,6 +165,19 @@ class Router(Kv):
             return found
         return await self._look_up(key)
 
+    async def confirm(self, key: bytes) -> RangeDescriptor:
+        """Returns the descriptor of a key's range, as its leaseholder has just read the key by it."""
+        attempts = Attempts(self)
+        while True:
+            descriptor = await self.find(key)
+            batch = Batch([Get(key)], range_id=descriptor.range_id, generation=descriptor.generation, admission=1)
+            try:
+                await self._deliver(descriptor, batch)
+            except RangeMismatch as mismatch:
+                await attempts.failed(descriptor, mismatch)
+                continue
+            return descriptor
+
     async def _look_up(self, key: bytes) -> RangeDescriptor:
         """Reads the meta ranges until they know the key's range.
 

@@ -124,6 +124,7 @@ class Member:
         self.sender.distance = self._distance
         self.router = Router(store, self.sender.send)
         self.router.draw_range_id = self.replication.range_ids.draw
+        self.replication.confirm = self.router.confirm
         self.directory = Directory(store, self.router)
         self.crossings = Crossings(dict(settings.locality).get("region", ""), self.directory.region)
         self.sender.crossings = self.crossings

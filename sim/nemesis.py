@@ -258,7 +258,8 @@ class Nemesis:
         process = self._node(fault)
         if process.is_up:
             ranges = process.store.ranges.all()
-            process.command(Merge(ranges[fault.choice % len(ranges)].start))
+            if ranges:
+                process.command(Merge(ranges[fault.choice % len(ranges)].start))
 
     def _transfer(self, fault: Fault) -> None:
         """The lease of a range goes to some node."""

@@ -234,6 +234,14 @@ class Raft(Core):
         self.wake()
         reading.read_index(self, context)
 
+    def learn_committed(self, index: int, term: int) -> bool:
+        """Is told by others than the leader that an entry is committed; False if it is not here."""
+        if not self.log.has(index, term):
+            return False
+        self.wake()
+        self.log.commit_to(index)
+        return True
+
     def campaign(self) -> bool:
         """Begins an election now; False if the state or a promise forbids it."""
         self.wake()

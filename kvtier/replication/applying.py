@@ -29,6 +29,7 @@ from kvtier.raft.messages import CONF, ConfChange, Entry, decode_conf_change
 from kvtier.replication.applied import put_applied
 from kvtier.replication.group import Group, Proposal
 from kvtier.replication.members import members_changed
+from kvtier.replication.merging import joined, prepare
 from kvtier.replication.splitting import open_right_half, put_right_half
 from kvtier.replication.stores import clock_reading
 
@@ -97,9 +98,14 @@ class Applier:
             change, ranges = proposal.change, proposal.ranges
         else:
             command = decode_command(entry.data)
+            if command.ranges is not None and command.ranges.subsumed is not None:
+                prepare(self._replication, OpBatch(), command.ranges.subsumed, group.range_id, entry.index)
             change = change_of(command, store.state)
             ranges = range_change_of(command, change, store.state)
         written = len(change.batch.ops)
+        right: Group | None = None
+        if ranges is not None and ranges.subsumed is not None:
+            right = prepare(self._replication, change.batch, ranges.subsumed, group.range_id, entry.index)
         if ranges is not None:
             for state, _, _ in ranges.states:
                 if state.descriptor.range_id != group.range_id:
@@ -111,7 +117,13 @@ class Applier:
             del change.batch.ops[written:]
             raise
         if ranges is not None:
+            old = group.replica
             self._install(group, ranges)
+            if right is not None and old is not None:
+                is_leading = self._replication.holds_lease(group)
+                joined(self._replication, group, right, is_leading)
+                if is_leading:
+                    self._replication.publisher.drop(old.descriptor)
         self._note_applied(group, entry)
         if proposal is not None:
             del group.proposals[entry.index]

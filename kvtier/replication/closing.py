@@ -38,6 +38,8 @@ def close_timestamps(replication: Replication) -> list[tuple[Group, Closed]]:
     for range_id, group in replication.groups.items():
         if not group.leased_term or (group.raft.is_quiesced and range_id % IDLE_ROUNDS != turn):
             continue
+        if group.replica is None or group.replica.merging:
+            continue  # The range that takes it in will have to respect what it closed.
         if not group.is_leading() or target <= group.closed_ts or now >= group.lease_end():
             continue
         group.closed_ts = target

@@ -43,6 +43,14 @@ class Member(Struct, array_like=True):
     replica_id: int
 
 
+class Merged(Struct, array_like=True):
+    """A range that is no more: the range ``left_id`` took it in at ``index`` of its log, or before."""
+
+    range_id: int
+    left_id: int
+    index: int
+
+
 class Figures(Struct, array_like=True, frozen=True):
     """What a store has and does, for others to weigh (``kvtier.replication.balancing``)."""
 
@@ -66,6 +74,7 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     """With a heartbeat: the store is about to stop and takes no lease."""
     figures: Figures | None = None
     """With a heartbeat."""
+    merged: Annotated[list[Merged], Meta(max_length=ITEMS_MAX)] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

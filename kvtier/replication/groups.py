@@ -16,12 +16,13 @@ under one sync.  Applying a committed entry is one engine batch with the applied
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, StorageFailure
+from base.errors import AmbiguousResult, NotLeaseholder, Overloaded, RangeUnavailable, StorageFailure
 from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
 from base.seams import Rng, Transport
+from kvtier.descriptors import RangeDescriptor
 from kvtier.engine.batch import OpBatch
 from kvtier.raft.config import Config
 from kvtier.raft.machine import Raft
@@ -44,8 +45,9 @@ from kvtier.replication.envelope import (
     encode_envelope,
 )
 from kvtier.replication.group import Group
-from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, removed_of
+from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, merged_of, removed_of
 from kvtier.replication.members import add_first_member
+from kvtier.replication.merging import Thawing, take_merged
 from kvtier.replication.proposing import Proposals
 from kvtier.replication.publishing import Publisher, RangeIds
 from kvtier.replication.remote import RemoteStores
@@ -79,6 +81,9 @@ class Replication:
         self.stores = open_liveness(store, self.settings)
         self.supporting = Supporting(self)
         self.proposals = Proposals(self)
+        self.thawing = Thawing(self)
+        self.confirm: Callable[[bytes], Awaitable[RangeDescriptor]] = _nobody
+        """Set by who routes: the range of a key, as its leaseholder has just confirmed."""
         self.serving = Serving(store, self)
         self.applier = Applier(store, self)
         self.remote = RemoteStores(store, transport, lambda: self.is_open)
@@ -222,6 +227,7 @@ class Replication:
         if self.ticks % TRUNCATE_TICKS == 0:
             self._truncate_logs()
             self._ask_about_silent()
+            self.thawing.look()
             self._answer_late()
         self.pump_soon()
 
@@ -308,7 +314,7 @@ class Replication:
     def envelope(self, node_id: int) -> Envelope:
         found = self._outbox.get(node_id)
         if found is None:
-            found = self._outbox[node_id] = Envelope(0, [], None, None, [], [], [])
+            found = self._outbox[node_id] = Envelope(0, [], None, None, [], [], [], False, None, [])
         return found
 
     def flush(self) -> None:
@@ -359,7 +365,10 @@ class Replication:
             self._take_closed(closed)
         if envelope.asking:
             self.envelope(node_id).removed.extend(removed_of(self, envelope.asking))
+            self.envelope(node_id).merged.extend(merged_of(self, envelope.asking))
         self._take_removed(envelope.removed)
+        for merged in envelope.merged:
+            take_merged(self, merged)
         self.pump_soon()
 
     def _step(self, node_id: int, range_id: int, message: Message) -> None:
@@ -523,3 +532,7 @@ class Replication:
             group.raft.synced(ready.mark)
             self.activate(group)
         self._pump()
+
+
+async def _nobody(key: bytes) -> RangeDescriptor:
+    raise RangeUnavailable(0)

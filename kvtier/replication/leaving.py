@@ -7,7 +7,8 @@
 Replica ids only grow (reliability 61), and a descriptor names the next one.  So any descriptor that was
 ever applied proves that a replica is gone if its id lies below the next one and is not listed: it
 was added before, and has been removed since.  A descriptor from before its addition does not
-know the id, so it proves nothing; no look into the meta ranges could be more certain (reliability 62, 63).
+know the id, so it proves nothing.  A range that was merged away has no replicas at all
+(``kvtier.replication.merging``); no look into the meta ranges could be more certain (reliability 62, 63).
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvtier.descriptors import RangeDescriptor
-from kvtier.replication.envelope import Member
+from kvtier.replication.envelope import Member, Merged
+from kvtier.replication.merging import end_of
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
@@ -54,3 +56,9 @@ def removed_of(replication: Replication, asking: list[Member]) -> list[Member]:
         if replica is not None and is_removed(replica.descriptor, member.replica_id):
             removed.append(member)
     return removed
+
+
+def merged_of(replication: Replication, asking: list[Member]) -> list[Merged]:
+    """Returns the ranges asked about that were merged away, as far as this store knows."""
+    found = [end_of(replication.store.engine, member.range_id) for member in asking]
+    return [merged for merged in found if merged is not None]

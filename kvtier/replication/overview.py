@@ -65,6 +65,8 @@ async def _descriptors(router: Router, start: bytes, end: bytes) -> list[RangeDe
             descriptor = decode_descriptor(value)
             if descriptor.start >= end:
                 return found
+            while found and found[-1].start >= descriptor.start:
+                found.pop()  # It was merged, and its entry has not been withdrawn yet.
             found.append(descriptor)
         if page.resume is None:
             return found

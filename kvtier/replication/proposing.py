@@ -71,6 +71,8 @@ class Proposals:
         group = self._replication.group_of(replica)
         if not self._replication.holds_lease(group):
             raise NotLeaseholder(replica.range_id, group.leader_node())
+        if replica.merging:
+            raise NotLeaseholder(replica.range_id)
         return self._submit(group, replica, change)
 
     async def _submit(self, group: Group, replica: Replica, change: Change) -> None:

@@ -26,6 +26,7 @@ FIRST_SHARED_ID: Final = 1 << 32
 """Ids below are drawn by the first store for itself, while it is alone."""
 IDS_PER_DRAW: Final = 16
 PUBLISH_PAUSE_SECONDS: Final = 0.5
+WITHDRAWALS_MAX: Final = 20
 
 
 async def send(kv: Kv, batch: Batch) -> Reply:
@@ -51,6 +52,20 @@ async def publish(kv: Kv, descriptor: RangeDescriptor) -> None:
             except ConditionFailed:
                 continue
             break
+
+
+async def withdraw(kv: Kv, descriptor: RangeDescriptor) -> None:
+    """Deletes the entries of a range as it was before it was merged, unless others have taken their place."""
+    for key in entry_keys(descriptor):
+        known: bytes | None = (await send(kv, Batch([Get(key)]))).results[0]
+        if known is None:
+            continue
+        found = decode_descriptor(known)
+        if found.end == descriptor.end and found.generation <= descriptor.generation:
+            try:
+                await send(kv, Batch([ConditionalPut(key, None, known)]))
+            except ConditionFailed:
+                continue  # A new range ends there.
 
 
 class RangeIds:
@@ -89,6 +104,19 @@ class Publisher:
         self._pending[descriptor.range_id] = descriptor
         if not is_running:
             self._store.scheduler.spawn(self._run(descriptor.range_id), "publish range")
+
+    def drop(self, descriptor: RangeDescriptor) -> None:
+        """Sees to it that nobody is told of a range's old end; a reader of what is left learns from the range itself."""
+        self._store.scheduler.spawn(self._drop(descriptor), "withdraw range")
+
+    async def _drop(self, descriptor: RangeDescriptor) -> None:
+        for _ in range(WITHDRAWALS_MAX):
+            try:
+                await withdraw(self._store.kv, descriptor)
+            except KvError:
+                await self._store.clock.sleep(PUBLISH_PAUSE_SECONDS)
+                continue
+            return
 
     async def _run(self, range_id: int) -> None:
         while self._store.failure is None:

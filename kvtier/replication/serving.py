@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from base.eager import Done, Eager, Suspended, run_eagerly
-from base.errors import FeatureNotSupported, NotLeaseholder, TxnRetry
+from base.errors import NotLeaseholder, Overloaded, TxnRetry
 from kvtier import administration
 from kvtier.administration import RangeChange
 from kvtier.change import Change, Conflict
@@ -50,6 +50,7 @@ from kvtier.reading import read_batch
 from kvtier.replica import Replica
 from kvtier.replication.holders import LockHolders, LockWatch
 from kvtier.replication.members import changed, conf_change, transfer_lease
+from kvtier.replication.merging import merge_right
 from kvtier.router import spans_of
 from kvtier.transactions import named_outcome, put_outcome
 
@@ -106,6 +107,8 @@ class Serving:
                 raise state.mismatch(replica)
             if not self._replication.holds_lease(group):
                 return self._follow(group, replica, batch)
+            if isinstance(batch.ops[0], Merge):
+                return await self._merge(group, replica, batch)
             latch = replica.latches.acquire(spans)
             try:
                 if latch.waiter is not None:
@@ -113,6 +116,8 @@ class Serving:
                     store.state.check_address(batch.range_id, batch.generation)
                     if not self._replication.holds_lease(group):
                         raise NotLeaseholder(replica.range_id, group.leader_node())
+                if replica.merging:
+                    raise Overloaded(f"range {replica.range_id} is being merged")
                 group.batches += 1
                 done = self._evaluate(group, replica, batch)
                 if batch.txn is not None:
@@ -136,6 +141,19 @@ class Serving:
             await self._replication.proposals.propose(group, done.change, done.ranges, latch)
             store.cleanup.note_write()
             return done.reply
+
+    async def _merge(self, group: Group, replica: Replica, batch: Batch) -> Reply:
+        """A merge is not evaluated in one go: both ranges are latched, and the right one's log ends first."""
+        latch = replica.latches.acquire(latch_spans(batch, replica))
+        try:
+            if latch.waiter is not None:
+                await latch.waiter.wait()
+                self._store.state.check_address(batch.range_id, batch.generation)
+        except BaseException:
+            replica.latches.release(latch)
+            raise
+        joined = await merge_right(self._replication, group, replica, latch)
+        return Reply([joined], self._store.now())
 
     async def _wait(self, batch: Batch, conflict: Conflict) -> None:
         watch = LockWatch(self._store, self._holders, conflict, batch.txn)
@@ -231,8 +249,6 @@ class Serving:
     def _administer(self, group: Group, replica: Replica, op: Any) -> Evaluated:
         now = self._store.now()
         ranges: RangeChange | None
-        if isinstance(op, Merge):
-            raise FeatureNotSupported("merging replicated ranges is not supported yet")
         if isinstance(op, ChangeReplicas):
             after, replica_id = changed(replica.descriptor, op.node_id, op.members)
             return Evaluated(Reply([after], now), members=conf_change(after, replica_id, op.members))

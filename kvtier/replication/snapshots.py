@@ -37,6 +37,7 @@ from kvtier.replica import RangeState, Replica, stats_key
 from kvtier.replication.applied import get_applied, put_applied
 from kvtier.replication.group import Group
 from kvtier.replication.image import RangeImage, erase, forget, remember
+from kvtier.replication.merging import is_subsumed_by, put_end
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
@@ -235,6 +236,9 @@ class Snapshots:
             if other.state.descriptor.start < end and start < other.state.descriptor.end
         ]
         for range_id in here:
+            other_here = self._store.ranges.get(range_id)
+            if other_here is not None and is_subsumed_by(other_here, header.state):
+                continue
             if range_id != chunk.range_id:
                 # It will be split, or is to be removed; then there will be room (reliability 65).
                 raise Overloaded(f"range {range_id} is in the way of a snapshot of range {chunk.range_id}")
@@ -315,6 +319,20 @@ class Snapshots:
         descriptor = header.state.descriptor
         old = state.ranges.get(descriptor.range_id)
         spans = [(descriptor.start, descriptor.end)]
+        ends = OpBatch()
+        for other in state.ranges.over(descriptor.start, descriptor.end):
+            if other.range_id != descriptor.range_id:
+                # Taken in by a merge that this replica has not seen; its data are in the image.
+                assert is_subsumed_by(other, header.state), (other.descriptor, descriptor)
+                put_end(ends, other.range_id, descriptor.range_id, header.index)
+                group = self._replication.groups.get(other.range_id)
+                if group is not None:
+                    self._replication.forget(group)
+                    group.doubt_proposals(store.identity.node_id, "its range was merged")
+                state.ranges.remove(other)
+                spans.append((other.start, other.end))
+        if ends.ops:
+            yield ends
         if old is not None:
             spans.append((old.start, old.end))
             state.ranges.remove(old)

@@ -178,6 +178,7 @@ class Node:
         self.replication = Replication(self.store, self.wire, rng, cluster.settings)
         self.sender = RangeSender(self.node_id, self.replication.remote.ask, self.scope.clock, rng)
         self.router = Router(self.store, self.sender.send)
+        self.replication.confirm = self.router.confirm
         self.router.draw_range_id = self.replication.range_ids.draw
         if self.node_id != 1:
             first = self.cluster.nodes[1].store.ranges.find(b"")
