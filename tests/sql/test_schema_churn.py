@@ -122,7 +122,7 @@ async def nemesis(cluster: Cluster, rng: Random) -> None:
             cluster.network.conditions.heal_all()
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 3))])
 def test_churn(seed: int) -> None:
     cluster = Cluster(seed)
     cluster.loop.steps_max = 40_000_000
