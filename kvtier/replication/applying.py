@@ -136,7 +136,6 @@ class Applier:
         """Brings the map of ranges up to date, and the groups with it."""
         store = self._store
         ranges.install(store.state)
-        store.note_ranges()
         replica = store.ranges.get(group.range_id)
         assert replica is not None, group.range_id
         group.place(replica)
@@ -146,6 +145,8 @@ class Applier:
                 open_right_half(self._replication, state.descriptor.range_id, is_leading)
             if is_leading:
                 self._replication.publisher.enter(state.descriptor)
+        # Now that each knows its log: the last replica of several is not alone, and the store not the whole cluster.
+        store.note_ranges()
 
     # --- members ------------------------------------------------------------------------
 

@@ -200,6 +200,26 @@ def test_the_last_of_several_replicas_keeps_its_log() -> None:
     assert cluster.do(2, Get(A), Get(M), Get(Z)).results == [b"before", b"alone", b"again"]
 
 
+def test_a_split_of_the_last_replica_keeps_to_its_log() -> None:
+    """Seed 44004 of three nodes, with merges: for a moment its ranges looked alone, and were written past their logs."""
+    cluster = grown()
+    if cluster.wait_for_leader() != 1:
+        cluster.do(1, TransferLease(A, 1))
+    cluster.run_for(1.0)
+    assert cluster.wait_for_leader() == 1
+    cluster.do(1, ChangeReplicas(A, 3, Members.REMOVE))
+    cluster.do(1, ChangeReplicas(A, 2, Members.REMOVE))
+    cluster.do(1, Split(M))
+    store = cluster.nodes[1].store
+    assert not any(replica.is_alone for replica in store.ranges.all())
+    assert not store.is_whole
+    index = cluster.nodes[1].replication.groups[1].applied_index
+    cluster.do(1, Put(A, b"after"))
+    assert cluster.nodes[1].replication.groups[1].applied_index > index
+    add(cluster, A, 2)
+    assert cluster.do(2, Get(A)).results == [b"after"]
+
+
 def test_a_replica_that_was_replaced_unheard_makes_way() -> None:
     """Removed and added again while it was cut off, a node's old replica goes when the new one is spoken to.
 
