@@ -66,7 +66,7 @@ class Placement:
                 looked += 1
                 if looked % RANGES_AT_ONCE == 0:
                     await store.clock.sleep(0)
-                while not self._is_stopped and store.sees_to(replica.start) and await self._see_to(replica):
+                while not self._is_stopped and self._is_here(replica) and await self._see_to(replica):
                     pass
             if self._asked is not None:
                 self.balancing.round(self._nodes, self._asked)
@@ -121,6 +121,11 @@ class Placement:
     def is_well(self, replica: Replica) -> bool:
         """True if nothing is to be done about a range as it is now."""
         return self._well.get(replica.range_id) is replica.descriptor
+
+    def _is_here(self, replica: Replica) -> bool:
+        """True while the replica is the range's, not one from before a split, and its lease is here."""
+        store = self._replication.store
+        return store.ranges.get(replica.range_id) is replica and store.sees_to(replica.start)
 
     # --- one range -------------------------------------------------------------------------
 
