@@ -20,15 +20,26 @@ class Nodes:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.running: dict[int, NodeProcess] = {}
+        self.addresses: dict[int, str] = {}
+        """Where each node listens for others: the same after a restart, as a configured node's."""
 
     def start(self, number: int) -> NodeProcess:
         """Starts a node, for the first time or again."""
         home = self.directory / f"n{number}"
         home.mkdir(exist_ok=True)
-        arguments = ["--insecure", "--http", "", "--rpc", "127.0.0.1:0", "--locality", f"region=r{number}"]
+        arguments = [
+            "--insecure",
+            "--http",
+            "",
+            "--rpc",
+            self.addresses.get(number, "127.0.0.1:0"),
+            "--locality",
+            f"region=r{number}",
+        ]
         if number > 1 and not (home / "store").exists():
             arguments += ["--join", self.rpc(1)]
         self.running[number] = NodeProcess(home / "store", *arguments)
+        self.addresses[number] = self.rpc(number)
         return self.running[number]
 
     def rpc(self, number: int) -> str:
