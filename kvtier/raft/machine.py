@@ -357,6 +357,10 @@ class Raft(Core):
 
     # --- that it is done -----------------------------------------------------------------
 
+    def is_syncing(self) -> bool:
+        """True while a Ready that was handed out waits for its sync."""
+        return self._sync_number > self._synced_number
+
     def synced(self, mark: Mark) -> None:
         """What the mark's Ready, and every one before it, asked to write is durable."""
         if mark.number <= self._synced_number:

@@ -509,7 +509,9 @@ class Replication:
             group.queue.extend(ready.committed)
             if not ready.must_sync:
                 self.post(group, ready.after_sync)
-                group.raft.synced(ready.mark)
+                if not group.raft.is_syncing():
+                    # (If an earlier one still waits for its sync, that tells of both.)
+                    group.raft.synced(ready.mark)
         if unsynced:
             self.after_sync(lambda: self._on_synced(unsynced))
         for group, _ in work:
