@@ -27,6 +27,7 @@ import secrets
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -102,6 +103,12 @@ def _finish(future: asyncio.Future[Any], value: Any) -> None:
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
+
+
+def _is_of_another_loop(error: RuntimeError) -> bool:
+    """True for gRPC's poller, which serves all loops of a process, and met what belonged to one that is closed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return "closed" in str(error) and any("completion_queue" in frame.filename for frame in frames)
 
 
 class LoopWaiter(Waiter):
@@ -288,6 +295,8 @@ class LoopScheduler(Scheduler):
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, RuntimeError) and _is_of_another_loop(error):
+            return
         # A callback of ours raised.  What a transport reports concerns one peer.
         if error is not None and "handle" in context:
             self.stop(error)

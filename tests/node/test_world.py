@@ -156,6 +156,18 @@ def test_an_interruption_is_raised_where_the_statement_waits() -> None:
     assert run(main) == "interrupted by statement_timeout"
 
 
+def test_what_grpc_finds_for_another_loop_stops_nobody() -> None:
+    """Its poller serves all loops of a process, and tells whichever runs of one that is closed."""
+    source = compile("raise RuntimeError('Event loop is closed')", "aio/completion_queue.pyx.pxi", "exec")
+
+    async def main(scheduler: LoopScheduler) -> str:
+        scheduler.call_soon(lambda: exec(source))
+        await SystemClock().sleep(0.01)
+        return "goes on"
+
+    assert run(main) == "goes on"
+
+
 def test_random_bytes_are_never_given_twice() -> None:
     rng = SystemRng()
     seen = [rng.bytes(n) for n in (16, 32, 1, 100) * 1000]
