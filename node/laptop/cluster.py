@@ -28,6 +28,8 @@ HTTP_SECONDS_MAX: Final = 5.0
 POLL_SECONDS: Final = 0.05
 NODES_MAX: Final = 30
 CACHE_MB: Final = 64
+ZONES: Final = "abcdefghijklmnopqrstuvwxyzABCD"
+"""Of a region, one a node: NODES_MAX of them."""
 
 UP: Final = "up"
 PAUSED: Final = "paused"
@@ -77,15 +79,11 @@ class Laptop:
         self.regions = list(regions)
         self.latency = latency
         # Nodes of one zone of every region first: the first copies of everything are then far from each other.
+        places = [(at, region) for at in range(nodes_per_region) for region in regions]
         self.nodes = [
-            LaptopNode(
-                at * len(regions) + number + 1, region, f"{region}-{'abcdefghijklmnopqrstuvwxyz'[at]}", directory
-            )
-            for at in range(nodes_per_region)
-            for number, region in enumerate(regions)
+            LaptopNode(number, region, f"{region}-{ZONES[at]}", directory / f"n{number}")
+            for number, (at, region) in enumerate(places, 1)
         ]
-        for node in self.nodes:
-            node.directory = directory / f"n{node.number}"
 
     # --- processes -------------------------------------------------------------------
 
