@@ -17,6 +17,19 @@ from node.world import LoopScheduler, SystemClock, SystemRng
 from wire.io import ConnectionIo
 
 
+def take_messages(buffer: bytearray, found: list[tuple[str, bytes]]) -> bool:
+    """Moves whole messages from the buffer to ``found``, up to ReadyForQuery; True if that came."""
+    while len(buffer) >= 5:
+        length = int.from_bytes(buffer[1:5], "big")
+        if len(buffer) < length + 1:
+            break
+        found.append((chr(buffer[0]), bytes(buffer[5 : length + 1])))
+        del buffer[: length + 1]
+        if found[-1][0] == "Z":
+            return True
+    return False
+
+
 class PipeIo(ConnectionIo):
     """The client's end is a buffer."""
 
@@ -75,17 +88,9 @@ class Client:
         found: list[tuple[str, bytes]] = []
         async with asyncio.timeout(seconds):
             while True:
-                buffer = self.io.received
-                while len(buffer) >= 5:
-                    length = int.from_bytes(buffer[1:5], "big")
-                    if len(buffer) < length + 1:
-                        break
-                    kind, body = chr(buffer[0]), bytes(buffer[5 : length + 1])
-                    del buffer[: length + 1]
-                    found.append((kind, body))
-                    if kind == "Z":
-                        self.status = body.decode()
-                        return found
+                if take_messages(self.io.received, found):
+                    self.status = found[-1][1].decode()
+                    return found
                 if self.io.is_closed:
                     return found
                 self.io.arrived.clear()

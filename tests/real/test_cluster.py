@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
-import pytest
 
 from tests.node.processes import meridian
 from tests.real.nodes import WAIT_SECONDS_MAX, Nodes, wait_for_replicas
@@ -20,13 +17,15 @@ KILL_SECONDS_MAX = 60.0
 """How long a range may be without a leaseholder here: some seconds, and as many more as a loaded machine adds."""
 
 
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    found = Nodes(tmp_path)
-    yield found
-    for node in found.running.values():
-        node.process.kill()
-        node.process.wait()
+def start_three(nodes: Nodes) -> None:
+    """Starts three nodes with accounts that each has a copy of."""
+    nodes.start(1)
+    with nodes.connect(1) as connection:
+        connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
+        connection.execute(f"INSERT INTO account SELECT g, {START} FROM generate_series(1, {ACCOUNTS}) g")
+    nodes.start(2)
+    nodes.start(3)
+    wait_for_replicas(nodes, "1,2,3")
 
 
 def total(connection: psycopg.Connection) -> int:
@@ -140,13 +139,7 @@ class Transfers(threading.Thread):
 
 
 def test_a_rolling_restart_fails_nothing(nodes: Nodes) -> None:
-    nodes.start(1)
-    with nodes.connect(1) as connection:
-        connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
-        connection.execute(f"INSERT INTO account SELECT g, {START} FROM generate_series(1, {ACCOUNTS}) g")
-    nodes.start(2)
-    nodes.start(3)
-    wait_for_replicas(nodes, "1,2,3")
+    start_three(nodes)
     serving = dict.fromkeys([1, 2, 3])
     threads = [Transfers(nodes, serving, seed) for seed in (1, 2, 3)]
     for thread in threads:
@@ -172,13 +165,7 @@ def test_a_rolling_restart_fails_nothing(nodes: Nodes) -> None:
 
 
 def test_a_node_is_drained_and_another_decommissioned(nodes: Nodes) -> None:
-    nodes.start(1)
-    with nodes.connect(1) as connection:
-        connection.execute("CREATE TABLE account (id int PRIMARY KEY, balance int)")
-        connection.execute(f"INSERT INTO account SELECT g, {START} FROM generate_series(1, {ACCOUNTS}) g")
-    nodes.start(2)
-    nodes.start(3)
-    wait_for_replicas(nodes, "1,2,3")
+    start_three(nodes)
     dsn = nodes.running[1].dsn
     refused = meridian("node", "decommission", "3", "--dsn", dsn)
     assert refused.returncode == 1

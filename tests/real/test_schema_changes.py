@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,15 +14,6 @@ ROWS = 2_000
 CHANGES = 6
 STATEMENT_SECONDS_MAX = 90.0
 """Nothing may take longer: a node that is gone loses its lease, a range without a leaseholder gets another."""
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    found = Nodes(tmp_path)
-    yield found
-    for node in found.running.values():
-        node.process.kill()
-        node.process.wait()
 
 
 class Writer(threading.Thread):

@@ -14,7 +14,7 @@ from node.process import Node, NodeSettings
 from sim.loop import Loop, Scope
 from sim.streams import Streams
 from sim.transport import SimNodes
-from tests.inprocess import message, query, render
+from tests.inprocess import message, query, render, take_messages
 from wire.connection import Connection
 from wire.io import ConnectionIo
 
@@ -71,16 +71,8 @@ class Client:
         """Returns the messages up to ReadyForQuery, or up to the end of the connection or of its node."""
         found: list[tuple[str, bytes]] = []
         while True:
-            buffer = self.io.received
-            while len(buffer) >= 5:
-                length = int.from_bytes(buffer[1:5], "big")
-                if len(buffer) < length + 1:
-                    break
-                kind, body = chr(buffer[0]), bytes(buffer[5 : length + 1])
-                del buffer[: length + 1]
-                found.append((kind, body))
-                if kind == "Z":
-                    return found
+            if take_messages(self.io.received, found):
+                return found
             if self.io.is_closed or not self.member.scope.is_alive:
                 return found
             waiter = self._loop.main.waiter()
