@@ -92,10 +92,6 @@ class Suspended:
         else:
             self.waiting_for = self.coroutine.throw(error)
 
-    async def run(self) -> Any:
-        """Goes on to the end; returns the coroutine's result."""
-        return await self
-
     def __await__(self) -> Generator[Any, Any, Any]:
         while True:
             thrown: BaseException | None = None

@@ -12,6 +12,11 @@ from base.eager import Done, Suspended, run_eagerly
 from node.world import LoopScheduler, SystemClock, SystemRng, run
 
 
+async def finished(suspended: Suspended) -> Any:
+    """Waits for the end of what was left waiting."""
+    return await suspended
+
+
 def test_main_returns_its_result() -> None:
     async def main(scheduler: LoopScheduler) -> int:
         result: int = await scheduler.spawn(answer(), "answer")
@@ -128,7 +133,7 @@ def test_a_coroutine_driven_eagerly_goes_on_as_a_task() -> None:
         waiting = run_eagerly(coroutine)
         assert not isinstance(waiting, Done)
         assert events == ["started"]
-        task = scheduler.spawn(Suspended(coroutine, waiting).run(), "statement")
+        task = scheduler.spawn(finished(Suspended(coroutine, waiting)), "statement")
         scheduler.call_later(0.001, lambda: waiter.wake("woken"))
         result: str = await task
         return result
@@ -148,7 +153,7 @@ def test_an_interruption_is_raised_where_the_statement_waits() -> None:
     async def main(scheduler: LoopScheduler) -> str:
         coroutine = statement(scheduler.waiter())
         suspended = Suspended(coroutine, run_eagerly(coroutine))
-        task = scheduler.spawn(suspended.run(), "statement")
+        task = scheduler.spawn(finished(suspended), "statement")
         scheduler.call_later(0.001, lambda: suspended.interrupt(TimeoutError("statement_timeout")))
         result: str = await task
         return result

@@ -10,6 +10,11 @@ from base.eager import Suspended, run_eagerly
 from sim.loop import Loop, Stuck, TaskFailed
 
 
+async def finished(suspended: Suspended) -> object:
+    """Waits for the end of what was left waiting."""
+    return await suspended
+
+
 def test_equal_deadlines_fire_in_order_of_creation():
     """reliability 144: asyncio fires 0,2,6,5,... for equal deadlines."""
     loop, fired = Loop(), []
@@ -237,7 +242,7 @@ def test_an_interrupted_wait_raises_what_the_interrupter_says():
 
     coroutine = statement()
     suspended = Suspended(coroutine, run_eagerly(coroutine))
-    task = loop.main.spawn(suspended.run(), "statement")
+    task = loop.main.spawn(finished(suspended), "statement")
     loop.settle()
     suspended.interrupt(ValueError())
     loop.settle()
@@ -259,7 +264,7 @@ def test_a_wait_interrupted_before_it_began_is_interrupted():
     suspended = Suspended(coroutine, run_eagerly(coroutine))
 
     async def main():
-        task = loop.main.spawn(suspended.run(), "statement")
+        task = loop.main.spawn(finished(suspended), "statement")
         suspended.interrupt(TimeoutError("client is gone"))
         await task
 
@@ -281,7 +286,7 @@ def test_of_two_interruptions_at_once_the_first_is_seen():
 
     coroutine = statement()
     suspended = Suspended(coroutine, run_eagerly(coroutine))
-    task = loop.main.spawn(suspended.run(), "statement")
+    task = loop.main.spawn(finished(suspended), "statement")
     loop.settle()
     suspended.interrupt(TimeoutError("canceled"))
     suspended.interrupt(TimeoutError("client is gone"))
