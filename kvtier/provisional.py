@@ -205,7 +205,7 @@ def _resolve_point(
         tally.add(key, stored_size(old_value), len(stored) if stored else -1)
         if old_ts == op.commit_ts:
             # It replaces the version of a run; what that one counted stays.
-            tally.of(state.replica_of(key))[4] = 1
+            tally.guess(state.replica_of(key))
         change.keys.append(key)
 
 

@@ -58,6 +58,7 @@ class Replica:
         "end",
         "gc_threshold",
         "generation",
+        "guesses",
         "is_alone",
         "is_estimate",
         "is_logged",
@@ -96,6 +97,8 @@ class Replica:
         self.version_count = 0
         self.total_bytes = 0
         self.is_estimate = False
+        self.guesses = 0
+        """How many changes were evaluated here, since this start, that make the statistics an estimate."""
         """True after a range tombstone, until the range is counted again."""
         self.last_write_seq = 0
         """Engine sequence of the last write of data into this range, since the store opened."""

@@ -89,7 +89,12 @@ class Tally:
         """Notes range tombstones: how much was alive under them nobody counts."""
         for start, end in spans:
             for replica in self._state.ranges.over(start, end):
-                self.of(replica)[4] = 1
+                self.guess(replica)
+
+    def guess(self, replica: Replica) -> None:
+        """Makes a range's statistics an estimate."""
+        self.of(replica)[4] = 1
+        replica.guesses += 1
 
     def finish(self, change: Change) -> None:
         """Adds the deltas to the change."""

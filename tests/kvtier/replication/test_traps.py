@@ -17,6 +17,7 @@ from kvtier.messages import (
     Batch,
     ConditionalPut,
     Delete,
+    DeleteSpan,
     EndTxn,
     Get,
     Heartbeat,
@@ -504,3 +505,27 @@ def test_read_committed_commits_at_what_it_checked() -> None:
     task = node.scope.spawn(main(), "client").observe()
     cluster.run_for(5.0)
     assert task.error is None and task.result > 0, task.error
+
+
+def test_a_recount_and_a_deletion_under_way() -> None:
+    """A deletion that was evaluated before a recount, and is applied after it began, leaves an estimate.
+
+    Seed 3005 of 60 virtual seconds of `spans` on three nodes.
+    """
+    cluster = Cluster(seed=17)
+    leader = cluster.wait_for_leader()
+    node = cluster.nodes[leader]
+    for number in range(20):
+        cluster.do(leader, Put(b"\x03%02d" % number, b"v"))
+    replica = node.store.ranges.get(1)
+    assert replica is not None
+    replica.is_estimate = True
+    deletion = begin(cluster, leader, DeleteSpan(b"\x03", b"\x0310"))
+    group = group_of(cluster, leader, 1)
+    while not group.proposals:
+        cluster.run_for(0.0001)
+    node.scope.spawn(node.store.cleanup._count_again(replica), "count")
+    cluster.run_for(3.0)
+    assert deletion.error is None, deletion.error
+    counted = tuple(mvcc.stats(node.engine, replica.start, replica.end, node.store.state.tombstones).as_tuple())
+    assert replica.is_estimate or replica.counts() == counted
