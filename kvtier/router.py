@@ -6,8 +6,9 @@
     several                           -> cut it, send the parts, put the results together
 
 Cutting keeps the order of the operations.  A run of operations without a scan goes out
-as one part per range, all at once where they go to other nodes and take no locks; a scan walks its ranges one after the other, in its direction, with
-what is left of its limits, so that it neither skips nor doubles a key at a border.
+as one part per range, all at once where they go to other nodes, those that take locks one after the other beside
+them; a scan walks its ranges one after the other, in its direction, with what is left of its limits, so that it
+neither skips nor doubles a key at a border.
 EndTxn is always a part of its own, sent last and only after every other part has answered
 (reliability 9); the writes of the other parts are intents by then and it names them.
 
@@ -392,8 +393,9 @@ class _Assembly:
                         place = -1 - len(parts)  # Alone in its batch, also where a merge has joined two pieces' ranges.
                     parts.setdefault(place, (descriptor, []))[1].append((index, piece))
             pending = []
-            if self._may_overlap(list(parts.values())):
-                pending = await self._send_at_once(list(parts.values()), attempts)
+            chains = self._chains(list(parts.values()))
+            if len(chains) > 1:
+                pending = await self._send_at_once(chains, attempts)
                 continue
             for descriptor, ops in parts.values():
                 try:
@@ -405,56 +407,64 @@ class _Assembly:
                 for (index, op), result in zip(ops, reply.results):
                     self._note(index, op, result)
 
-    def _may_overlap(self, parts: list[Part]) -> bool:
-        """True if parts go elsewhere and need not wait for each other.
+    def _chains(self, parts: list[Part]) -> list[list[Part]]:
+        """Returns what may be under way together, each with parts that wait for each other.
 
         Parts that take locks go one after the other: two statements that take the same locks in the same order
-        then never wait for each other in a circle.
+        then never wait for each other in a circle.  Where all is here there is nothing to wait for.
         """
-        if len(parts) < 2 or len(parts) > PARTS_AT_ONCE:
-            return False
         is_here = self._router._is_served_here
-        if all([is_here(descriptor) for descriptor, _ in parts]):
-            return False
-        return not any([op.__class__ is Get and op.lock != 0 for _, ops in parts for _, op in ops])
+        if len(parts) < 2 or len(parts) > PARTS_AT_ONCE or all([is_here(descriptor) for descriptor, _ in parts]):
+            return [parts]
+        locking = [part for part in parts if _takes_locks(part[1])]
+        free = [[part] for part in parts if not _takes_locks(part[1])]
+        return [locking, *free] if locking else free
 
-    async def _send_at_once(self, parts: list[Part], attempts: Attempts) -> list[tuple[int, Op]]:
-        """Sends parts without waiting for one before the next; returns what must be cut again.
+    async def _send_at_once(self, chains: list[list[Part]], attempts: Attempts) -> list[tuple[int, Op]]:
+        """Sends chains of parts without waiting for one before the next; returns what must be cut again.
 
         Whatever becomes of one, all are waited for: nothing of a batch is still under way when its sender hears of it.
         """
         scheduler = self._router._store.scheduler
         waiters: list[Waiter] = []
-        for descriptor, ops in parts:
+        for chain in chains:
             waiter = scheduler.waiter()
             waiters.append(waiter)
-            scheduler.spawn(self._try_part(descriptor, ops, waiter), "part of a batch")
-        outcomes = [await waiter.wait() for waiter in waiters]
+            scheduler.spawn(self._try_chain(chain, waiter), "part of a batch")
+        results = [await waiter.wait() for waiter in waiters]
         pending: list[tuple[int, Op]] = []
         failure: MeridianError | None = None
-        for (descriptor, ops), outcome in zip(parts, outcomes):
-            if isinstance(outcome, RangeMismatch):
-                await attempts.failed(descriptor, outcome)
-                pending.extend(ops)
-            elif isinstance(outcome, MeridianError):
-                if failure is None or isinstance(outcome, AmbiguousResult):
-                    failure = outcome
-            else:
-                for (index, op), result in zip(ops, outcome.results):
-                    self._note(index, op, result)
+        for chain, outcomes in zip(chains, results):
+            for (descriptor, ops), outcome in zip(chain, outcomes):
+                if isinstance(outcome, RangeMismatch):
+                    await attempts.failed(descriptor, outcome)
+                    pending.extend(ops)
+                elif isinstance(outcome, MeridianError):
+                    if failure is None or isinstance(outcome, AmbiguousResult):
+                        failure = outcome
+                else:
+                    for (index, op), result in zip(ops, outcome.results):
+                        self._note(index, op, result)
         if failure is not None:
             raise failure
         return pending
 
-    async def _try_part(self, descriptor: RangeDescriptor, ops: list[tuple[int, Op]], waiter: Waiter) -> None:
-        """Wakes a waiter with the reply of a part, or the error that it raised."""
+    async def _try_chain(self, chain: list[Part], waiter: Waiter) -> None:
+        """Wakes a waiter with the replies of parts or the errors that they raised; nothing follows a failure."""
+        outcomes: list[Reply | MeridianError] = []
         try:
-            waiter.wake(await self._send(descriptor, [op for _, op in ops]))
-        except MeridianError as problem:
-            waiter.wake(problem)
+            for descriptor, ops in chain:
+                try:
+                    outcomes.append(await self._send(descriptor, [op for _, op in ops]))
+                except RangeMismatch as mismatch:
+                    outcomes.append(mismatch)
+                except MeridianError as problem:
+                    outcomes.append(problem)
+                    break
         except BaseException as problem:
             waiter.fail(problem)
             raise
+        waiter.wake(outcomes)
 
     def _note(self, index: int, op: Op, result: Any) -> None:
         """Takes one result in; pieces of one operation answer together."""
@@ -626,6 +636,10 @@ def _must_be_atomic(batch: Batch) -> bool:
         if batch.txn is None and isinstance(op, Put | Delete | ConditionalPut | DeleteSpan):
             return True
     return False
+
+
+def _takes_locks(ops: list[tuple[int, Op]]) -> bool:
+    return any([op.__class__ is Get and op.lock != 0 for _, op in ops])
 
 
 def _has_end(batch: Batch) -> bool:

@@ -339,9 +339,15 @@ class Committer(Reader):
         return self._seq
 
     async def _commit_refreshed(self) -> int:
-        """One phase where reads lie in other ranges: refreshes first, then commits at exactly that timestamp."""
+        """One phase where reads lie in other ranges: commits at exactly the timestamp at which all was read.
+
+        Only where something was read or written above it, reads are refreshed to a newer one first.
+        """
+        is_checked = self._is_read_at_once()
         for _ in range(self._coordinator.settings.commit_attempts_max):
-            await self._check_at(max(self._coordinator.kv.now(), self.read_ts))
+            if not is_checked:
+                await self._check_at(max(self._coordinator.kv.now(), self.read_ts))
+            is_checked = False
             batch = self._one_phase_batch(False)
             try:
                 reply = self._send(batch)
@@ -353,6 +359,16 @@ class Committer(Reader):
             self._release_remote(TxnStatus.COMMITTED)
             return await self._confirmed()
         raise TxnRetry("could not commit at the refreshed timestamp", reason="pushed")
+
+    def _is_read_at_once(self) -> bool:
+        """True if everything was read at the read timestamp, and nothing stands against writing there so far."""
+        meta = self._meta
+        return (
+            self.isolation == Isolation.SERIALIZABLE
+            and not self._validations
+            and self.read_ts > 0
+            and (meta is None or meta.write_ts <= self.read_ts)
+        )
 
     async def _check_at(self, ts: int) -> None:
         """Moves the transaction to ``ts`` for its commit, or raises ReadConflict."""

@@ -49,6 +49,9 @@ class PointReader(Txn):
     ) -> Eager[list[bytes | None]]:
         raise ReadLater
 
+    def claim(self, keys: list[bytes], rivals: list[bytes]) -> Eager[list[bytes | None]]:
+        raise ReadLater
+
     def scan(
         self,
         start: bytes,

@@ -216,6 +216,34 @@ class Reader(Attempt):
     ) -> list[bytes | None]:
         return _place(values, places, self._note_gets((await pending).results, missing, lock, projection))
 
+    def claim(self, keys: list[bytes], rivals: list[bytes]) -> Eager[list[bytes | None]]:
+        return self._claim(keys, rivals)
+
+    async def _claim(self, keys: list[bytes], rivals: list[bytes]) -> list[bytes | None]:
+        wanted = keys + rivals
+        locked = len(keys) if self.isolation == Isolation.SERIALIZABLE else len(wanted)
+        buffer = self._buffer
+        values: list[Any] = [None] * len(wanted)
+        places: list[int] = []
+        ops: list[Op] = []
+        for place, key in enumerate(wanted):
+            entry = buffer.lookup(key) if buffer is not None else None
+            if entry is not None:
+                values[place] = entry[0]
+                continue
+            places.append(place)
+            ops.append(Get(key, Lock.EXCLUSIVE if place < locked else Lock.NONE, Wait.BLOCK))
+        if not ops:
+            self._check_open()
+            return values
+        reply = self._perform(ops, wanted[places[0]], Lock.EXCLUSIVE if places[0] < locked else Lock.NONE)
+        if not isinstance(reply, Reply):
+            reply = await reply
+        for place, value in zip(places, reply.results):
+            values[place] = value
+            self._record(wanted[place], Lock.EXCLUSIVE if place < locked else Lock.NONE, b"")
+        return values
+
     # --- spans ------------------------------------------------------------------
 
     def scan(

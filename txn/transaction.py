@@ -48,6 +48,14 @@ class Txn(ABC):
         """Reads several keys in one batch; results in order."""
 
     @abstractmethod
+    def claim(self, keys: list[bytes], rivals: list[bytes]) -> Eager[list[bytes | None]]:
+        """Locks keys that are to be written, and reads them and what must not be there beside them, in one batch.
+
+        SERIALIZABLE only reads the rivals, because the commit checks that they are still absent; so ranges in several
+        regions are asked at once.  Weaker levels lock them, too, one range after the other.
+        """
+
+    @abstractmethod
     def scan(
         self,
         start: bytes,

@@ -88,7 +88,7 @@ class InsertOp(ModifyOp):
 
     def __init__(
         self, input: Operator, writer: TableWriter, columns: tuple[int, ...], returning: RowsFunction | None,
-        positions: list[int | None], streams: bool, upsert: Upsert | None,
+        positions: list[int | None], streams: bool, upsert: Upsert | None, drawn: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         super().__init__(input, writer, columns, returning)
         self.positions = positions
@@ -96,6 +96,10 @@ class InsertOp(ModifyOp):
         self.arrange = arrange_rows(positions)
         self.streams = streams
         self.upsert = upsert
+        self.drawn = drawn
+        """Ids of unique indexes over values that are drawn here."""
+        self.homes: tuple[str, ...] | None = ()
+        """Of a REGIONAL BY ROW table: regions that are named for the rows, "" for the client's; None for any."""
 
     def open(self, run: Run) -> Stream:
         return InsertStream(self, run)
@@ -132,7 +136,7 @@ class InsertStream(ModifyStream):
             if operator.upsert is not None:
                 rows = await operator.upsert.apply(rows, run)
             else:
-                await operator.writer.insert(rows, run)
+                await operator.writer.insert(rows, run, operator.drawn)
         except MeridianError as problem:
             if problem.row is not None:
                 problem.row += self.done

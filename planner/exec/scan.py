@@ -210,6 +210,15 @@ async def get_many(run: Run, keys: list[bytes], lock: Lock, wait: Wait, projecti
     return found if found.__class__ is list else await found  # type: ignore[misc]
 
 
+async def claim(run: Run, keys: list[bytes], rivals: list[bytes]) -> list[Any]:
+    """One batch that locks keys and looks whether they, or their rivals in other regions, are there."""
+    if not rivals:
+        return await get_many(run, keys, Lock.EXCLUSIVE, Wait.BLOCK, b"")
+    run.trips += 1
+    found = run.txn.claim(keys, rivals)
+    return found if found.__class__ is list else await found  # type: ignore[misc]
+
+
 async def scan_page(run: Run, start: bytes, end: bytes, reverse: bool, limit: int, projection: bytes) -> ScanResult:
     """One page of a span."""
     run.trips += 1

@@ -48,9 +48,8 @@ class Upsert:
         wanted = list(keys)
         for part in entries:
             wanted += [entry[0] for entry in part if entry is not None and entry[2]]
-        if writer.is_partitioned:
-            wanted += writer.all_rivals(keys, entries)
-        taken = await writer.present(wanted, run)
+        rivals = writer.all_rivals(keys, entries) if writer.is_partitioned else []
+        taken = await writer.present(wanted, rivals, run)
         own = _own_keys(run, id(self))
         written: Rows = []
         for i, row in enumerate(rows):

@@ -15,12 +15,12 @@ from typing import Any, Final, NamedTuple
 from base.errors import MeridianError, error
 from base.faults import fault
 from base.keys import is_ascending
-from kvtier.messages import Lock, Wait
 from planner.access import IndexAccess, TableAccess, check_key, check_keys
 from planner.context import ExecContext
 from planner.exec.datums import datum_text
+from planner.exec.rivals import placed_keys
 from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
-from planner.exec.scan import get_many
+from planner.exec.scan import claim
 from planner.nodes import TableExprs
 
 Entry = tuple[bytes, bytes, bool]
@@ -127,9 +127,8 @@ class TableWriter:
         self.presence = access.projection(())
         self.is_partitioned = bool(access.primary.implicit)
         """Unique keys may be in any region: they are looked for in all."""
-        keys = [access.columns[attnum] for attnum in access.primary.named]
-        self.is_key_made = any(column.hidden and column.default == "unique_rowid()" for column in keys)
-        """No two rows ever get the same primary key."""
+        self.placed = placed_keys(access, exprs)
+        """Ids of indexes whose keys tell their region."""
 
     # --- rows
 
@@ -188,16 +187,18 @@ class TableWriter:
 
     # --- unique keys
 
-    async def present(self, keys: Sequence[bytes], run: Run) -> dict[bytes, Any]:
-        """Locks the keys; the values of those that exist, writes held back included."""
+    async def present(self, keys: Sequence[bytes], rivals: Sequence[bytes], run: Run) -> dict[bytes, Any]:
+        """Locks the keys; the values of those that exist, and of their rivals, writes held back included."""
         found: dict[bytes, Any] = {}
-        distinct = list(dict.fromkeys(keys))
-        for at in range(0, len(distinct), GETS_MAX):
-            part = distinct[at : at + GETS_MAX]
-            values = await get_many(run, part, Lock.EXCLUSIVE, Wait.BLOCK, b"")
-            found.update({key: value for key, value in zip(part, values) if value is not None})
+        distinct = dict.fromkeys(keys)
+        mine = list(distinct)
+        others = [key for key in dict.fromkeys(rivals) if key not in distinct]
+        for at in range(0, max(len(mine), len(others)), GETS_MAX):
+            part, beside = mine[at : at + GETS_MAX], others[at : at + GETS_MAX]
+            values = await claim(run, part, beside)
+            found.update({key: value for key, value in zip(part + beside, values) if value is not None})
         if run.held:
-            for key in distinct:
+            for key in mine + others:
                 if key in run.held:
                     value = run.held[key]
                     found.pop(key, None)
@@ -205,12 +206,19 @@ class TableWriter:
                         found[key] = value
         return found
 
-    def rivals(self, key: bytes, at: int) -> list[bytes]:
+    def rivaled(self, drawn: frozenset[int] = frozenset()) -> list[IndexAccess]:
+        """The unique indexes whose new keys may be taken in another region; ``drawn`` as in ``insert``."""
+        return [index for index in self.access.indexes if index.is_unique and self._has_rivals(index, drawn)]
+
+    def _has_rivals(self, index: IndexAccess, drawn: frozenset[int]) -> bool:
+        return bool(index.implicit) and index.desc.id not in self.placed and index.desc.id not in drawn
+
+    def rivals(self, key: bytes, at: int, drawn: frozenset[int] = frozenset()) -> list[bytes]:
         """The same unique key in other regions; ``at`` as in ``duplicate_of``."""
-        if not self.is_partitioned or (at < 0 and self.is_key_made):
+        if not self.is_partitioned:
             return []
         index = self.access.primary if at < 0 else self.indexes[at].index
-        return index.siblings(key) if index.implicit else []
+        return index.siblings(key) if self._has_rivals(index, drawn) else []
 
     def is_rivaled(self, key: bytes, at: int, taken: dict[bytes, Any]) -> bool:
         """True if the key is taken in another region."""
@@ -252,8 +260,11 @@ class TableWriter:
 
     # --- changes
 
-    async def insert(self, rows: Rows, run: Run) -> None:
-        """Inserts completed rows; 23505 if a unique key exists already."""
+    async def insert(self, rows: Rows, run: Run, drawn: frozenset[int] = frozenset()) -> None:
+        """Inserts completed rows; 23505 if a unique key exists already.
+
+        ``drawn``: ids of indexes whose keys nobody else can have (``planner.exec.rivals``).
+        """
         key_of_row, value_of_row = self.access.key_of_row, self.access.value_of_row
         keys = [key_of_row(row) for row in rows]
         check_keys(keys, self.access.primary)
@@ -263,7 +274,7 @@ class TableWriter:
         if _is_bulk(len(rows)) and not self.is_partitioned:
             await self._insert_by_bulk(rows, keys, values, entries, run)
         else:
-            await self._insert_one_by_one(rows, Written(range(len(rows)), keys, values), entries, run)
+            await self._insert_one_by_one(rows, Written(range(len(rows)), keys, values), entries, run, drawn)
         await run.flush()
         self.check_later(rows, fresh, run)
         for foreign in self.outbound:
@@ -296,15 +307,15 @@ class TableWriter:
             await self._insert_one_by_one(rows, left, [part or [None] * len(rows) for part in entries], run)
 
     async def _insert_one_by_one(
-        self, rows: Rows, primary: Written, entries: list[list[Entry | None]], run: Run
-    ) -> None:
+        self, rows: Rows, primary: Written, entries: list[list[Entry | None]], run: Run,
+        drawn: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         """Locks and looks at every unique key, then puts; ``primary`` and ``entries`` are what is still to be written."""
         wanted = list(primary.keys)
         for part in entries:
             wanted += [entry[0] for entry in part if entry is not None and entry[2]]
-        if self.is_partitioned:
-            wanted += self.all_rivals(primary.keys, entries)
-        taken: Any = await self.present(wanted, run)
+        rivals = self.all_rivals(primary.keys, entries, drawn) if self.is_partitioned else []
+        taken: Any = await self.present(wanted, rivals, run)
         key_of = dict(zip(primary.places, primary.keys))
         for i, row in enumerate(rows):
             key = key_of.get(i)
@@ -322,11 +333,14 @@ class TableWriter:
             run.put(key, value)
         self.put_entries(entries, run)
 
-    def all_rivals(self, keys: Sequence[bytes], entries: list[list[Entry | None]]) -> list[bytes]:
+    def all_rivals(
+        self, keys: Sequence[bytes], entries: list[list[Entry | None]], drawn: frozenset[int] = frozenset()
+    ) -> list[bytes]:
         """The rivals of primary keys and of checked entries."""
-        found = [rival for key in keys for rival in self.rivals(key, -1)]
+        found = [rival for key in keys for rival in self.rivals(key, -1, drawn)]
         for at, part in enumerate(entries):
-            found += [rival for entry in part if entry is not None and entry[2] for rival in self.rivals(entry[0], at)]
+            checked = [entry[0] for entry in part if entry is not None and entry[2]]
+            found += [rival for key in checked for rival in self.rivals(key, at, drawn)]
         return found
 
     def put_rows(self, rows: Rows, keys: list[bytes], entries: list[list[Entry | None]], run: Run) -> None:
@@ -414,11 +428,9 @@ class TableWriter:
         if not claims:
             return
         rivals: list[list[bytes]] = []
-        wanted = [key for key, _, _ in claims]
         if self.is_partitioned:
             rivals = [self._rivals_of_claim(key, at, old_keys[i] if at < 0 else before[at][i]) for key, i, at in claims]
-            wanted += [key for keys in rivals for key in keys]
-        taken = await self.present(wanted, run)
+        taken = await self.present([key for key, _, _ in claims], [key for keys in rivals for key in keys], run)
         for number, (key, i, at) in enumerate(claims):
             if key in taken or (rivals and any(other in taken for other in rivals[number])):
                 raise await self.duplicate_of(new[i], at, run)

@@ -11,6 +11,7 @@ from kvtier.messages import Lock, Wait
 from planner.exec.foreign import InboundKey, OutboundKey, unsupported_default
 from planner.exec.merge import MergeOp, MergePart
 from planner.exec.modify import DeleteOp, InsertOp, UpdateOp
+from planner.exec.rivals import drawn_keys, named_homes
 from planner.exec.runtime import Operator, RowsFunction
 from planner.exec.scalar import pick_rows
 from planner.exec.unique import DeferrableKey
@@ -167,9 +168,10 @@ class WriteBuilder:
         positions = [places.get(attnum) for attnum in writer.access.attnums]
         streams = all(isinstance(part, (Values, Project)) for part in walk_nodes(node.input))
         upsert = None if node.on_conflict is None else self._upsert(node.on_conflict, writer)
-        operator = InsertOp(
-            input, writer, node.columns, self._returning(node.returning, node.exprs.row), positions, streams, upsert
-        )
+        drawn = drawn_keys(writer.access, node.attnums, node.input) if upsert is None else frozenset()
+        returning = self._returning(node.returning, node.exprs.row)
+        operator = InsertOp(input, writer, node.columns, returning, positions, streams, upsert, drawn)
+        operator.homes = named_homes(writer.access, node.attnums, node.input)
         operator.checks = self._view_checks(node)
         operator.counts = builder.cte_depth == 0
         operator.estimate(input.rows if node.returning else 0.0, input.cost + WRITE_COST * input.rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from base.errors import FeatureNotSupported, SqlError
 from base.types import JSON, TEXT
+from kvtier.messages import Isolation
 from planner.explain_plan import explain, explain_json
 from sql import commands
 from sql.analyze import Analyzer
@@ -17,6 +18,7 @@ from sql.parse import ParsedStatement
 from sql.parse import statements as ast
 from sql.portals import QueryPortal
 from sql.regions.topology import region_of, require_region, zones_by_region
+from sql.transactions import LEVELS
 
 if TYPE_CHECKING:
     from kvtier.replication.crossings import Meter
@@ -90,7 +92,8 @@ def _forecast(session: Session, statement: ast.Explain, entry: PlanEntry) -> lis
     if not gateway:
         raise SqlError("this node is in no region", sqlstate="22023", hint="EXPLAIN (WAN, GATEWAY '<region>') ..")
     require_region(server.topology(), gateway)
-    forecast = Forecast(session.state(), gateway, server.rtt_ms)
+    isolation = LEVELS[session.settings["transaction_isolation"]]
+    forecast = Forecast(session.state(), gateway, server.rtt_ms, isolation == Isolation.SERIALIZABLE)
     forecast.add_plan(entry.plan)
     return forecast.lines()
 

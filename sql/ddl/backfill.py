@@ -19,6 +19,7 @@ from planner.exec.runtime import Row, Rows, RowsFunction, Run, evaluate
 from planner.exec.scan import get_many
 from planner.exec.write import GETS_MAX, IndexWriter, TableWriter
 from planner.schema import CheckDesc, ForeignKeyDesc, IndexDesc, TableDesc
+from sql.ddl.columns import ROWID_DEFAULT
 from sql.ddl.filling import Filling
 
 if TYPE_CHECKING:
@@ -233,7 +234,8 @@ class Backfill:
                 await filling.add(keys, values)
         for filling in fillings:
             await filling.finish()
-        if not writer.is_key_made:
+        defaults = [access.columns[attnum].default for attnum in access.primary.named]
+        if writer.rivaled() and ROWID_DEFAULT not in defaults:
             rival = await self.rival(access.primary)
             if rival is not None:
                 row = access.decode_row(*rival)

@@ -20,6 +20,7 @@ COLUMNS_MAX: Final = 1600
 SYSTEM_COLUMNS: Final = ("tableoid", "xmin", "xmax", "cmin", "cmax", "ctid")
 INTEGERS: Final = (INT2, INT4, INT8)
 ROWID: Final = "rowid"
+ROWID_DEFAULT: Final = "unique_rowid()"
 """Hidden primary key of a table that has none."""
 
 
@@ -123,7 +124,7 @@ def _collation(name: ast.Name | None) -> str:
 
 def rowid_column(id: int) -> ColumnDesc:
     """Returns the hidden key column of a table without a primary key."""
-    return ColumnDesc(id=id, name=ROWID, type_oid=INT8.oid, nullable=False, default="unique_rowid()", hidden=True)
+    return ColumnDesc(id=id, name=ROWID, type_oid=INT8.oid, nullable=False, default=ROWID_DEFAULT, hidden=True)
 
 
 def check_unique_names(names: list[str]) -> None:

@@ -10,7 +10,8 @@ A prediction from descriptors, not from ranges as they happen to be: leaseholder
     commit    to the leaseholder, and from there for votes, where those at home are not enough; before that, to what
               was read in other ranges; with writes in several ranges twice, for them and for the transaction's end
 
-What takes locks in several regions goes there one after the other (``kvtier.router``).
+What takes locks in several regions goes there one after the other (``kvtier.router``).  New keys are locked at home
+only, unless the isolation level is weaker than SERIALIZABLE, and looked for everywhere at once.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Step(NamedTuple):
 class Forecast:
     """The steps of a plan for clients of one region; see the module docstring."""
 
-    def __init__(self, state: CatalogState, gateway: str, rtt: Rtt) -> None:
+    def __init__(self, state: CatalogState, gateway: str, rtt: Rtt, is_serializable: bool = True) -> None:
+        self._is_serializable = is_serializable
         self._state = state
         self._gateway = gateway
         self._rtt = rtt
@@ -202,12 +204,16 @@ class Forecast:
             home = self._to(table.locality.region or config.primary)
             self.steps.append(Step(f"look for the new keys of {table.name} in {home.targets[0]}", (home,), (home,)))
             return
-        others = [region for region in config.regions if region != self._gateway]
-        rounds = tuple([self._to(region) for region in others]) if _checked_keys(operator) else ()
-        remedy = "keys that name the region, or that are made here (a table without a PRIMARY KEY)"
-        self.steps.append(
-            Step(f"look for the new keys of {table.name} in {' and '.join(others)}", rounds, rounds, remedy)
-        )
+        best, worst = (self._new_rows_at(operator, config, is_worst) for is_worst in (False, True))
+        if writer.rivaled(operator.drawn):
+            best = worst = config.regions
+        where = " or ".join(dict.fromkeys([" and ".join(best), " and ".join(worst)]))
+        remedy = "keys that name or determine the region, or that are drawn here (gen_random_uuid())"
+        rounds = [
+            (self._to(*regions),) if self._is_serializable else tuple([self._to(region) for region in regions])
+            for regions in (best, worst)
+        ]
+        self.steps.append(Step(f"look for the new keys of {table.name} in {where}", rounds[0], rounds[1], remedy))
 
     def _add_commit(self, written: list[ModifyOp]) -> None:
         """The end of a statement outside a block."""
@@ -230,13 +236,26 @@ class Forecast:
             where = " or ".join(homes)
             self.steps.append(Step(f"commit in {where}", tuple(best), tuple(worst), f"{remedy} client in {where}"))
 
+    def _new_rows_at(self, operator: InsertOp, config: RegionConfig, is_worst: bool) -> tuple[str, ...]:
+        """Returns the regions that new rows are at home in."""
+        here = self._here(config)
+        if operator.homes is None:
+            return (self._farthest(config) if is_worst else here,)
+        return tuple(dict.fromkeys([region or here for region in operator.homes]))
+
+    def _farthest(self, config: RegionConfig) -> str:
+        return max(config.regions, key=lambda region: (self._rtt(self._gateway, region) or 0.0, region))
+
     def _written_at(self, operator: ModifyOp, config: RegionConfig, is_worst: bool) -> str:
         """Returns where the rows are that a statement writes."""
         locality = operator.writer.access.desc.locality
         if locality.kind != "row":
             return locality.region or config.primary
         if is_worst and not isinstance(operator, InsertOp) and self._is_searching(operator):
-            return max(config.regions, key=lambda region: (self._rtt(self._gateway, region) or 0.0, region))
+            return self._farthest(config)
+        if isinstance(operator, InsertOp):
+            at = self._new_rows_at(operator, config, is_worst)
+            return max(at, key=lambda region: (self._rtt(self._gateway, region) or 0.0, region))
         return self._here(config)
 
     def _here(self, config: RegionConfig) -> str:
@@ -250,7 +269,8 @@ class Forecast:
 
     def _commit_rounds(self, operator: ModifyOp, config: RegionConfig, home: str, is_worst: bool) -> tuple[Round, ...]:
         """One batch, after a look at what was read elsewhere; or, with writes or a record in several ranges, two."""
-        table = operator.writer.access.desc
+        writer = operator.writer
+        table = writer.access.desc
         once = self._at_leaseholder(config, table, home)
         if table.locality.kind != "row":
             return once
@@ -258,7 +278,7 @@ class Forecast:
         others = [region for region in config.regions if region != here]
         if len(_changed_indexes(operator)) > 1 or home != here:
             return (*once, *self._at_leaseholder(config, table, here))
-        if isinstance(operator, InsertOp) and _checked_keys(operator) and others:
+        if isinstance(operator, InsertOp) and not self._is_serializable and writer.rivaled(operator.drawn) and others:
             return (self._to(*others), *once)
         return once
 
@@ -268,13 +288,6 @@ class Forecast:
         if dict(asked.voter_regions).get(home, 0) > asked.voters // 2:
             return (self._to(home),)
         return (self._to(home), Round(home, tuple([region for region in config.regions if region != home]), True))
-
-
-def _checked_keys(operator: ModifyOp) -> list[IndexAccess]:
-    """The unique keys that new rows may share with others in any region."""
-    writer = operator.writer
-    keys = [index for index in writer.access.indexes if index.is_unique and index.implicit]
-    return [index for index in keys if not index.is_primary] if writer.is_key_made else keys
 
 
 class _Anywhere(NamedTuple):

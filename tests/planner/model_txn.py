@@ -65,6 +65,11 @@ class ModelTxn(Txn):
         self.reads.append(f"get_many {len(keys)}")
         return self._answer([self._lock(key, lock, wait) for key in keys])
 
+    def claim(self, keys: list[bytes], rivals: list[bytes]) -> Eager[list[bytes | None]]:
+        self.reads.append(f"claim {len(keys)} {len(rivals)}")
+        found = [self._lock(key, Lock.EXCLUSIVE, Wait.BLOCK) for key in keys]
+        return self._answer(found + [self.store.get(key) for key in rivals])
+
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False, limit: int = 0, lock: Lock = Lock.NONE, wait: Wait = Wait.BLOCK, projection: bytes = b"") -> Eager[ScanResult]:  # fmt: skip
         self.reads.append("scan")
         assert start < end, f"{start=} {end=}"

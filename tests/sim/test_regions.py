@@ -105,6 +105,14 @@ SCHEMA = [
     "CREATE TABLE account (id int PRIMARY KEY, v int) LOCALITY REGIONAL BY ROW",
     *[f"INSERT INTO account (id, v, crdb_region) VALUES ({i}, 0, 'region{i % 3 + 1}')" for i in range(1, 13)],
 ]
+KEYS = [
+    *SCHEMA[:3],
+    "CREATE TABLE member (name text PRIMARY KEY, email text UNIQUE) LOCALITY REGIONAL BY ROW",
+    "CREATE TABLE token (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), v int) LOCALITY REGIONAL BY ROW",
+    "CREATE TABLE tenant (id int PRIMARY KEY, v int, home crdb_internal_region NOT NULL GENERATED ALWAYS AS"
+    " (CASE id % 3 WHEN 0 THEN 'region1'::crdb_internal_region WHEN 1 THEN 'region2' ELSE 'region3' END) STORED)"
+    " LOCALITY REGIONAL BY ROW AS home",
+]
 # Nodes 1, 4, 7 are in region1, 2, 5, 8 in region2, 3, 6, 9 in region3; row i is at home in region i % 3 + 1.
 
 
@@ -167,10 +175,19 @@ STATEMENTS = [
     (5, "UPDATE account SET v = v + 1 WHERE id = 1", "0 to 3 (0 to 340 ms)", 0),
     (5, "UPDATE account SET v = v + 1 WHERE id = 2", "0 to 3 (0 to 340 ms)", 340),
     (5, "INSERT INTO plain VALUES (%d, 1)", "2 (120 ms)", 120),
-    (5, "INSERT INTO account VALUES (%d, 1)", "3 (340 ms)", 340),
-    (5, "DELETE FROM plain WHERE id = %d - 1110", "2 (120 ms)", 120),
+    (5, "INSERT INTO account VALUES (%d, 1)", "1 (140 ms)", 140),
+    (1, "INSERT INTO account VALUES (%d, 1), (%d0, 2)", "1 (80 ms)", 80),
+    (5, "INSERT INTO account (id, v, crdb_region) VALUES (%d, 1, 'region3')", "2 (280 ms)", 280),
+    (5, "DELETE FROM plain WHERE id = %d - 1130", "2 (120 ms)", 120),
 ]
 """(node, statement, what EXPLAIN (WAN) predicts, the milliseconds that it takes)."""
+INSERTS = [
+    (5, "INSERT INTO member (name) VALUES ('m%d')", "1 (140 ms)", 140),
+    (5, "INSERT INTO token (v) VALUES (%d)", "0", 0),
+    (5, "INSERT INTO token VALUES ('00000000-0000-0000-0000-00000000%d', 1)", "1 (140 ms)", 140),
+    (5, "INSERT INTO tenant VALUES (%d * 3 + 1, 1)", "0 to 2 (0 to 280 ms)", 0),
+    (5, "INSERT INTO tenant VALUES (%d * 3 + 2, 1)", "0 to 2 (0 to 280 ms)", 280),
+]
 SLACK_MS = 12
 
 
@@ -180,19 +197,70 @@ def is_close(found: str, wanted: str) -> bool:
     return all(a == b or (a.isdigit() and len(b) > 1 and 0 <= int(a) - int(b) <= 4) for a, b in pairs)
 
 
+async def check_forecasts(regions: Regions, statements: list[tuple[int, str, str, int]]) -> None:
+    """Compares what is predicted of statements with the time they take."""
+    wrong = []
+    for number, (node_id, sql, forecast, ms) in enumerate(statements):
+        texts = [sql.replace("%d", str(1000 + 10 * number + i)) for i in range(4)]
+        lines = [row[0] for row in await regions.run(node_id, f"EXPLAIN (WAN) {texts[0]}")]
+        for text in texts[1:3]:
+            await regions.run(node_id, text)
+        taken = await regions.timed(node_id, texts[3])
+        predicted = [line for line in lines if line is not None and line.startswith("Predicted")]
+        if not is_close(predicted[0].partition(": ")[2], forecast) or not ms <= taken < ms + SLACK_MS:
+            wrong.append((sql, lines, taken))
+    assert not wrong, wrong
+
+
+def test_new_keys_are_looked_for_no_further_than_they_can_be() -> None:
+    async def body(regions: Regions) -> None:
+        await check_forecasts(regions, INSERTS)
+
+    Regions(6).play(KEYS, body)
+
+
+@pytest.mark.parametrize("isolation", ["SERIALIZABLE", "READ COMMITTED"])
+def test_one_of_two_regions_gets_a_key(isolation: str) -> None:
+    """New keys are only read in other regions under SERIALIZABLE: whoever commits second must find out."""
+
+    async def body(regions: Regions) -> None:
+        world = regions.world
+        for node_id in (4, 5, 6):
+            await regions.run(node_id, f"SET default_transaction_isolation = '{isolation}'")
+            await regions.run(node_id, f"INSERT INTO member VALUES ('warm{node_id}')")
+
+        async def insert(node_id: int, wait_ms: int, key: int, done: list[str]) -> None:
+            await world.sleep(wait_ms / 1e3)
+            try:
+                await regions.run(
+                    node_id, f"INSERT INTO member VALUES ('n{key}-{node_id}', 'e{key}'), ('n{key}', NULL)"
+                )
+            except SqlFailure as failure:
+                done.append(failure.sqlstate)
+            else:
+                done.append("inserted")
+
+        for key, waits in enumerate([(0, 0, 0), (0, 30, 0), (40, 0, 70), (0, 70, 140), (100, 0, 0), (0, 140, 150)]):
+            done: list[str] = []
+            tasks = [
+                world.loop.main.spawn(insert(node_id, wait_ms, key, done), "insert")
+                for node_id, wait_ms in zip((4, 5, 6), waits)
+            ]
+            for task in tasks:
+                await task
+            assert done.count("inserted") <= 1, (key, done)
+            assert all(code in ("inserted", "23505", "40001", "40P01") for code in done), (key, done)
+            if isolation == "SERIALIZABLE":
+                assert sorted(done) == ["23505", "23505", "inserted"], (key, done)
+        found = await regions.run(7, "SELECT count(*), count(DISTINCT name), count(DISTINCT email) FROM member")
+        assert found[0][0] == found[0][1], found
+
+    Regions(7).play(KEYS[:4], body)
+
+
 def test_what_is_predicted_is_what_happens() -> None:
     async def body(regions: Regions) -> None:
-        wrong = []
-        for number, (node_id, sql, forecast, ms) in enumerate(STATEMENTS):
-            texts = [sql % (1000 + 10 * number + i) if "%d" in sql else sql for i in range(4)]
-            lines = [row[0] for row in await regions.run(node_id, f"EXPLAIN (WAN) {texts[0]}")]
-            for text in texts[1:3]:
-                await regions.run(node_id, text)
-            taken = await regions.timed(node_id, texts[3])
-            predicted = [line for line in lines if line is not None and line.startswith("Predicted")]
-            if not is_close(predicted[0].partition(": ")[2], forecast) or not ms <= taken < ms + SLACK_MS:
-                wrong.append((sql, lines, taken))
-        assert not wrong, wrong
+        await check_forecasts(regions, STATEMENTS)
         lines = [
             row[0] for row in await regions.run(1, "EXPLAIN (WAN, GATEWAY 'region3') SELECT * FROM plain WHERE id = 1")
         ]
