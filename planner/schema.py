@@ -190,6 +190,12 @@ def primary_key(table: TableDesc) -> IndexDesc | None:
     return next((index for index in table.indexes if index.primary), None)
 
 
+def computes_region(table: TableDesc) -> bool:
+    """True if the region of a row is computed from its other columns."""
+    locality = table.locality
+    return locality.kind == "row" and any(c.id == locality.column_id and c.generated for c in table.columns)
+
+
 def is_primary_key(index: IndexDesc) -> bool:
     """True if a constraint's index is that of the PRIMARY KEY."""
     return index.id == PRIMARY_INDEX_ID or index.primary

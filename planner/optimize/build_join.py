@@ -204,14 +204,14 @@ class JoinBuilder:
             return 1.0
         origin = estimator.origins.get(path.scan.columns[0]) if path.scan.columns else None
         total = origin.rows if origin is not None else 1000.0
-        return max(1.0, total * estimator.terms(path.matched[: width - path.regions]))
+        return max(1.0, total * estimator.terms(path.matched[: width - path.unmatched]))
 
     def _make_lookup(
         self, join: Join, left: Operator, scan: Scan, own: list[Expr], terms: list[Expr], best: tuple[float, Path, int]
     ) -> JoinOp:
         builder = self.builder
         cost, path, width = best
-        consumed = path.matched[: width - path.regions]
+        consumed = path.matched[: width - path.unmatched]
         residual = [term for term in own if term not in consumed and not path.view.says(term)]
         rest = [term for term in terms if term not in consumed]
         inner_only = [term for term in rest if not has_subquery(term) and not expr_columns(term) & set(left.columns)]

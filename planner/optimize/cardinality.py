@@ -144,7 +144,7 @@ class Cardinality:
                     max(
                         1.0,
                         (origin.rows if origin else ROWS_DEFAULT)
-                        * builder.estimator.terms(path.matched[: width - path.regions]),
+                        * builder.estimator.terms(path.matched[: width - path.unmatched]),
                     )
                     * (1.0 if path.covering else 3.0)
                     + 4.0

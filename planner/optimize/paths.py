@@ -5,6 +5,9 @@ Terms of the filter are matched with the columns of each index, in key order::
     index (a, b, c)    a = $1 AND b IN (1, 2) AND c > 5 AND d = 7
     matched            [a: value] [b: list] [c: lower 5 exclusive]         residual: d = 7
 
+The region that begins an index of a REGIONAL BY ROW table follows from the terms where it is computed from columns that
+have one value each.
+
 Every position before the last one matched is an equality (value, list, array or NULL); the
 last may be a range.  A matched term is dropped from the residual only if the bounds say
 exactly what it says.
@@ -85,6 +88,12 @@ class IndexView:
             self.keys += [
                 Col(ids[attnum], table.types[attnum]) if attnum in ids else None for attnum in table.key_attnums
             ]
+        self.placement: tuple[Expr, dict[int, int]] | None = None
+        """How the first key column is computed, if it is the region: an expression, and attnums by its column ids."""
+        if exprs is not None and index.attnums and index.attnums[0] == table.desc.locality.column_id:
+            computed_region = exprs.generated.get(index.attnums[0])
+            if computed_region is not None:
+                self.placement = computed_region, dict(zip(exprs.row, table.attnums))
         self.predicate: list[Expr] = []
         self.is_readable = index.is_readable and index.is_known
         if index.desc.predicate:
@@ -133,11 +142,18 @@ class Path:
     cost: float = 0.0
     is_unique: bool = False
     """At most one row per combination of values."""
+    is_placed: bool = False
+    """The first position follows from terms of others."""
 
     @property
     def regions(self) -> int:
         """How many positions stand for all regions: one or none."""
         return 1 if self.positions and self.positions[0].kind == "regions" else 0
+
+    @property
+    def unmatched(self) -> int:
+        """How many positions no term stands for: one or none."""
+        return 1 if self.is_placed else self.regions
 
     @property
     def is_point(self) -> bool:
@@ -205,8 +221,15 @@ class PathFinder:
         matched: list[Expr] = []
         exact: list[Expr] = []
         spans = 1
+        is_placed = False
         for column in view.keys:
             position, used, is_exact = (None, [], True) if column is None else self._position(column, terms, own)
+            if not positions and view.placement is not None and (position is None or position.kind != "value"):
+                region = self._region(scan, view, terms, own)
+                if region is not None:
+                    is_placed = True
+                    positions.append(Position("value", (region,)))
+                    continue
             if len(positions) < index.implicit and (position is None or position.kind in ("range", "null")):
                 positions.append(Position("regions"))
                 spans *= len(index.regions)
@@ -232,10 +255,28 @@ class PathFinder:
             attnums |= {attnum for id, attnum in zip(scan.columns, scan.attnums) if id in used_columns}
         covering = index.covers(attnums)
         path = Path(scan, index, view, tuple(positions), tuple(matched), residual, covering)
+        path.is_placed = is_placed
         path.is_unique = index.is_unique and len(positions) == index.width and index.width > 0
         self._order(path, order)
         self._cost(path, len(terms), spans)
         return path
+
+    def _region(self, scan: Scan, view: IndexView, terms: Sequence[Expr], own: set[int]) -> Expr | None:
+        """Returns the region of the rows that the terms allow, if every column it is computed from has one value."""
+        assert view.placement is not None
+        computed, attnums = view.placement
+        ids = dict(zip(scan.attnums, scan.columns))
+        values: dict[int, Expr] = {}
+        for row_id in sorted(expr_columns(computed)):
+            attnum = attnums[row_id]
+            if attnum not in ids:
+                return None
+            column = Col(ids[attnum], view.index.table.types[attnum])
+            position = self._position(column, terms, own)[0]
+            if position is None or position.kind != "value" or position.values[0].type.oid != column.type.oid:
+                return None
+            values[row_id] = position.values[0]
+        return substitute(computed, values)
 
     def implied(self, view: IndexView, terms: Sequence[Expr]) -> bool:
         """A partial index may serve only if the filter implies its predicate."""

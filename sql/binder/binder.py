@@ -20,7 +20,7 @@ from base.types import PgType
 from planner.expr import Expr
 from planner.functions.registry import Registry
 from planner.nodes import Metadata, Statement, TableExprs
-from planner.schema import ColumnDesc, TableDesc
+from planner.schema import ColumnDesc, TableDesc, computes_region
 from sql.api import ResultColumn
 from sql.binder.catalog_view import CatalogView
 from sql.binder.coerce import boolean, coerce, resolve_unknown
@@ -113,6 +113,9 @@ class Binder:
             if column.key_of:
                 statement.keys[column.key_of] = (*statement.keys.get(column.key_of, ()), at)
         self._add_foreign(ctx, queries, statement, tree)
+        for table in list(ctx.tables.values()):
+            if computes_region(table) and table.id not in statement.table_exprs:
+                statement.table_exprs[table.id] = bind_table_exprs(queries, table)[0]
         return statement
 
     # --- foreign keys ---------------------------------------------------------------------

@@ -169,6 +169,9 @@ class Forecast:
         if regions is None and positions and positions[0].kind == "regions" and _is_point(index, positions):
             self._search(name, config, locks, again, verb)
             return
+        if regions is None and positions and positions[0].kind == "value":
+            self._read_one(name, config, again, verb)
+            return
         rounds = tuple([self._to(region) for region in (config.regions if regions is None else regions)])
         if len(rounds) > 1 and _is_point(index, positions) and not locks:
             rounds = (self._to(*config.regions),)
@@ -176,6 +179,12 @@ class Forecast:
         where = " and ".join([region for turn in rounds[: len(rounds) - again] for region in turn.targets])
         remedy = "" if regions is not None else "naming the region of the rows (crdb_region = ..)"
         self.steps.append(Step(f"{verb} {name} in {where}", rounds, rounds, remedy))
+
+    def _read_one(self, name: str, config: RegionConfig, again: bool, verb: str) -> None:
+        """A region that is known when the statement runs."""
+        best, worst = ((self._to(at),) * (1 + again) for at in (self._here(config), self._farthest(config)))
+        remedy = "rows that are at home here"
+        self.steps.append(Step(f"{verb} {name} in the region that its key tells", best, worst, remedy))
 
     def _search(self, name: str, config: RegionConfig, locks: bool, again: bool, verb: str) -> None:
         """A key of which nobody knows where it is."""
@@ -262,9 +271,13 @@ class Forecast:
         return self._gateway if self._gateway in config.regions else config.primary
 
     def _is_searching(self, operator: Operator) -> bool:
-        """True if a scan below has to look for its rows' region."""
+        """True if the region of a scan's rows is known only when it runs."""
         if isinstance(operator, ScanOp):
-            return bool(operator.path.positions) and operator.path.positions[0].kind == "regions"
+            positions = operator.path.positions
+            return bool(positions) and (
+                positions[0].kind == "regions"
+                or (positions[0].kind == "value" and not isinstance(positions[0].values[0], Const))
+            )
         return any(self._is_searching(child) for child in operator.children())
 
     def _commit_rounds(self, operator: ModifyOp, config: RegionConfig, home: str, is_worst: bool) -> tuple[Round, ...]:

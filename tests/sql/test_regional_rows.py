@@ -12,6 +12,17 @@ from tests.inprocess import Client, with_node
 
 REGIONS = ("a", "b", "c")
 STATEMENTS = 150
+TABLES = [
+    ("plain", "", ""),
+    ("spread", "", "LOCALITY REGIONAL BY ROW"),
+    (
+        "placed",
+        ", home crdb_internal_region NOT NULL GENERATED ALWAYS AS"
+        " (CASE id % 3 WHEN 0 THEN 'a'::crdb_internal_region WHEN 1 THEN 'b' ELSE 'c' END) STORED",
+        "LOCALITY REGIONAL BY ROW AS home",
+    ),
+]
+"""(table, column of its own, locality): rows anywhere, and rows whose key tells where they are."""
 
 
 def statement(rng: random.Random, table: str, region: str) -> str:
@@ -53,8 +64,8 @@ def test_where_rows_are_makes_no_difference(seed: int) -> None:
         await client.run("ALTER DATABASE defaultdb PRIMARY REGION a")
         await client.run("ALTER DATABASE defaultdb ADD REGION b")
         await client.run("ALTER DATABASE defaultdb ADD REGION c")
-        for table, locality in (("plain", ""), ("spread", "LOCALITY REGIONAL BY ROW")):
-            await client.run(f"CREATE TABLE {table} (id int PRIMARY KEY, email text UNIQUE, n int) {locality}")
+        for table, column, locality in TABLES:
+            await client.run(f"CREATE TABLE {table} (id int PRIMARY KEY, email text UNIQUE, n int{column}) {locality}")
             await client.run(f"CREATE INDEX {table}_n ON {table} (n)")
         rng = random.Random(seed)
         (session,) = node.sql.sessions.values()
@@ -62,11 +73,13 @@ def test_where_rows_are_makes_no_difference(seed: int) -> None:
             session.context.region = rng.choice(REGIONS)
             shape, region = rng.randrange(1 << 30), rng.choice(("", *REGIONS))
             expected = await client.run(statement(random.Random(shape), "plain", ""))
-            sql = statement(random.Random(shape), "spread", region)
-            assert [line.replace("spread", "plain") for line in await client.run(sql)] == expected, sql
-        assert await client.run("SELECT * FROM spread ORDER BY id") == await client.run(
-            "SELECT * FROM plain ORDER BY id"
-        )
-        assert (await client.run("SELECT count(DISTINCT crdb_region) > 1 FROM spread"))[1] == "t"
+            for table, home in (("spread", region), ("placed", "")):
+                sql = statement(random.Random(shape), table, home)
+                assert [line.replace(table, "plain") for line in await client.run(sql)] == expected, sql
+        for table, column in (("spread", "crdb_region"), ("placed", "home")):
+            assert await client.run(f"SELECT id, email, n FROM {table} ORDER BY id") == await client.run(
+                "SELECT * FROM plain ORDER BY id"
+            )
+            assert (await client.run(f"SELECT count(DISTINCT {column}) > 1 FROM {table}"))[1] == "t"
 
     with_node(body)
