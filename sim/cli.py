@@ -23,6 +23,9 @@ from sim.plan import CLUSTER_KINDS, KINDS, SECONDS_DEFAULT, Plan, draw_plan
 from sim.run import Result, play, play_twice
 from sim.workloads.registry import WORKLOADS, levels_of
 
+SEEDS_PER_PROCESS = 10
+"""A process that has run so many seeds makes way for a new one: what they left in it slows the collector down."""
+
 
 class Choices(msgspec.Struct):
     """What the command line fixes of every plan."""
@@ -130,7 +133,7 @@ def run_many(seeds: range, choices: Choices, jobs: int, out: str, repeats: bool)
     tasks = [(seed, choices, repeats) for seed in seeds]
     results: list[Result] = []
     spent = 0.0
-    with get_context("fork").Pool(jobs) as pool:
+    with get_context("fork").Pool(jobs, maxtasksperchild=SEEDS_PER_PROCESS) as pool:
         for result, seconds in pool.imap_unordered(_play_seed, tasks):
             results.append(result)
             spent += seconds

@@ -21,6 +21,9 @@ from txn.settings import TxnSettings
 
 SECONDS_DEFAULT: Final = 20.0
 """Virtual seconds with faults; setting up and settling come on top."""
+LONG_OPERATIONS_MAX: Final = 1_500
+"""In storms of a cluster that are longer than usual clients think until there are about this many operations: what
+takes time to happen needs the hours, and what takes many operations happens in the short storms as well."""
 KINDS: Final = (
     "crash",
     "crash-at-sync",
@@ -259,6 +262,8 @@ def _fit_cluster(plan: Plan) -> None:
     """Takes back what was drawn for one node and makes no sense, or no progress, for several."""
     # Between coordinator and ranges there are real messages now, with losses of their own.
     plan.knobs.hop_delay = plan.knobs.hop_loss = 0.0
+    if plan.seconds > SECONDS_DEFAULT:
+        plan.knobs.think_seconds = max(plan.knobs.think_seconds, plan.clients * plan.seconds / LONG_OPERATIONS_MAX)
     plan.store.range_max_bytes = max(plan.store.range_max_bytes, 2_000)
     plan.store.merge_automatically = False
     # A refresh is a batch of its own: what it leaves in a cache this small would push its own commit for ever.
