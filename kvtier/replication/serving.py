@@ -119,9 +119,11 @@ class Serving:
                 if replica.merging:
                     raise Overloaded(f"range {replica.range_id} is being merged")
                 group.batches += 1
-                done = self._evaluate(group, replica, batch)
-                if batch.txn is not None:
-                    self._holders.note(batch.txn)
+                try:
+                    done = self._evaluate(group, replica, batch)
+                finally:
+                    # Whatever came of it: it may have locked some of its keys before it met a conflict.
+                    self._note_holder(batch)
             except Conflict as conflict:
                 replica.latches.release(latch)
                 if batch.txn is None and not batch.ts and not conflict.strength:
@@ -162,6 +164,12 @@ class Serving:
             await self._store.wait_out(batch.txn, conflict, batch.deadline_ns)
         finally:
             watch.stop()
+            # It may have been given the lock, and never come to be evaluated again.
+            self._note_holder(batch)
+
+    def _note_holder(self, batch: Batch) -> None:
+        if batch.txn is not None:
+            self._holders.note(batch.txn)
 
     # --- evaluation -----------------------------------------------------------------
 

@@ -47,6 +47,42 @@ def test_a_cycle_over_two_stores_ends() -> None:
     assert sorted(outcomes) == ["deadlock", "done"]
 
 
+def test_a_batch_that_met_a_conflict_is_known_for_what_it_has_locked() -> None:
+    """Its node was lost while it waited for its second key, and the first stayed locked: bank, seed 5 of five nodes."""
+    cluster = Cluster()
+    cluster.wait_for_leader()
+    cluster.do(1, TransferLease(A, 1))
+    cluster.run_for(2.0)
+    locked: list[str] = []
+
+    async def hold() -> None:
+        txn = cluster.nodes[1].coordinator.begin(Isolation.SERIALIZABLE)
+        await value_of(txn.get(M, Lock.EXCLUSIVE))
+        await cluster.nodes[1].scope.clock.sleep(60.0)
+        await value_of(txn.rollback())
+
+    async def lock_both() -> None:
+        txn = cluster.nodes[2].coordinator.begin(Isolation.SERIALIZABLE)
+        await value_of(txn.get_many([A, M], Lock.EXCLUSIVE))
+        locked.append("both")
+
+    async def lock_first() -> None:
+        txn = cluster.nodes[1].coordinator.begin(Isolation.SERIALIZABLE)
+        await value_of(txn.get(A, Lock.EXCLUSIVE))
+        locked.append("first")
+        await value_of(txn.rollback())
+
+    cluster.nodes[1].scope.spawn(hold(), "hold")
+    cluster.run_for(0.5)
+    cluster.nodes[2].scope.spawn(lock_both(), "lock both")
+    cluster.run_for(0.5)
+    cluster.nodes[2].crash()
+    cluster.run_for(1.0)
+    cluster.nodes[1].scope.spawn(lock_first(), "lock first")
+    cluster.run_for(30.0)
+    assert locked == ["first"]
+
+
 def test_what_was_heard_fades() -> None:
     dependents = Dependents()
     dependents.note(b"holder", [b"one", b"two"], 1000)
