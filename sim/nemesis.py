@@ -21,18 +21,22 @@ skew           a clock is off and drifts, within the offset that nodes allow eac
 partition      a node is cut off     one-way   one direction of one link     partial   one link
 loss           single messages vanish                slow-link   one direction takes up to 2 s more
 transfer       a lease goes elsewhere                move        a replica is added or removed
+drain          a node stops in order and comes back  rolling     one after the other
+replace        a node joins and another is decommissioned (``sim.membership``)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Final
 
+from base.errors import MeridianError
 from base.hlc import LOGICAL_BITS, into_unix_us
 from kvtier.descriptors import DATA_START
 from kvtier.messages import ChangeReplicas, CollectGarbage, Members, Merge, Push, Split, TransferLease, TxnMeta
 from sim.disk import AFTER, BEFORE
-from sim.plan import CLUSTER_KINDS, KINDS, Fault
+from sim.membership import ENOUGH_NODES, replace, roll
+from sim.plan import CLUSTER_KINDS, KINDS, MEMBER_KINDS, Fault
 
 if TYPE_CHECKING:
     from kvtier.replica import Replica
@@ -67,7 +71,7 @@ class Nemesis:
         self.world = world
         self.keys = keys
         self._strike: dict[str, Callable[[Fault], None]] = {
-            kind: getattr(self, "_" + kind.replace("-", "_")) for kind in (*KINDS, *CLUSTER_KINDS)
+            kind: getattr(self, "_" + kind.replace("-", "_")) for kind in (*KINDS, *CLUSTER_KINDS, *MEMBER_KINDS)
         }
 
     def start(self) -> None:
@@ -155,16 +159,18 @@ class Nemesis:
         self._node(fault).engine.faults.sync_fails = True
 
     def _disk_full(self, fault: Fault) -> None:
-        self._set_full(self._node(fault), True)
-        self._later(fault, lambda: self._set_full(self._node(fault), False))
+        process = self._node(fault)
+        self._set_full(process, True)
+        self._later(fault, lambda: self._set_full(process, False))
 
     def _set_full(self, process: Process, is_full: bool) -> None:
         process.is_full = is_full
         process.apply_disk_faults()
 
     def _write_stall(self, fault: Fault) -> None:
-        self._set_stalled(self._node(fault), True)
-        self._later(fault, lambda: self._set_stalled(self._node(fault), False))
+        process = self._node(fault)
+        self._set_stalled(process, True)
+        self._later(fault, lambda: self._set_stalled(process, False))
 
     def _set_stalled(self, process: Process, is_stalled: bool) -> None:
         process.is_stalled = is_stalled
@@ -241,6 +247,29 @@ class Nemesis:
         source, target = self._node(fault).node_id, self._other(fault).node_id
         self._conditions().set_extra_delay(source, target, fault.amount**3 * SLOW_LINK_SECONDS_MAX)
         self._later(fault, lambda: self._conditions().set_extra_delay(source, target, 0.0))
+
+    # --- members ---------------------------------------------------------------------
+
+    def _drain(self, fault: Fault) -> None:
+        """As by SIGTERM, or because another node was asked to see to it."""
+        process, other = self._node(fault), self._other(fault)
+        if fault.choice % 2 and other.is_ready:
+            other.scope.spawn(_ask_to_drain(other, process.node_id), "drain")
+        else:
+            process.stop_soon()
+
+    def _rolling(self, fault: Fault) -> None:
+        self._operate(lambda: roll(self.world))
+
+    def _replace(self, fault: Fault) -> None:
+        leaves_first = len(self.world.processes) >= ENOUGH_NODES and fault.choice % 2 == 0
+        self._operate(lambda: replace(self.world, self._node(fault), leaves_first))
+
+    def _operate(self, what: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Begins what operators do, unless they are busy."""
+        world = self.world
+        if world.nodes is not None and all(task.is_done() for task in world.operations):
+            world.operations.append(world.loop.main.spawn(what(), "operator"))
 
     # --- ranges and versions -----------------------------------------------------------
 
@@ -341,3 +370,11 @@ class Nemesis:
         before = network.tail
         network.tail = fault.amount
         self._later(fault, lambda: setattr(network, "tail", before))
+
+
+async def _ask_to_drain(helper: Process, node_id: int) -> None:
+    assert helper.member is not None, helper.name
+    try:
+        await helper.member.roster.drain(node_id)
+    except MeridianError as problem:
+        helper.world.note(helper.name, f"cannot ask node {node_id} to drain: {problem!r}")

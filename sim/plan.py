@@ -71,6 +71,8 @@ CLUSTER_KINDS: Final = (
     "forget-reads",
 )
 """What happens to clusters; clocks stay within the offset that their nodes allow."""
+MEMBER_KINDS: Final = ("merge", "drain", "rolling", "replace")
+"""What happens to clusters besides, drawn by itself: what is drawn of the others is as without."""
 CHEAP: Final = (
     "split",
     "merge",
@@ -232,6 +234,11 @@ def draw_plan(
     usual = KINDS if nodes == 1 else CLUSTER_KINDS
     plan.kinds = nemesis if nemesis is not None else draw_kinds(streams.stream("kinds"), usual)
     plan.faults = draw_faults(streams.stream("faults"), plan.kinds, seconds)
+    if nodes > 1 and nemesis is None:
+        kinds = draw_kinds(streams.stream("kinds of members"), MEMBER_KINDS)
+        plan.kinds += kinds
+        plan.faults += draw_faults(streams.stream("faults of members"), kinds, seconds)
+        plan.faults.sort(key=_moment)
     return plan
 
 
@@ -292,8 +299,12 @@ def draw_faults(rng: Draws, kinds: tuple[str, ...], seconds: float) -> list[Faul
                 # What follows a failed sync decides whether it mattered.
                 if rng.chance(0.5 if kind == "sync-fails" else 0.1 if "crash" in kinds else 0.0):
                     faults.append(Fault(at, "crash", choice=rng.below(1 << 30)))
-    faults.sort(key=lambda fault: (fault.at, fault.kind, fault.choice))
+    faults.sort(key=_moment)
     return faults
+
+
+def _moment(fault: Fault) -> tuple[float, str, int]:
+    return fault.at, fault.kind, fault.choice
 
 
 def draw_knobs(rng: Draws, nemesis: tuple[str, ...] | None) -> Knobs:

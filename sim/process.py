@@ -4,6 +4,7 @@
     crash    power failure: the scope ends without cleanup, unsynced writes are lost in part
     die      what the node does itself when its disk fails; then it is restarted
     join     an empty disk becomes a node of the cluster, as ``meridian start --join`` does
+    stop     it drains and ends in order, as after SIGTERM, and is started again; nothing is lost with it
 
 ``Process`` runs the KV tier with transactions; ``sim.sqlnode`` puts SQL on top.  In a cluster both
 have replication and routing by ``node.member``, as production has.
@@ -46,6 +47,9 @@ class Process:
         plan = world.plan
         self.world = world
         self.node_id = node_id
+        """Of a node that joins, once it has joined, what the cluster says."""
+        self.place = node_id
+        """Says its region: that of the founders' node of this id."""
         self.name = "node" if plan.cluster is None else f"node{node_id}"
         """Who writes its notes."""
         self.engine = MemoryEngine()
@@ -58,6 +62,8 @@ class Process:
         self.is_up = False
         self.is_ready = False
         """Up, and open for clients."""
+        self.is_gone = False
+        """Decommissioned: it is never started again."""
         self.is_silent = False
         """Its crashes are those of a machine, of which the others hear nothing."""
         self.is_full = False
@@ -112,6 +118,8 @@ class Process:
 
     async def join(self, other: Process) -> None:
         """Makes an empty disk that of a new node of the cluster, and starts it."""
+        if self.generation:
+            self.scope.crash()  # Of an attempt that came to nothing.
         self._begin_generation()
 
         async def ask(address: str, channel: str, message: bytes) -> bytes:
@@ -153,6 +161,12 @@ class Process:
         """How far clocks may differ; 0 for a node that is alone."""
         return 0 if self.world.nodes is None else round(MAX_OFFSET_SECONDS * 1e6)
 
+    @property
+    def region(self) -> str:
+        """The region it is in; "" for a node that is alone."""
+        cluster = self.world.plan.cluster
+        return "" if cluster is None else cluster.region_of(self.place)
+
     def make_member(self, store: Store, rng: Draws) -> Member:
         """Makes the node one of several, over the simulated network."""
         nodes, cluster = self.world.nodes, self.world.plan.cluster
@@ -160,12 +174,13 @@ class Process:
         assert cluster is not None, "one node alone"
         settings = MemberSettings(
             self.name,
-            (("region", cluster.region_of(self.node_id)),),
+            (("region", self.region),),
             cluster.dead_seconds,
             msgspec.structs.replace(cluster.replication),
         )
         scope, identity = self.scope, store.identity
-        assert identity.node_id == self.node_id, identity
+        self.node_id = identity.node_id
+        self.world.regions[self.node_id] = self.region
         rpc = RpcSettings(max_offset_seconds=MAX_OFFSET_SECONDS)
         callbacks = Callbacks(self._on_note, self._on_bug_between, self._on_stray)
         self.member = Member(
@@ -174,6 +189,7 @@ class Process:
                 self.node_id, identity.cluster_id, scope, self.stream("transport"), rpc, callbacks
             ),
         )  # fmt: skip
+        self.member.roster.on_stop = self.stop_soon
         return self.member
 
     async def _take_part(self, member: Member) -> None:
@@ -254,8 +270,30 @@ class Process:
 
     def restart(self) -> None:
         """Starts a node that is down."""
-        if not self.is_up:
+        if not self.is_up and not self.is_gone:
             self.start()
+
+    def stop_soon(self) -> None:
+        """Lets the node drain and end in order; a supervisor starts it again."""
+        if self.is_ready and self.member is not None:
+            self.is_ready = False  # It takes no new clients.
+            self.world.note(self.name, "stops")
+            self.scope.spawn(self._stop(), "stop")
+
+    async def _stop(self) -> None:
+        try:
+            await self.drain()
+        except (StorageFailure, Overloaded) as failure:
+            self.world.note(self.name, f"could not stop in order: {failure}")
+        self.crash_soon("stopped")
+
+    async def drain(self) -> None:
+        """Ends in order; the store is closed afterwards."""
+        assert self.member is not None, self.name
+        await self.member.drain()
+        self.world.network.reset_all("the node stops", self)
+        await self.member.stop()
+        self.store.close()
 
     def collect_counts(self) -> None:
         """Adds up what this generation counted."""

@@ -101,7 +101,8 @@ class Run:
 
     def _count(self, result: Result) -> None:
         world = self.world
-        for process in world.processes:
+        processes = [*world.processes, *world.gone]
+        for process in processes:
             if process.is_up:
                 process.collect_counts()
             for name, value in process.counts.items():
@@ -112,7 +113,7 @@ class Run:
         result.operations = sum([op.type == "invoke" for op in world.history.history])
         result.ok = sum([op.type == "ok" for op in world.history.history])
         result.info = sum([op.type == "info" for op in world.history.history])
-        result.crashes = sum([process.crashes for process in world.processes])
+        result.crashes = sum([process.crashes for process in processes])
         result.served = world.served_count
         result.compared = self.compared
         result.faults = world.faults_struck
@@ -211,6 +212,12 @@ class Run:
         while any(not task.is_done() for task in self.tasks):
             if world.now > bound:
                 raise Violation("every operation ends", "; ".join([client.doing for client in self.clients]))
+            await world.sleep(0.1)
+        while any(not task.is_done() for task in world.operations):
+            if world.now > bound:
+                raise Violation(
+                    "operators come to an end", ", ".join([str(process.name) for process in world.processes])
+                )
             await world.sleep(0.1)
         while self._left(world.nodes is None):
             if world.now > bound:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 HIGH_WATER_BYTES: Final = 64 << 10
 """Unread bytes above which a socket tells its writer to pause."""
 OPEN_RETRY_SECONDS: Final = 0.2
+DRAIN_SECONDS: Final = 0.5
+"""What clients have to end their transactions when the node stops."""
+DRAIN_POLL_SECONDS: Final = 0.05
 
 
 class SqlProcess(Process):
@@ -35,18 +38,21 @@ class SqlProcess(Process):
     def __init__(self, world: World, node_id: int = 1) -> None:
         super().__init__(world, node_id)
         self.node: Node
+        self.connections: dict[SimIo, None] = {}
+        """Of the present generation."""
 
     def assemble(self) -> None:
         world = self.world
         plan = world.plan
         self.is_ready = False
+        self.connections.clear()
         rng = self.stream("node")
         settings = NodeSettings(
             insecure=True, force_intents=plan.txn.force_intents, range_max_bytes=plan.store.range_max_bytes
         )
         settings.max_offset_us = self.max_offset_us
         if plan.cluster is not None:
-            settings.locality = (("region", plan.cluster.region_of(self.node_id)),)
+            settings.locality = (("region", self.region),)
         make_member = None
         if world.nodes is not None:
 
@@ -57,6 +63,7 @@ class SqlProcess(Process):
             self.engine, self.scope.clock, rng, self.scope, settings, on_fatal=self._on_fatal, log_bug=self._on_bug,
             make_member=make_member,
         )  # fmt: skip
+        self.node.on_stop = self.stop_soon
         self.store = self.node.store
         self.router = self.node.kv
         self.coordinator = self.node.coordinator
@@ -93,6 +100,18 @@ class SqlProcess(Process):
             else:
                 self.is_ready = True
 
+    async def drain(self) -> None:
+        # What ``node.listener`` does: idle clients go at once, the others after their transaction or when time is up.
+        bound = self.world.now + DRAIN_SECONDS
+        while (left := [io for io in self.connections if not io.is_closed]) and self.world.now < bound:
+            for io in left:
+                io.connection.shut_down(False)
+            await self.scope.clock.sleep(DRAIN_POLL_SECONDS)
+        for io in left:
+            io.connection.shut_down(True)
+        await self.node.drain(0.0)
+        await self.node.close()
+
     def _on_bug(self, reference: str, text: str) -> None:
         self.world.bug(text)
 
@@ -119,6 +138,8 @@ class SimIo(ConnectionIo):
         self._is_paused = False
         self.is_closed = False
         self.connection: Connection = process.node.connect(self)
+        process.connections[self] = None
+        self._process = process
 
     # --- the node's side ---------------------------------------------------------
 
@@ -153,6 +174,7 @@ class SimIo(ConnectionIo):
     def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
+            self._process.connections.pop(self, None)
             self._outgoing.append(b"")
             self._world.network.carry("replies", self._arrive)
 

@@ -161,6 +161,7 @@ class SimTransport(StreamTransport):
     async def stop(self) -> None:
         await super().stop()
         self.nodes.transports.pop(self.node_id, None)
+        self.nodes._lives.pop(self.node_id, None)
 
 
 class SimNodes:

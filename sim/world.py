@@ -19,7 +19,7 @@ from kvtier.rpc.wan import LatencyMatrix
 from sim.histories import Recorder
 from sim.invariants import SERVED_MAX, Served
 from sim.journal import Journal
-from sim.loop import Loop
+from sim.loop import Loop, Task
 from sim.network import Network
 from sim.plan import Plan
 from sim.process import Process
@@ -62,14 +62,24 @@ class World:
         self.points_hit: dict[str, int] = {}
         self._points_rng = self.streams.stream("points")
         self.network = Network(self)
+        self.regions: dict[int, str] = {}
+        """Node -> its region."""
         self.nodes: SimNodes | None = None
         """The network between nodes, if there are several."""
         if cluster is not None:
             self.nodes = SimNodes(self.streams.stream("nodes"))
-            self.nodes.conditions.set_latency(LatencyMatrix(cluster.rtt_ms, cluster.local_rtt_ms), cluster.region_of)
+            matrix = LatencyMatrix(cluster.rtt_ms, cluster.local_rtt_ms)
+            self.regions = {number: cluster.region_of(number) for number in range(1, count + 1)}
+            self.nodes.conditions.set_latency(matrix, self.region_of)
+        self._make_process = make_process
+        self._made = count
         self.processes = [make_process(self, number) for number in range(1, count + 1)]
         self.process = self.processes[0]
-        """The node that founded the cluster, or the only one."""
+        """The node that founded the cluster, or the only one; once that is gone, another."""
+        self.gone: list[Process] = []
+        """Nodes that were decommissioned."""
+        self.operations: list[Task] = []
+        """What operators have under way (``sim.membership``)."""
 
     # --- time ------------------------------------------------------------------------
 
@@ -132,6 +142,26 @@ class World:
             return self.process
         # Until they have joined there is only the founder.
         return rng.pick([process for process in self.processes if process.generation])
+
+    def region_of(self, node_id: int) -> str:
+        """Returns the region of a node."""
+        return self.regions.get(node_id, "")
+
+    def add_process(self, place: int) -> Process:
+        """Makes a machine for a node that will join; it counts among ``processes`` once it has."""
+        self._made += 1
+        process = self._make_process(self, self._made)
+        process.place = place
+        return process
+
+    def take_away(self, process: Process) -> None:
+        """Takes the machine of a decommissioned node."""
+        process.is_gone = True
+        process.crash("decommissioned")
+        self.processes.remove(process)
+        self.gone.append(process)
+        if process is self.process:
+            self.process = self.processes[0]
 
     def running(self) -> list[Process]:
         """Returns the nodes whose disk has not failed."""

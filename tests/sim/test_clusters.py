@@ -15,6 +15,7 @@ from sim.cluster_mutants import CLUSTER_HOMES, CLUSTER_MUTANTS
 from sim.hunt import find
 from sim.loop import Loop, SeededRng
 from sim.mutants import replaced
+from sim.plan import CLUSTER_KINDS, MEMBER_KINDS
 from sim.run import Result, play
 from sim.workloads.registry import WORKLOADS
 from sql.sequences import Sequences
@@ -51,11 +52,34 @@ def test_a_seed_of_a_cluster_is_one_run():
     assert first.fingerprint != run(8, "bank", None).fingerprint
 
 
-@pytest.mark.parametrize("kind", ["crash", "pause", "partition", "one-way", "loss", "transfer", "move", "skew"])
+@pytest.mark.parametrize(
+    "kind", ["crash", "pause", "partition", "one-way", "loss", "transfer", "move", "skew", *MEMBER_KINDS]
+)
 def test_a_bank_survives(kind: str):
     result = run(5, "bank", (kind,), 6.0)
     assert result.failure == "", result.text
     assert result.faults.get(kind, 0) > 0, result.faults
+
+
+@pytest.mark.parametrize("kind", ["drain", "rolling", "replace"])
+def test_sql_clients_get_on_while_nodes_come_and_go(kind: str):
+    result = run(5, "sql-bank", (kind,), 8.0)
+    assert result.failure == "", result.text
+    assert result.faults.get(kind, 0) > 0, result.faults
+    assert result.crashes > 0, "a node was stopped"
+
+
+def test_what_others_draw_is_not_changed_by_members():
+    plan = make_plan(4, Choices(("bank",), None, 8.0, nodes=3, regions=3))
+    usual = tuple(kind for kind in plan.kinds if kind in CLUSTER_KINDS)
+    again = make_plan(4, Choices(("bank",), usual, 8.0, nodes=3, regions=3))
+    assert again.faults == [fault for fault in plan.faults if fault.kind not in MEMBER_KINDS]
+
+
+def test_a_lock_of_a_node_that_was_replaced_gives_way():
+    """Its batch had locked one key and waited for another: seed 5 of five nodes."""
+    result = run(5, "bank", ("replace",), 20.0, nodes=5)
+    assert result.failure == "", result.text
 
 
 def test_a_sequence_repeats_nothing_between_nodes():
