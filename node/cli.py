@@ -103,15 +103,15 @@ def demo(
     nodes_per_region: Annotated[int, typer.Option(min=1, help="Of the cluster.")] = 1,
     latency: Annotated[str, typer.Option(help="Between regions: demo, builtin, a file, or off.")] = "demo",
     execute: Annotated[list[str] | None, typer.Option("--exec", help="Run these lines instead of the prompt.")] = None,
-    with_load: Annotated[str, typer.Option(help="bank: tellers in every region move money meanwhile.")] = "",
+    with_load: Annotated[str, typer.Option(help="bank or tpcc: what clients in every region do meanwhile.")] = "",
 ) -> None:
     """Start a node, load TPC-C, run it, check its consistency, print the report; or a cluster that can be broken."""
     if regions is None:
         from node.demo import run
 
         raise typer.Exit(run(warehouses, seconds, keep))
-    if with_load not in ("", "bank"):
-        typer.echo("meridian: --with-load knows bank", err=True)
+    if with_load not in ("", "bank", "tpcc"):
+        typer.echo("meridian: --with-load knows bank and tpcc", err=True)
         raise typer.Exit(2)
     from node.laptop.command import run as run_cluster
 

@@ -12,13 +12,19 @@ Two are told more generally than the standard does, which states them of the ini
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import msgspec
 
+from tpcc.database import Population
 from tpcc.scale import Scale
 
 ROWS_SHOWN_MAX: Final = 5
+FOLLOWER_READ: Final = "follower_read_timestamp()"
+"""The newest past that every region answers by itself: joins over rows of several regions would wait for each lookup."""
+FOLLOWER_READ_SECONDS: Final = 10.0
+"""How old it is, and a little more."""
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -129,9 +135,23 @@ def check(connection: Any, scale: Scale, as_of: str | None = None) -> list[Check
             connection.execute("ROLLBACK", prepare=False)
 
 
+def check_near(connection: Any, population: Population, is_over: bool = True) -> list[CheckResult]:
+    """As ``check``; where warehouses are spread over regions, from the nearest replicas.
+
+    ``is_over``: what was committed just now counts, too; that state takes a while to be the past.
+    """
+    if not population.regions:
+        return check(connection, population.scale)
+    if is_over:
+        time.sleep(FOLLOWER_READ_SECONDS)
+    return check(connection, population.scale, FOLLOWER_READ)
+
+
 def _begin(as_of: str | None) -> str:
     if as_of is None:
         return "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    if as_of == FOLLOWER_READ:
+        return f"BEGIN AS OF SYSTEM TIME {as_of}"
     quoted = as_of.replace("'", "''")
     return f"BEGIN AS OF SYSTEM TIME '{quoted}'"
 

@@ -10,15 +10,17 @@ from typing import Annotated, Any, Final
 import psycopg
 import typer
 
-from tpcc.checks import CheckResult, check
-from tpcc.database import NotLoaded, read_population, read_versions
+from tpcc.chaos import Chaos, parse_breakage
+from tpcc.checks import CheckResult, check, check_near
+from tpcc.database import NotLoaded, Population, read_population, read_versions
 from tpcc.loading import LoadFailed, LoadPlan, load
 from tpcc.output import choose_output
+from tpcc.regions import NoRegions, read_gateway_region
 from tpcc.report import read_result, write_report, write_result
 from tpcc.result import RunResult
 from tpcc.running import Run, RunFailed, RunPlan
 from tpcc.scale import DIVISOR_MAX, reduced
-from tpcc.session import open_connection
+from tpcc.session import open_connection, reopen_connection
 
 app = typer.Typer(
     help="TPC-C against any server that speaks PostgreSQL's protocol.",
@@ -53,6 +55,9 @@ def load_command(
     drop: Annotated[bool, typer.Option("--drop", help="Drop the tables first.")] = False,
     indexes_first: Annotated[bool, typer.Option("--indexes-first", help="Make indexes before the rows.")] = False,
     foreign_keys: Annotated[bool, typer.Option(help="Declare the foreign keys of clause 1.4.")] = False,
+    partition: Annotated[
+        bool, typer.Option("--partition-by-warehouse", help="Spread warehouses over the database's regions.")
+    ] = False,
     divisor: Annotated[
         int, typer.Option("--non-compliant-scale-divisor", min=1, max=DIVISOR_MAX, hidden=True, help="For tests.")
     ] = 1,
@@ -60,10 +65,10 @@ def load_command(
 ) -> None:
     """Create the tables and load the initial population; goes on where an earlier load stopped."""
     output = choose_output(as_json)
-    plan = LoadPlan(dsn, warehouses, processes, seed, drop, indexes_first, foreign_keys, reduced(divisor))
+    plan = LoadPlan(dsn, warehouses, processes, seed, drop, indexes_first, foreign_keys, reduced(divisor), partition)
     try:
         load(plan, output)
-    except (LoadFailed, psycopg.Error) as failure:
+    except (LoadFailed, NoRegions, psycopg.Error) as failure:
         output.fail(str(failure))
         raise typer.Exit(FAILURE) from failure
 
@@ -79,6 +84,14 @@ def run_command(
     wait: Annotated[bool, typer.Option("--wait", help="Keying and think times of clause 5.2.5.")] = False,
     pipeline: Annotated[bool, typer.Option("--pipeline", help="Send statements in batches.")] = False,
     seed: Annotated[int, typer.Option(help="Of inputs and their order.")] = 1,
+    partition: Annotated[
+        bool, typer.Option("--partition-by-warehouse", help="Terminals are at home in their server's region.")
+    ] = False,
+    chaos: Annotated[
+        list[str] | None, typer.Option(help="'BREAK => MEND', two shell commands; repeat it for more to choose from.")
+    ] = None,
+    chaos_every: Annotated[float, typer.Option(min=0, help="Seconds from a mend to the next break, about.")] = 10.0,
+    chaos_lasts: Annotated[float, typer.Option(min=0, help="Seconds that something stays broken, about.")] = 5.0,
     check_after: Annotated[bool, typer.Option("--check/--no-check", help="Check consistency at the end.")] = True,
     output_directory: Annotated[
         Path | None, typer.Option("--output", file_okay=False, help="Write result.json and report.html here.")
@@ -89,15 +102,23 @@ def run_command(
     """Run the transaction mix and measure it."""
     output = choose_output(as_json)
     dsns = _dsns(dsn)
-    plan = RunPlan(dsns, connections, processes, duration, ramp, isolation.value, pipeline, wait, seed, title)
+    try:
+        breakages = tuple([parse_breakage(text) for text in chaos or []])
+    except ValueError as failure:
+        raise typer.BadParameter(str(failure), param_hint="--chaos") from failure
     try:
         with open_connection(dsns[0]) as connection:
             population, versions = read_population(connection), read_versions(connection)
-        result = Run(plan, population, versions, output).execute()
+        regions = _regions(dsns, population) if partition else ()
+        plan = RunPlan(
+            dsns, connections, processes, duration, ramp, isolation.value, pipeline, wait, seed, title, regions
+        )
+        breaker = Chaos(breakages, seed, chaos_every, chaos_lasts) if breakages else None
+        result = Run(plan, population, versions, output, breaker).execute()
         if check_after:
-            with open_connection(dsns[0]) as connection:
-                result.checks = check(connection, population.scale)
-    except (NotLoaded, RunFailed, psycopg.Error) as failure:
+            with reopen_connection(dsns) as connection:
+                result.checks = check_near(connection, population)
+    except (NotLoaded, NoRegions, RunFailed, psycopg.Error) as failure:
         output.fail(str(failure))
         raise typer.Exit(FAILURE) from failure
     output.show_result(result)
@@ -118,7 +139,8 @@ def check_command(
     output = choose_output(as_json)
     try:
         with open_connection(dsn) as connection:
-            checks = check(connection, read_population(connection).scale, as_of)
+            population = read_population(connection)
+            checks = check(connection, population.scale, as_of) if as_of else check_near(connection, population)
     except (NotLoaded, psycopg.Error) as failure:
         output.fail(str(failure))
         raise typer.Exit(FAILURE) from failure
@@ -141,6 +163,17 @@ def report_command(
         output.fail(str(failure))
         raise typer.Exit(USAGE) from failure
     output.note(f"wrote {write_report(read, html)}")
+
+
+def _regions(dsns: tuple[str, ...], population: Population) -> tuple[str, ...]:
+    """Returns the region of each server; raises NoRegions."""
+    if not population.regions:
+        raise NoRegions("the warehouses are not partitioned: load them with --partition-by-warehouse")
+    found = []
+    for dsn in dsns:
+        with open_connection(dsn) as connection:
+            found.append(read_gateway_region(connection))
+    return tuple(found)
 
 
 def _dsns(given: list[str] | None) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import psycopg
 
 from tpcc.population import Recipe
 from tpcc.randomness import Constants
+from tpcc.regions import REGIONS
 from tpcc.scale import Scale
 
 RECIPE: Final = "recipe"
@@ -28,6 +29,8 @@ class Population(msgspec.Struct, frozen=True):
     warehouses: int
     scale: Scale
     last_name_constant: int
+    regions: tuple[str, ...] = ()
+    """What warehouses are spread over, in order."""
 
 
 def read_config(connection: Any) -> dict[str, str] | None:
@@ -40,7 +43,10 @@ def read_config(connection: Any) -> dict[str, str] | None:
 
 def read_recipe(connection: Any) -> tuple[Recipe, str] | None:
     """Returns how the database was populated and how far that came, or None."""
-    config = read_config(connection)
+    return _recipe_of(read_config(connection))
+
+
+def _recipe_of(config: dict[str, str] | None) -> tuple[Recipe, str] | None:
     if config is None or RECIPE not in config:
         return None
     return msgspec.json.decode(config[RECIPE], type=Recipe), config.get(STATE, LOADING)
@@ -48,7 +54,8 @@ def read_recipe(connection: Any) -> tuple[Recipe, str] | None:
 
 def read_population(connection: Any) -> Population:
     """Returns what was populated; a database loaded by another program is taken to be of full scale."""
-    found = read_recipe(connection)
+    config = read_config(connection)
+    found = _recipe_of(config)
     if found is None:
         try:
             ((warehouses,),) = connection.execute("SELECT count(*) FROM warehouse").fetchall()
@@ -58,7 +65,8 @@ def read_population(connection: Any) -> Population:
     recipe, state = found
     if state != LOADED:
         raise NotLoaded("the load did not finish: run `meridian tpcc load` again, it goes on where it stopped")
-    return Population(recipe.warehouses, recipe.scale, recipe.constants.last_name)
+    regions = msgspec.json.decode((config or {}).get(REGIONS, "[]"), type=tuple[str, ...])
+    return Population(recipe.warehouses, recipe.scale, recipe.constants.last_name, regions)
 
 
 def read_versions(connection: Any) -> dict[str, str]:

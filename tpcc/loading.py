@@ -27,6 +27,7 @@ from tpcc.database import LOADED, LOADING, RECIPE, STATE, new_recipe, read_recip
 from tpcc.output import Output
 from tpcc.population import Part, Recipe, estimate_rows, list_parts, make_lines
 from tpcc.randomness import load_constants
+from tpcc.regions import GLOBAL_ITEMS, REGIONS, read_database_regions
 from tpcc.scale import Scale
 from tpcc.schema import FOREIGN_KEYS, INDEXES, TABLES, create_statements, drop_statements
 from tpcc.session import open_connection
@@ -52,6 +53,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     indexes_first: bool = False
     foreign_keys: bool = False
     scale: Scale = Scale()
+    partition_by_warehouse: bool = False
 
 
 class Loaded(msgspec.Struct, tag=True):
@@ -70,7 +72,7 @@ def load(plan: LoadPlan, output: Output) -> int:
     """Loads what is missing; returns the number of rows this call loaded."""
     connection = open_connection(plan.dsn)
     try:
-        recipe, state = _prepare(connection, plan)
+        recipe, state = _prepare(connection, plan, output)
         if state == LOADED:
             output.note(f"{recipe.warehouses} warehouses are loaded already; --drop loads them anew")
             return 0
@@ -86,7 +88,7 @@ def load(plan: LoadPlan, output: Output) -> int:
         connection.close()
 
 
-def _prepare(connection: Any, plan: LoadPlan) -> tuple[Recipe, str]:
+def _prepare(connection: Any, plan: LoadPlan, output: Output) -> tuple[Recipe, str]:
     """Makes the tables, or finds those of an earlier load with the same options."""
     if plan.drop:
         for statement in drop_statements():
@@ -95,16 +97,28 @@ def _prepare(connection: Any, plan: LoadPlan) -> tuple[Recipe, str]:
     if found is not None:
         _refuse_other_recipe(found[0], plan)
         return found
+    regions = read_database_regions(connection) if plan.partition_by_warehouse else ()
     recipe = new_recipe(plan.seed, plan.warehouses, datetime.now(UTC), load_constants(plan.seed), plan.scale)
     try:
-        for statement in create_statements():
+        for statement in create_statements(regions):
             connection.execute(statement)
     except psycopg.errors.DuplicateTable as failure:
         raise LoadFailed(f"{failure.diag.message_primary}; --drop replaces tables") from failure
+    if regions:
+        _spread_items(connection, output)
     values = [(STATE, LOADING), (RECIPE, msgspec.json.encode(recipe).decode())]
+    values += [(REGIONS, msgspec.json.encode(regions).decode())] if regions else []
     for name, value in values:
         connection.execute("INSERT INTO tpcc_config (name, value) VALUES ($1, $2)", [name, value])
     return recipe, LOADING
+
+
+def _spread_items(connection: Any, output: Output) -> None:
+    """Lets items be read everywhere, where the server can."""
+    try:
+        connection.execute(GLOBAL_ITEMS)
+    except psycopg.errors.FeatureNotSupported as failure:
+        output.note(f"items are at home in the primary region alone: {failure.diag.message_primary}")
 
 
 def _refuse_other_recipe(found: Recipe, plan: LoadPlan) -> None:

@@ -69,9 +69,13 @@ class Delta(msgspec.Struct):
 
     seconds: dict[int, Second] = {}
     errors: dict[str, SeenError] = {}
+    regions: dict[str, Second] = {}
+    """By region of the terminal, in the measured time alone."""
 
     def merge(self, other: Delta) -> None:
         merge_seconds(self.seconds, other.seconds)
+        for region, types in other.regions.items():
+            merge_types(self.regions.setdefault(region, {}), types)
         for key, error in other.errors.items():
             note_error(self.errors, key, error)
 
@@ -102,8 +106,11 @@ class Recorder:
         self._lock = Lock()
         self._delta = Delta()
 
-    def record(self, second: int, kind: Kind, counts: TypeCounts) -> None:
+    def record(self, second: int, kind: Kind, counts: TypeCounts, region: str = "") -> None:
+        """``region``: the terminal's, if it has one and this second is measured."""
         with self._lock:
+            if region:
+                merge_types(self._delta.regions.setdefault(region, {}), {kind.value: counts})
             self._delta.seconds.setdefault(second, {}).setdefault(kind.value, TypeCounts()).merge(counts)
 
     def record_error(self, kind: Kind, sqlstate: str, text: str) -> None:

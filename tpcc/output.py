@@ -246,6 +246,15 @@ def describe_result(result: RunResult) -> list[str]:
         f"{result.new_order_40001_percent:.2f} % of New-Orders met 40001; {delivery.deliveries_skipped} deliveries skipped",
         f"client CPU {result.client_cpu_us_per_transaction:,.0f} us a transaction",
     ]
+    for region in result.regions:
+        latency = region.types[0].latency
+        lines.append(
+            f"{region.name}: tpmC {region.tpmc:,.1f}, New-Order p50 {latency.p50:,.1f} p95 {latency.p95:,.1f} p99 {latency.p99:,.1f} ms"
+        )
+    lines += [
+        f"{event.second:6.1f} s  {event.what}{'  FAILED: ' + event.failure if event.failure else ''}"
+        for event in result.chaos
+    ]
     if result.efficiency_percent is not None:
         lines.append(f"efficiency {result.efficiency_percent:.1f} % of what the waits allow")
     if not result.configuration.get("standard_scale"):

@@ -69,6 +69,8 @@ def _render_one(result: RunResult) -> str:
         f'<div class="charts">{_throughput(result)}</div>',
         "<h2>Transactions</h2>",
         _transactions_table(result),
+        _regions(result),
+        _chaos(result),
         "<h2>Latency over time</h2>",
         f'<div class="charts">{"".join([_latency(result, kind) for kind in Kind])}</div>',
         "<h2>Consistency</h2>",
@@ -95,7 +97,9 @@ def _render_several(results: list[RunResult]) -> str:
         _configuration(results),
     ]
     for result in results:
-        parts.append(f"<h2>{escape(result.title)}</h2>{_warnings(result)}{_transactions_table(result)}")
+        parts.append(
+            f"<h2>{escape(result.title)}</h2>{_warnings(result)}{_transactions_table(result)}{_regions(result)}{_chaos(result)}"
+        )
         parts.append(f"<h3>Consistency</h3>{_checks(result.checks)}{_errors(result)}")
     return "".join(parts)
 
@@ -194,6 +198,28 @@ def _transactions_table(result: RunResult) -> str:
         cells += [f"{value:,.2f}" for value in milliseconds] + [f"{number:,}" for number in numbers]
         rows.append(cells)
     return _table(headings, rows)
+
+
+def _regions(result: RunResult) -> str:
+    """Latencies by the region of the terminals."""
+    if not result.regions:
+        return ""
+    rows = []
+    for region in result.regions:
+        for one in region.types:
+            latency = one.latency
+            cells = [f"{value:,.2f}" for value in (latency.p50, latency.p90, latency.p95, latency.p99, latency.max)]
+            errors = one.counts.failed + one.counts.exhausted + one.counts.ambiguous
+            rows.append([region.name, one.name, f"{one.completed:,}", *cells, f"{errors:,}"])
+    headings = ("region", "transaction", "completed", "p50 ms", "p90", "p95", "p99", "max", "errors")
+    return f"<h2>Latency by region</h2>{_table(headings, rows)}"
+
+
+def _chaos(result: RunResult) -> str:
+    if not result.chaos:
+        return ""
+    rows = [[f"{event.second:.1f}", event.what, event.failure or "done"] for event in result.chaos]
+    return f"<h2>What was broken</h2>{_table(('second', 'what', ''), rows)}"
 
 
 def _comparison(results: list[RunResult]) -> str:

@@ -55,6 +55,23 @@ class Interval(msgspec.Struct):
     types: dict[str, IntervalType]
 
 
+class RegionResult(msgspec.Struct):
+    """The terminals of one region in the measured time."""
+
+    name: str
+    tpmc: float
+    types: list[TypeResult]
+
+
+class ChaosEvent(msgspec.Struct):
+    """Something that was broken or mended while the run went on."""
+
+    second: float
+    what: str
+    failure: str = ""
+    """Why it could not be done; "" if it was."""
+
+
 class RunResult(msgspec.Struct):
     title: str
     started_at: str
@@ -77,6 +94,9 @@ class RunResult(msgspec.Struct):
     errors: list[SeenError]
     checks: list[CheckResult] | None = None
     """None if they were not asked."""
+    regions: list[RegionResult] = []
+    """Where terminals are at home in regions."""
+    chaos: list[ChaosEvent] = []
     format: int = FORMAT
 
 
@@ -87,9 +107,15 @@ def summarize_latency(histogram: Histogram) -> Latency:
 
 def summarize_types(seconds: dict[int, Second], first: int, last: int) -> list[TypeResult]:
     """Sums the seconds in [first, last), all five types in their order."""
-    sums: Second = {kind.value: TypeCounts() for kind in Kind}
+    sums: Second = {}
     for second in range(first, last):
         merge_types(sums, seconds.get(second, {}))
+    return summarize_sums(sums)
+
+
+def summarize_sums(found: Second) -> list[TypeResult]:
+    """Returns all five types in their order."""
+    sums = {kind.value: found.get(kind.value, TypeCounts()) for kind in Kind}
     completed = sum(counts.completed for counts in sums.values())
     return [
         TypeResult(
@@ -131,6 +157,7 @@ def summarize_run(
     cpu_seconds: float,
     terminals_failed: int,
     errors: list[SeenError],
+    regions: dict[str, Second] | None = None,
 ) -> RunResult:
     """Computes every number from the counts; seconds before the ramp's end and after the measured time do not count."""
     end = ramp + measured_seconds
@@ -159,4 +186,11 @@ def summarize_run(
         types=types,
         intervals=[summarize_second(second, ramp, seconds.get(second, {})) for second in range(end)],
         errors=sorted(errors, key=lambda error: -error.count),
+        regions=[_summarize_region(name, types, length) for name, types in sorted((regions or {}).items())],
     )
+
+
+def _summarize_region(name: str, sums: Second, seconds: int) -> RegionResult:
+    types = summarize_sums(sums)
+    new_orders = next(one.completed for one in types if one.name == Kind.NEW_ORDER)
+    return RegionResult(name, round(new_orders * 60 / seconds, 1), types)

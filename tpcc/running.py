@@ -11,10 +11,12 @@ from typing import Final
 
 import msgspec
 
+from tpcc.chaos import Chaos
 from tpcc.database import Population
 from tpcc.metrics import Delta
 from tpcc.output import Output
 from tpcc.randomness import run_constants
+from tpcc.regions import warehouses_of
 from tpcc.result import Configuration, RunResult, summarize_run, summarize_second
 from tpcc.scale import DISTRICTS_PER_WAREHOUSE
 from tpcc.worker import (
@@ -57,14 +59,19 @@ class RunPlan(msgspec.Struct, frozen=True):
     wait: bool = False
     seed: int = 1
     title: str = ""
+    regions: tuple[str, ...] = ()
+    """Of the servers, one each; none if warehouses are not partitioned."""
 
 
-def plan_terminals(plan: RunPlan, warehouses: int) -> list[TerminalPlan]:
+def plan_terminals(plan: RunPlan, warehouses: int, regions: tuple[str, ...] = ()) -> list[TerminalPlan]:
     """Gives each terminal its warehouses and its district for Stock-Level (2.4.1.1, 2.8.1.1).
 
     With at least as many terminals as warehouses, each terminal has one warehouse; with fewer, the warehouses are dealt out and a
-    terminal draws one of its own for each transaction.
+    terminal draws one of its own for each transaction.  Where warehouses are partitioned over ``regions``, those of a
+    region are dealt to the terminals of its servers.
     """
+    if plan.regions:
+        return _plan_regions(plan, warehouses, regions)
     terminals = []
     for number in range(plan.connections):
         home = tuple(range(number + 1, warehouses + 1, plan.connections)) or (number % warehouses + 1,)
@@ -73,12 +80,30 @@ def plan_terminals(plan: RunPlan, warehouses: int) -> list[TerminalPlan]:
     return terminals
 
 
+def _plan_regions(plan: RunPlan, warehouses: int, regions: tuple[str, ...]) -> list[TerminalPlan]:
+    """As ``plan_terminals``, region by region; terminals are dealt to the servers in turn."""
+    members: dict[str, list[int]] = {}
+    for number in range(plan.connections):
+        members.setdefault(plan.regions[number % len(plan.regions)], []).append(number)
+    terminals = []
+    for region, numbers in members.items():
+        own = warehouses_of(region, regions, warehouses)
+        if not own:
+            raise RunFailed(f"no warehouse is at home in {region}: {warehouses} are spread over {', '.join(regions)}")
+        for at, number in enumerate(numbers):
+            home = tuple(own[at :: len(numbers)]) or (own[at % len(own)],)
+            district = at // len(own) % DISTRICTS_PER_WAREHOUSE + 1
+            terminals.append(TerminalPlan(number, plan.dsns[number % len(plan.dsns)], home, district, region))
+    return sorted(terminals, key=lambda terminal: terminal.number)
+
+
 def _describe(plan: RunPlan, population: Population) -> Configuration:
     return {
         "warehouses": population.warehouses,
         "connections": plan.connections,
         "processes": plan.processes,
         "servers": len(plan.dsns),
+        "partitioned_over": ", ".join(population.regions) if plan.regions else None,
         "duration_seconds": plan.duration_seconds,
         "ramp_seconds": plan.ramp_seconds,
         "isolation": plan.isolation,
@@ -94,7 +119,15 @@ def _describe(plan: RunPlan, population: Population) -> Configuration:
 class Run:
     """One run, from the processes' start to their end."""
 
-    def __init__(self, plan: RunPlan, population: Population, versions: dict[str, str], output: Output) -> None:
+    def __init__(
+        self,
+        plan: RunPlan,
+        population: Population,
+        versions: dict[str, str],
+        output: Output,
+        chaos: Chaos | None = None,
+    ) -> None:
+        self._chaos = chaos
         self._plan = plan
         self._population = population
         self._versions = versions
@@ -113,8 +146,12 @@ class Run:
             self._await_ready()
             started_at = datetime.now(UTC)
             self._tell(Start(time.time() + START_DELAY_SECONDS))
+            if self._chaos is not None:
+                self._chaos.start()
             measured = self._gather(time.monotonic() + START_DELAY_SECONDS)
         finally:
+            if self._chaos is not None and self._chaos.is_alive():
+                self._chaos.stop()
             self._end_workers()
         failed = sum(finished.terminals_failed for finished in self._finished)
         missing = len(self._processes) - len(self._finished)
@@ -131,7 +168,9 @@ class Run:
             cpu_seconds=sum(finished.cpu_seconds for finished in self._finished),
             terminals_failed=failed,
             errors=list(self._delta.errors.values()),
+            regions=self._delta.regions,
         )
+        result.chaos = self._chaos.events if self._chaos is not None else []
         if failed == plan.connections:
             texts = "; ".join(f"{error.sqlstate} {error.text}" for error in result.errors[:3])
             raise RunFailed(f"all {failed} terminals failed: {texts}")
@@ -140,7 +179,7 @@ class Run:
     def _start_workers(self) -> None:
         plan, population = self._plan, self._population
         context = multiprocessing.get_context("spawn")
-        terminals = plan_terminals(plan, population.warehouses)
+        terminals = plan_terminals(plan, population.warehouses, population.regions)
         processes = min(plan.processes, plan.connections)
         for number in range(processes):
             own = WorkerPlan(

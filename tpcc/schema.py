@@ -6,7 +6,10 @@ counters are integers, money is numeric, so that sums are exact and the consiste
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+from tpcc.regions import placed
 
 TABLES: Final[dict[str, str]] = {
     "warehouse": """
@@ -72,9 +75,9 @@ FOREIGN_KEYS: Final[dict[str, str]] = {
 }
 
 
-def create_statements() -> list[str]:
-    """Returns one CREATE TABLE for each table, parents first."""
-    return [f"CREATE TABLE {name} ({columns})" for name, columns in (OWN_TABLES | TABLES).items()]
+def create_statements(regions: Sequence[str] = ()) -> list[str]:
+    """Returns one CREATE TABLE for each table, parents first; with regions, warehouses are spread over them."""
+    return [placed(name, columns, regions) for name, columns in (OWN_TABLES | TABLES).items()]
 
 
 def drop_statements() -> list[str]:

@@ -6,6 +6,7 @@ back together; bodies are written in batches, so both run the same statements in
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ APPLICATION_NAME: Final = "meridian tpcc"
 PREPARED_MAX: Final = 200
 """Above the 45 statements of a run: none is ever evicted."""
 CONNECT_SECONDS_MAX: Final = 10
+REOPEN_SECONDS_MAX: Final = 60.0
+REOPEN_PAUSE_SECONDS: Final = 0.5
 
 ISOLATIONS: Final = ("serializable", "repeatable read", "read committed")
 
@@ -240,3 +243,16 @@ def open_connection(dsn: str) -> Any:
         application_name=APPLICATION_NAME,
         connect_timeout=CONNECT_SECONDS_MAX,
     )
+
+
+def reopen_connection(dsns: Sequence[str]) -> Any:
+    """Returns a connection to whichever server answers, also where some have only just been mended."""
+    deadline = time.monotonic() + REOPEN_SECONDS_MAX
+    while True:
+        for dsn in dsns:
+            try:
+                return open_connection(dsn)
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+        time.sleep(REOPEN_PAUSE_SECONDS)

@@ -44,6 +44,7 @@ class TerminalPlan(msgspec.Struct, frozen=True):
     dsn: str
     home: tuple[int, ...]
     district: int
+    region: str = ""
 
 
 class WorkerPlan(msgspec.Struct, frozen=True):
@@ -101,6 +102,7 @@ class Terminal:
     def __init__(self, plan: WorkerPlan, own: TerminalPlan, recorder: Recorder, stopping: Event) -> None:
         rng = Random(f"{plan.seed}/terminal/{own.number}")
         self._plan = plan
+        self._region = own.region
         self._recorder = recorder
         self._stopping = stopping
         self._deck = Deck(rng)
@@ -151,7 +153,9 @@ class Terminal:
         ended = time.monotonic()
         if counts.completed:
             counts.latency.record(round((ended - begun) * 1e6))
-        self._recorder.record(int(ended - started_at), kind, counts)
+        second = int(ended - started_at)
+        is_measured = 0 <= second - self._plan.ramp_seconds < self._plan.duration_seconds
+        self._recorder.record(second, kind, counts, self._region if is_measured else "")
         if self._plan.wait:
             self._pause(self._typist.think_seconds(kind))
         return counts.completed == 1

@@ -18,6 +18,7 @@ from kvtier.rpc.wan import LatencyMatrix
 from node.laptop.cluster import Laptop, LaptopError
 from node.laptop.load import Bank
 from node.laptop.prompt import Prompt
+from node.laptop.tpcc import TpccLoad
 from node.transport.wan import WanError, load
 
 DEMO_RTT_MS: Final = {"us-east": {"eu-west": 80.0, "ap-south": 140.0}, "eu-west": {"ap-south": 60.0}}
@@ -40,7 +41,7 @@ def run(
             print(f"meridian: {problem}", file=sys.stderr)
             return 2
         try:
-            return _serve(laptop, matrix, lines, loads, console)
+            return _serve(laptop, matrix, lines, loads, console, directory)
         except (LaptopError, psycopg.Error) as problem:
             print(f"meridian: {problem}", file=sys.stderr)
             return 1
@@ -73,7 +74,9 @@ def _matrix(latency: str, regions: Sequence[str], directory: Path) -> tuple[Late
     return matrix, latency
 
 
-def _serve(laptop: Laptop, matrix: LatencyMatrix | None, lines: Sequence[str], loads: str, console: Console) -> int:
+def _serve(
+    laptop: Laptop, matrix: LatencyMatrix | None, lines: Sequence[str], loads: str, console: Console, directory: Path
+) -> int:
     began = time.monotonic()
     with console.status(f"starting {len(laptop.nodes)} nodes"):
         laptop.start()
@@ -81,13 +84,22 @@ def _serve(laptop: Laptop, matrix: LatencyMatrix | None, lines: Sequence[str], l
         f"started {len(laptop.nodes)} nodes in {len(laptop.regions)} regions in {time.monotonic() - began:.1f} s"
     )
     _announce(laptop, matrix, console)
-    bank = None
+    bank, tpcc = None, None
     if loads == "bank":
         bank = Bank(laptop)
         bank.create()
         bank.start()
         console.print("the bank is open: one teller in each region moves money between 60 accounts")
-    prompt = Prompt(laptop, bank, console)
+    if loads == "tpcc":
+        tpcc = TpccLoad(laptop, directory)
+        with console.status("loading TPC-C, a small warehouse for each region"):
+            tpcc.create()
+        tpcc.start()
+        console.print(
+            "TPC-C runs: terminals in each region, at home in its warehouse; \\check looks at its conditions",
+            markup=False,
+        )
+    prompt = Prompt(laptop, bank, console, tpcc)
     try:
         if lines:
             return 0 if prompt.run(lines) else 1
@@ -97,6 +109,8 @@ def _serve(laptop: Laptop, matrix: LatencyMatrix | None, lines: Sequence[str], l
     finally:
         if bank is not None:
             bank.stop()
+        if tpcc is not None:
+            console.print(tpcc.stop(), markup=False, soft_wrap=True)
 
 
 def _announce(laptop: Laptop, matrix: LatencyMatrix | None, console: Console) -> None:

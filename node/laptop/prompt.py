@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from node.laptop import tour
+from node.laptop.chaos import Chaos
 from node.laptop.cluster import DEAD, UP, Laptop, LaptopError, LaptopNode
 from node.laptop.load import Bank
+from node.laptop.tpcc import TpccLoad
 from node.shell import execute
 from node.transport.wan import WanError, load
 
@@ -38,6 +40,8 @@ HELP: Final = """\
   \\latency WHERE WHERE MS         adds to the round trip; 0 takes it away
   \\latency FILE|builtin|off       another table of round trips
   \\bank                           what all accounts hold, and must
+  \\check                          TPC-C's twelve conditions, while it runs
+  \\chaos SECONDS [SEED]           breaks and mends one thing after the other, at random
   \\wait SECONDS   \\tour   \\help   \\quit
 """
 
@@ -45,9 +49,10 @@ HELP: Final = """\
 class Prompt:
     """Obeys lines; raises nothing."""
 
-    def __init__(self, laptop: Laptop, bank: Bank | None, console: Console) -> None:
+    def __init__(self, laptop: Laptop, bank: Bank | None, console: Console, tpcc: TpccLoad | None = None) -> None:
         self.laptop = laptop
         self.bank = bank
+        self.tpcc = tpcc
         self.console = console
         self.node: LaptopNode = laptop.nodes[0]
         self.is_over = False
@@ -217,11 +222,27 @@ class Prompt:
         if holds != must:
             raise LaptopError("money was lost or made")
 
+    def _check(self, words: Sequence[str]) -> None:
+        if self.tpcc is None:
+            raise LaptopError("TPC-C does not run; start with --with-load tpcc")
+        self.tpcc.require_alive()
+        self.console.print(f"last second: {self.tpcc.last_line()}", markup=False)
+        violated = [one for one in self.tpcc.check() if not one.holds]
+        for one in violated:
+            self.console.print(f"{one.clause} {one.rule}: {one.rows}", markup=False, style="red")
+        if violated:
+            raise LaptopError(f"{len(violated)} of TPC-C's twelve conditions are violated")
+        self.console.print("all twelve conditions of TPC-C hold")
+
+    def _chaos(self, words: Sequence[str]) -> None:
+        if not 1 <= len(words) <= 2:
+            raise LaptopError("\\chaos SECONDS [SEED]")
+        seconds = _seconds(words[0], "\\chaos SECONDS [SEED]")
+        seed = int(words[1]) if len(words) == 2 else 1
+        Chaos(self.laptop, seed, lambda what: self.console.print(f"  {what}", markup=False)).run(seconds)
+
     def _wait(self, words: Sequence[str]) -> None:
-        seconds = float(words[0]) if len(words) == 1 else -1.0
-        if not 0 <= seconds <= WAIT_SECONDS_MAX:
-            raise LaptopError(f"\\wait SECONDS, up to {WAIT_SECONDS_MAX:g}")
-        time.sleep(seconds)
+        time.sleep(_seconds(words[0] if len(words) == 1 else "-1", "\\wait SECONDS"))
 
     def _tour(self, words: Sequence[str]) -> None:
         tour.run(self)
@@ -251,6 +272,13 @@ def _ms(words: Sequence[str], at: int) -> float:
     if len(words) != at + 1:
         raise LaptopError("a number of milliseconds is missing; \\help lists all commands")
     return float(words[at])
+
+
+def _seconds(word: str, usage: str) -> float:
+    seconds = float(word)
+    if not 0 <= seconds <= WAIT_SECONDS_MAX:
+        raise LaptopError(f"{usage}, up to {WAIT_SECONDS_MAX:g} seconds")
+    return seconds
 
 
 def _count(found: dict[str, float], name: str) -> str:
@@ -289,6 +317,8 @@ _COMMANDS: Final[dict[str, Callable[[Prompt, Sequence[str]], None]]] = {
     "slow-disk": Prompt._slow_disk,
     "latency": Prompt._latency,
     "bank": Prompt._bank,
+    "check": Prompt._check,
+    "chaos": Prompt._chaos,
     "wait": Prompt._wait,
     "tour": Prompt._tour,
     "help": Prompt._help,

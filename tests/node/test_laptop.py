@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from node.laptop.chaos import Chaos
 from node.laptop.cluster import DEAD, UP, Laptop, LaptopError
 from node.laptop.command import _matrix
 from node.laptop.prompt import Prompt, split
@@ -132,3 +133,20 @@ def test_a_region_without_a_latency_is_refused(tmp_path):
     assert (matrix.rtt_ms("us-east", "ap-south"), matrix.rtt_ms("eu-west", "us-east")) == (140, 80)
     assert source.endswith("latency.toml")
     assert _matrix("off", ["mars"], tmp_path) == (None, "")
+
+
+def test_chaos_breaks_one_thing_at_a_time_and_says_what_a_seed_does(laptop):
+    def drawn(seed):
+        chaos = Chaos(laptop, seed, lambda what: None)
+        return [chaos.draw()[0] for _ in range(40)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert {line.split()[0] for line in drawn(1)} == {"kill", "pause", "skew", "slow", "partition", "cut"}
+    chaos = Chaos(laptop, 1, lambda what: None)
+    for _ in range(40):
+        what, breaks, mends = chaos.draw()
+        if not what.startswith(("kill", "pause")):  # These need processes.
+            breaks()
+            mends()
+    assert not any(node.cut_from for node in laptop.nodes)
+    assert all(fault.get("ms") == 0 for node in laptop.nodes for fault in node.told.values())
