@@ -38,6 +38,9 @@ from sql.regions.topology import RangePlace
 MAX_OFFSET_SECONDS: Final = 0.25
 """How far the clocks of two nodes may differ."""
 JOIN_CHANNEL: Final = "cluster.join"
+KNOWN_CHANNEL: Final = "kv.known"
+KNOWN_SECONDS_MAX: Final = 1.0
+"""How long another node may take to say what it knows."""
 JOIN_ATTEMPTS: Final = 10
 JOIN_PAUSE_SECONDS: Final = 1.0
 DEAD_SECONDS: Final = 60.0
@@ -78,6 +81,7 @@ class JoinFailed(Exception):
 
 _encoder = msgspec.msgpack.Encoder()
 _admission_decoder = msgspec.msgpack.Decoder(Admission)
+_known_decoder = msgspec.msgpack.Decoder(Known)
 
 
 async def join(engine: StoreEngine, addresses: list[str], ask: Ask, clock: Clock) -> None:
@@ -132,7 +136,9 @@ class Member:
         self.placement = Placement(self.replication, self.directory, settings.dead_seconds)
         self.directory.on_gone = lambda node_id: self.transport.disconnect(node_id, "it was decommissioned")
         self.transport.admit = self._refusal
+        self.directory.ask_others = self._ask_others
         self.transport.on_stranger(JOIN_CHANNEL, self._admit)
+        self.transport.on_call(KNOWN_CHANNEL, self._tell_known)
         self.roster = Roster(self)
         self.address = settings.rpc
         """host:port where other nodes reach this one."""
@@ -155,6 +161,20 @@ class Member:
         node_id = await draw_node_id(self.router)
         return _encoder.encode(Admission(self._store.identity.cluster_id, node_id, self.directory.known()))
 
+    def _tell_known(self, node_id: int, request: bytes) -> bytes:
+        return _encoder.encode(self.directory.known())
+
+    async def _ask_others(self) -> None:
+        """Learns from every node that answers; what this one remembered may be older than the last moves."""
+        for node_id in sorted(self.directory.nodes):
+            if node_id == self.node_id:
+                continue
+            try:
+                answer = await self.transport.call(node_id, KNOWN_CHANNEL, b"", KNOWN_SECONDS_MAX)
+            except (KvError, CallFailed):
+                continue
+            self.directory.learn(_known_decoder.decode(answer))
+
     async def start(self, sql_address: str) -> None:
         """Listens for other nodes and takes part; returns once the directory knows where this node is."""
         port = await self.transport.listen(self.settings.rpc)
@@ -168,6 +188,7 @@ class Member:
                 self.directory.remember()
                 break
             except KvError:
+                await self._ask_others()
                 await self.clock.sleep(REGISTER_PAUSE_SECONDS)
         self.scheduler.spawn(self.directory.run(), "directory")
         self.scheduler.spawn(self.placement.run(), "placement")

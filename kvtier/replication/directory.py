@@ -16,7 +16,7 @@ A node that restarts must find the others before it can read a row, so it keeps 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import Final
 
@@ -121,6 +121,8 @@ class Directory:
         """Of those that are not, or were once not, active."""
         self.on_gone: Callable[[int], None] = lambda node_id: None
         """Told of each node that has left for good."""
+        self.ask_others: Callable[[], Awaitable[None]] = _nobody
+        """Learns what other nodes know, when the directory's range cannot be found by what is known here."""
         stored = store.engine.get(CF_LOCAL, KNOWN_KEY)
         if stored is not None:
             self.learn(_known_decoder.decode(stored))
@@ -132,8 +134,11 @@ class Directory:
         for record in known.nodes:
             if not self.is_gone(record.node_id):
                 self.nodes.setdefault(record.node_id, record)
-        if self._router.first is None:
-            self._router.first = known.first
+        first, told = self._router.first, known.first
+        if first is None or (told is not None and told.generation > first.generation):
+            self._router.first = told
+            if first is not None and told is not None:
+                self._router.cache.insert(told)  # In the place of what led nowhere.
 
     def known(self) -> Known:
         """Returns what another node needs to find everybody."""
@@ -199,12 +204,16 @@ class Directory:
             try:
                 await self.refresh()
             except KvError:
-                pass  # Nobody can be asked now: what is known stands.
+                # Its range may have moved away from all the nodes where it was when this one last heard of it.
+                await self.ask_others()
             await self._store.clock.sleep(REFRESH_SECONDS)
 
     def stop(self) -> None:
         """Refreshes no more."""
         self._is_stopped = True
+
+
+async def _nobody() -> None: ...
 
 
 def remember_known(engine: StoreEngine, known: Known) -> None:

@@ -82,6 +82,14 @@ def test_a_lock_of_a_node_that_was_replaced_gives_way():
     assert result.failure == "", result.text
 
 
+@pytest.mark.slow
+def test_a_node_finds_the_first_range_that_moved_while_it_was_down():
+    """It remembered only nodes that were gone, and never opened: seed 6015 of five nodes."""
+    kinds = ("drain", "rolling", "replace", "merge", "split", "crash", "partition")
+    result = play(make_plan(6015, Choices(tuple(WORKLOADS), kinds, 20.0, nodes=5, regions=3)))
+    assert result.failure == "", result.text
+
+
 def test_a_sequence_repeats_nothing_between_nodes():
     """Two nodes took the same block: seed 2 of sql-sequence."""
     result = run(2, "sql-sequence")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from base.errors import SqlError
-from kvtier.messages import Get, Put, Routing, Split
+import msgspec
+
+from base.errors import KvError, SqlError
+from kvtier.descriptors import ReplicaPlace
+from kvtier.messages import Batch, Get, Put, Reply, Routing, Split
 from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
 from kvtier.replication.directory import Standing
 from kvtier.replication.overview import ranges_over, replicas_by_node
@@ -60,6 +63,38 @@ def test_any_node_tells_where_ranges_are() -> None:
         assert len(nodes) == 3
         assert found.leaseholder == cluster.leader(found.descriptor.range_id)
         assert (found.size_bytes is not None) == (4 in nodes)
+
+
+def test_a_range_that_was_split_meanwhile_is_seen_to_as_it_is_now() -> None:
+    """As it was it is wanting for ever, and whoever goes on seeing to it sees to nothing else: seed 45008 of registers."""
+    cluster = Cluster(3, founders=1, regions=["a", "b", "c"])
+    cluster.do(1, Put(A, b"1"))
+    wait_for(cluster, A, [1, 2, 3])
+    leader = cluster.nodes[cluster.leader() or 0]
+    placement = leader.placement
+    stale = leader.store.ranges.find(A)
+    assert stale is not None
+    seen: list[object] = []
+
+    async def see_to(replica: object) -> bool:
+        if replica is stale and not seen:
+            # Its answer comes after a split, which has put another replica in its place.
+            await split()
+        seen.append(replica)
+        assert len(seen) < 100, "the same range, again and again"
+        return replica is stale
+
+    async def split() -> None:
+        reply = leader.router.send(Batch([Split(M)]))
+        if not isinstance(reply, Reply):
+            await reply
+
+    placement._see_to = see_to  # type: ignore[method-assign]
+    placement._well.clear()
+    cluster.run_for(5.0)
+    assert leader.store.ranges.find(A) is not stale
+    assert seen.count(stale) == 1, "it was looked at before it was split"
+    assert leader.store.ranges.find(M) in seen, "the others get their turn"
 
 
 def test_a_dead_node_is_replaced() -> None:
@@ -227,6 +262,30 @@ def test_a_node_that_leaves_loses_its_replicas() -> None:
     cluster.nodes[3].start()
     assert cluster.nodes[3].directory.is_gone(1)
     cluster.run_for(1.0)
+
+
+def test_what_others_know_of_the_first_range_replaces_what_led_nowhere() -> None:
+    """A node was down while it moved, and came back with the address of nodes that were gone: seed 6015."""
+    cluster = Cluster(5, seed=12, founders=1, regions=["a", "b", "c", "d", "e"])
+    wait_for(cluster, A, [1, 2, 3])
+    cluster.nodes[5].crash()
+    node = cluster.nodes[4]
+    known = cluster.nodes[2].directory.known()
+    assert known.first is not None
+    stale = msgspec.structs.replace(known.first, generation=1, replicas=(ReplicaPlace(5, 5, 1),))
+    node.router.first = stale
+    node.router.cache.clear()
+    node.router.cache.insert(stale)
+    lost = node.scope.spawn(node.directory.refresh(), "refresh").observe()
+    cluster.run_for(40.0)
+    assert isinstance(lost.error, KvError)
+    node.directory.learn(known)
+    found = node.scope.spawn(node.directory.refresh(), "refresh").observe()
+    cluster.run_for(1.0)
+    assert found.is_done()
+    assert found.error is None
+    node.directory.learn(msgspec.structs.replace(known, first=stale))
+    assert node.router.first == known.first, "what is older is not news"
 
 
 def test_a_node_that_leaves_can_be_taken_back() -> None:
