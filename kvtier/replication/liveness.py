@@ -122,6 +122,8 @@ class StoreLiveness:
             self._changed[store_id] = None
             given.epoch = asked.epoch
             given.expiration = asked.expiration
+            # A withdrawal that is still being written was of the store's former life.
+            given.is_ending = False
         elif asked.expiration > given.expiration:
             given.expiration = asked.expiration
         return Supported(given.epoch, given.expiration)
@@ -150,28 +152,29 @@ class StoreLiveness:
         given = self._given.get(store_id)
         return given.epoch if given is not None and given.expiration and not given.is_ending else 0
 
-    def withdraw(self, now: int) -> list[int]:
-        """Begins to end support that has run out by our clock; returns the stores concerned.
+    def withdraw(self, now: int) -> list[tuple[int, int]]:
+        """Begins to end support that has run out by our clock; returns the (store, epoch) concerned.
 
         It goes on counting as given until ``ended`` is told that ``take_dirty`` is durable.
         """
-        ending: list[int] = []
+        ending: list[tuple[int, int]] = []
         for store_id, given in self._given.items():
             if given.expiration and not given.is_ending and now > given.expiration and now >= self._grace_end:
                 given.is_ending = True
                 given.min_epoch = given.epoch + 1
                 self._dirty.append((store_id, given.min_epoch))
-                ending.append(store_id)
+                ending.append((store_id, given.epoch))
         return ending
 
-    def ended(self, store_ids: list[int]) -> None:
-        """The withdrawal of these is durable: others may be voted for."""
-        for store_id in store_ids:
+    def ended(self, withdrawn: list[tuple[int, int]]) -> None:
+        """The withdrawal of these is durable: others may be voted for.  What they asked for since then stands."""
+        for store_id, epoch in withdrawn:
             given = self._given[store_id]
-            given.expiration = 0
-            given.is_ending = False
-            self._changed[store_id] = None
-        self.withdrawals += len(store_ids)
+            if given.epoch == epoch:
+                given.expiration = 0
+                given.is_ending = False
+                self._changed[store_id] = None
+        self.withdrawals += len(withdrawn)
 
     # --- what has changed ---------------------------------------------------------------
 

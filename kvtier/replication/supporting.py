@@ -24,8 +24,8 @@ class Supporting:
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
         self._store = replication.store
-        self._ending: list[int] = []
-        """Stores whose support has run out here, which is not yet written down."""
+        self._ending: list[tuple[int, int]] = []
+        """Stores, and their epochs, whose support has run out here, which is not yet written down."""
         self._unkept: list[tuple[int, int]] = []
         """Epochs that the engine could not take yet."""
         self._epochs_seq = 0

@@ -29,11 +29,11 @@ def test_support_is_withdrawn_only_after_its_expiration_and_for_ever() -> None:
     supporter = liveness(2)
     supporter.on_heartbeat(1, Heartbeat(4, 5000))
     assert supporter.withdraw(now=5000) == []
-    assert supporter.withdraw(now=5001) == [1]
+    assert supporter.withdraw(now=5001) == [(1, 4)]
     # Until the withdrawal is durable it counts as given (a crash would bring it back).
     assert supporter.support_for(1, now=5001) == (4, True)
     assert supporter.take_dirty() == [(1, 5)]
-    supporter.ended([1])
+    supporter.ended([(1, 4)])
     assert supporter.support_for(1, now=5001) == (5, False)
     assert supporter.on_heartbeat(1, Heartbeat(4, 9000)) == Supported(5, 0)
     assert supporter.on_heartbeat(1, Heartbeat(5, 9000)) == Supported(5, 9000)
@@ -44,6 +44,17 @@ def test_no_extension_slips_in_while_a_withdrawal_is_on_its_way_to_disk() -> Non
     supporter.on_heartbeat(1, Heartbeat(1, 5000))
     supporter.withdraw(now=6000)
     assert supporter.on_heartbeat(1, Heartbeat(1, 9000)) == Supported(2, 0)
+
+
+def test_a_new_life_keeps_its_support_while_that_of_the_old_one_is_withdrawn() -> None:
+    """The sync of the withdrawal ended what the restarted store had been promised meanwhile: bank, seed 3."""
+    supporter = liveness(2)
+    supporter.on_heartbeat(1, Heartbeat(1, 5000))
+    ending = supporter.withdraw(now=6000)
+    assert supporter.on_heartbeat(1, Heartbeat(2, 9000)) == Supported(2, 9000)
+    supporter.ended(ending)
+    assert supporter.support_for(1, now=6001) == (2, True)
+    assert supporter.withdraw(now=9001) == [(1, 2)]
 
 
 def test_a_requester_whose_epoch_is_over_begins_the_next() -> None:
@@ -65,7 +76,7 @@ def test_after_a_restart_everybody_counts_as_supported_for_a_while() -> None:
     supporter.on_heartbeat(3, Heartbeat(1, 20))
     assert supporter.withdraw(now=30) == []
     assert supporter.support_for(1, now=ticks_of(DURATION) + 1) == (0, False)
-    assert supporter.withdraw(now=ticks_of(DURATION) + 1) == [3]
+    assert supporter.withdraw(now=ticks_of(DURATION) + 1) == [(3, 1)]
 
 
 def test_a_store_supports_itself() -> None:
@@ -113,7 +124,7 @@ def test_no_store_is_abandoned_while_it_counts_on_support(seed: int) -> None:
             ending = machine.withdraw(clock[store])
             for other, epoch in machine.take_dirty():
                 disk[store][other] = epoch
-            for other in ending:
+            for other, _ in ending:
                 counted_epoch, counted_until = machines[other].support_from(store)
                 if counted_until and counted_epoch < disk[store][other]:
                     assert clock[store] > counted_until, (seed, store, other)
