@@ -89,13 +89,14 @@ class Family:
 class MemoryCursor:
     """The shared cursor of a family: key list positions, no history; dies at the next write."""
 
-    __slots__ = ("_at", "_changes", "_family", "_key", "_offset")
+    __slots__ = ("_at", "_block", "_changes", "_family", "_key", "_offset")
 
     def __init__(self, family: Family) -> None:
         family.settle()
         self._family = family
         self._changes = family.keys.changes
         self._at = 0
+        self._block: list[bytes] = []
         self._offset = 0
         self._key: bytes | None = None
 
@@ -105,7 +106,8 @@ class MemoryCursor:
             self._key = None
             return
         self._at, self._offset = position
-        self._key = self._family.keys.blocks[self._at][self._offset]
+        self._block = self._family.keys.blocks[self._at]
+        self._key = self._block[self._offset]
 
     def seek(self, key: bytes) -> None:
         self._take(self._family.keys.first_at_or_above(key))
@@ -123,8 +125,17 @@ class MemoryCursor:
             self._skip_doomed(-1)
 
     def next(self) -> None:
-        self._step(1)
-        if self._key is not None and self._family.doomed:
+        family = self._family
+        assert self._key is not None, "step from nowhere"
+        assert self._changes == family.keys.changes, "cursor used across a write"
+        offset = self._offset + 1
+        block = self._block
+        if offset < len(block):
+            self._offset = offset
+            self._key = block[offset]
+        else:
+            self._step(1)
+        if family.doomed and self._key is not None:
             self._skip_doomed(1)
 
     def prev(self) -> None:
@@ -141,9 +152,9 @@ class MemoryCursor:
         assert self._key is not None, "step from nowhere"
         assert self._changes == keys.changes, "cursor used across a write"
         offset = self._offset + direction
-        if 0 <= offset < len(keys.blocks[self._at]):
+        if 0 <= offset < len(self._block):
             self._offset = offset
-            self._key = keys.blocks[self._at][offset]
+            self._key = self._block[offset]
             return
         at = self._at + direction
         if not 0 <= at < len(keys.blocks):
