@@ -8,6 +8,7 @@ at any time    (``ClusterWatch``)
     applied            what was applied at an index is the same everywhere
     replicas           equal at equal applied index, byte for byte
     closed             what a leaseholder has closed never goes back; followers serve no more than was promised
+    promises           votes, acknowledged entries, support and closed timestamps (``sim.promises``)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kvtier.descriptors import VOTER
 from kvtier.messages import Isolation, Lock
 from kvtier.raft.messages import encode
 from sim.invariants import Violation
+from sim.promises import Promises
 
 if TYPE_CHECKING:
     from kvtier.replication.group import Group
@@ -33,6 +35,8 @@ GROW_SECONDS: Final = 300.0
 """Bound of the time until every range has its replicas."""
 POLL_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1 << 30
+GLANCE_SECONDS: Final = 0.05
+"""Leases and promises are looked at this often: two leases overlap for a moment only."""
 LOCKS_SECONDS: Final = 30.0
 """Bound of the time until a waiter gets the lock of a transaction that is no more."""
 DIGESTS_MAX: Final = 32
@@ -139,6 +143,25 @@ class ClusterWatch:
         self._seen: dict[tuple[str, int], int] = {}
         """(Node's life, range) -> index up to which its log was read."""
         self._turn = 0
+        self.promises = Promises()
+        if world.nodes is not None:
+            world.nodes.tell = self.promises.hear
+            for process in world.processes:
+                process.on_started = lambda process=process: self.promises.check_restarted(process)
+
+    def start(self) -> None:
+        """Glances at what may be wrong for a moment only, from now on."""
+        if self._world.nodes is not None:
+            self._world.loop.watch(self._glance, GLANCE_SECONDS)
+
+    def _glance(self) -> None:
+        self.promises.check_heard()
+        self.check_leases()
+        for process in self._world.running():
+            assert process.member is not None, process.name
+            self.promises.check_support(process)
+            for range_id, group in process.member.replication.groups.items():
+                self.promises.check_follower(process, range_id, group)
 
     def check(self) -> None:
         """Looks at every node that runs."""
@@ -174,10 +197,12 @@ class ClusterWatch:
                 continue
             found.sort(key=lambda lease: lease[0])
             for (term, earlier, one), (later_term, later, other) in pairwise(found):
-                if term == later_term or later.lease_start <= earlier.raft.lease_max:
+                # Asked as a client would: what it may serve up to, not what it has told so far.
+                until = max(earlier.lease_end(), earlier.raft.lease_max)
+                if term == later_term or later.lease_start <= until:
                     raise Violation(
                         "leases of a range do not overlap",
-                        f"range {range_id}: {one.name} in term {term} until {earlier.raft.lease_max:x}, "
+                        f"range {range_id}: {one.name} in term {term} until {until:x}, "
                         f"{other.name} in term {later_term} from {later.lease_start:x}",
                     )
 
@@ -199,6 +224,8 @@ class ClusterWatch:
         for entry in log.entries(start, last + 1, PAGE_BYTES) if start <= last else ():
             index = entry.index
             found = (crc32(encode(entry)), previous)
+            if (index, entry.term) not in entries:
+                self.promises.check_entry(range_id, entry)
             known = entries.setdefault((index, entry.term), found)
             if known[0] != found[0] or (known[1] and found[1] and known[1] != found[1]):
                 raise Violation(

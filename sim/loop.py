@@ -36,6 +36,7 @@ from base.seams import Clock, Rng, Scheduler, Waiter
 
 T = TypeVar("T")
 
+NEVER_NS: Final = 1 << 62
 STEPS_MAX: Final = 50_000_000
 """Steps of one run; more means a livelock."""
 WALL_START_NS: Final = 1_767_225_600_000_000_000
@@ -146,6 +147,17 @@ class SimWaiter(Waiter):
         if not self._tasks:
             self._done = True
             self._error = CancelledError()
+
+
+class Watcher:
+    """Somebody who looks on as time passes, without being a part of what happens."""
+
+    __slots__ = ("due_ns", "every_ns", "look")
+
+    def __init__(self, look: Callable[[], None], every_ns: int) -> None:
+        self.look = look
+        self.every_ns = every_ns
+        self.due_ns = 0
 
 
 class Task:
@@ -277,6 +289,7 @@ class Scope(Scheduler):
     def __init__(self, loop: Loop, name: str) -> None:
         self.loop = loop
         self.name = name
+        self.tag = name.encode()
         self.is_alive = True
         self.is_paused = False
         self.tasks: dict[Task, None] = {}
@@ -365,6 +378,9 @@ class Loop:
         self._ready: deque[Handle] = deque()
         self._choices: list[Handle] = []
         self._graveyard: list[Task] = []
+        self._watchers: list[Watcher] = []
+        self._watch_ns = NEVER_NS
+        """When the next of them wants to look."""
         self.scopes: list[Scope] = []
         self.main = self.scope("main")
 
@@ -386,6 +402,32 @@ class Loop:
         self._sequence += 1
         tie = self.rng.below(1 << 20) if self.explore else 0
         heapq.heappush(self._timers, (self.now_ns + delay_ns, tie, self._sequence, handle))
+
+    def watch(self, look: Callable[[], None], seconds: float = 0.0) -> Callable[[], None]:
+        """Calls back before time moves on, this often or (0) whenever it does; returns what ends that.
+
+        It is no step, draws nothing, and so the run is the same whether anybody looks or not.
+        """
+        watcher = Watcher(look, round(seconds * 1e9))
+        self._watchers.append(watcher)
+        self._watch_ns = 0
+
+        def end() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+        return end
+
+    def _show(self, next_ns: int) -> None:
+        """Lets those look whose time has come."""
+        due_ns = NEVER_NS
+        for watcher in list(self._watchers):
+            if watcher.due_ns <= next_ns:
+                watcher.look()
+                watcher.due_ns = next_ns + watcher.every_ns
+        for watcher in self._watchers:
+            due_ns = min(due_ns, watcher.due_ns)
+        self._watch_ns = due_ns
 
     def bury(self, task: Task) -> None:
         """Keeps a crashed task alive for ever, so that its ``finally`` blocks never run while the run lasts."""
@@ -430,7 +472,7 @@ class Loop:
         if scope.is_paused:
             scope.park(handle)
             return True
-        self.digest = crc32(b"%d %s %s" % (self.now_ns, scope.name.encode(), handle.label.encode()), self.digest)
+        self.digest = crc32(b"%d %s %s" % (self.now_ns, scope.tag, handle.label.encode()), self.digest)
         try:
             handle.callback()
         except Exception as error:
@@ -448,7 +490,12 @@ class Loop:
             heapq.heappop(timers)
         if not timers:
             return False
-        self.now_ns = timers[0][0]
+        next_ns = timers[0][0]
+        if next_ns >= self._watch_ns:
+            self._show(next_ns)
+            if self._has_ready():
+                return True  # Whoever looked has done something about it.
+        self.now_ns = next_ns
         while timers and timers[0][0] == self.now_ns:
             self.enqueue(heapq.heappop(timers)[3])
         return True

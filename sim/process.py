@@ -12,6 +12,7 @@ have replication and routing by ``node.member``, as production has.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -71,6 +72,8 @@ class Process:
         self.crashes = 0
         self.served_ts = 0
         """The latest timestamp that a client of this node was told."""
+        self.on_started: Callable[[], None] | None = None
+        """Looks at what the disk kept, before the node says a word."""
         self.counts: dict[str, int] = {}
         """Counters of generations that have ended."""
         self.scope: NodeScope
@@ -106,6 +109,8 @@ class Process:
         self.is_up = True
         world.note(self.name, f"started, generation {self.generation}")
         check_restarted(self)
+        if self.on_started is not None:
+            self.on_started()
         return True
 
     def _begin_generation(self) -> None:

@@ -143,6 +143,7 @@ class Run:
         started = world.now
         for process in world.processes:
             process.begin_storm()
+        self.watch.start()
         self.nemesis.start()
         tasks = []
         for number in range(self.plan.clients):

@@ -158,6 +158,12 @@ class SimTransport(StreamTransport):
         self.appear()
         return await super().listen(address)
 
+    def send(self, node_id: int, channel: str, message: bytes) -> bool:
+        tell = self.nodes.tell
+        if tell is not None:
+            tell(self.node_id, node_id, channel, message)
+        return super().send(node_id, channel, message)
+
     async def stop(self) -> None:
         await super().stop()
         self.nodes.transports.pop(self.node_id, None)
@@ -176,6 +182,8 @@ class SimNodes:
         """The transport of every node's present life, whether it listens or not."""
         self.silent: dict[int, None] = {}
         """Nodes whose machine is gone."""
+        self.tell: Callable[[int, int, str, bytes], None] | None = None
+        """Is told of every message (no calls), as it is handed over: (from, to, channel, message)."""
 
     def hop_seconds(self) -> float:
         """Draws the time of one way."""
