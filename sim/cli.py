@@ -75,7 +75,12 @@ def _again(plan: Plan) -> str:
 
 def run_one(seed: int, choices: Choices, trace: bool, shrinks: bool) -> int:
     """Runs one seed and says what happened."""
-    plan = make_plan(seed, choices)
+    if choices.mutant:
+        from sim.hunt import aimed_plan  # Only here: it makes its plans with this module.
+
+        plan = aimed_plan(seed, choices)
+    else:
+        plan = make_plan(seed, choices)
     print(plan.describe())
     for fault in plan.faults if trace else ():
         print("  ", fault)

@@ -146,8 +146,6 @@ class ClusterWatch:
         self.promises = Promises()
         if world.nodes is not None:
             world.nodes.tell = self.promises.hear
-            for process in world.processes:
-                process.on_started = lambda process=process: self.promises.check_restarted(process)
 
     def start(self) -> None:
         """Glances at what may be wrong for a moment only, from now on."""
@@ -156,6 +154,8 @@ class ClusterWatch:
 
     def _glance(self) -> None:
         self.promises.check_heard()
+        for process in self._world.processes:
+            process.on_started = self.promises.check_restarted
         self.check_leases()
         for process in self._world.running():
             assert process.member is not None, process.name

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sim.cluster_mutants import CLUSTER_FAULTS, CLUSTER_HOMES, CLUSTER_MUTANTS
-from sim.mutants import HOMES, MUTANTS
+from sim.mutants import CLUSTER_MUTANTS, MUTANTS
+from sim.mutants.aims import AIMS
+from sim.plan import Plan
 from sim.run import play
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 DOCUMENT: Final = Path("docs/simulation.md")
 MARKS: Final = ("<!-- mutants: begin -->", "<!-- mutants: end -->")
 CLUSTER_MARKS: Final = ("<!-- cluster mutants: begin -->", "<!-- cluster mutants: end -->")
-ALL_HOMES: Final = {**HOMES, **CLUSTER_HOMES}
 
 
 class Find(msgspec.Struct):
@@ -32,20 +32,32 @@ class Find(msgspec.Struct):
     seconds: float = 0.0
 
 
-def find(task: tuple[str, int, Choices]) -> Find:
-    """Runs seeds 1, 2, .. with one mutant until something breaks that holds without it."""
+def aimed_plan(seed: int, choices: Choices) -> Plan:
+    """Draws a plan that brings about what the mutant breaks; what the command line fixes stays fixed."""
     from sim.cli import make_plan
 
+    aim = AIMS[choices.mutant]
+    homes = tuple([home for home in aim.workloads if home in choices.workloads])
+    nemesis = aim.nemesis if choices.nemesis is None else choices.nemesis
+    plan = make_plan(seed, msgspec.structs.replace(choices, workloads=homes or choices.workloads, nemesis=nemesis))
+    plan.take_aim(aim)
+    return plan
+
+
+def find(task: tuple[str, int, Choices]) -> Find:
+    """Runs seeds 1, 2, .. with one mutant until something breaks that holds without it."""
     name, seeds_max, choices = task
-    homes = tuple([home for home in ALL_HOMES[name] if home in choices.workloads])
-    choices = msgspec.structs.replace(choices, mutant=name, workloads=homes or choices.workloads)
-    if choices.nodes > 1 and choices.nemesis is None:
-        choices = msgspec.structs.replace(choices, nemesis=CLUSTER_FAULTS.get(name))
+    choices = msgspec.structs.replace(choices, mutant=name)
     started = time.process_time()
     for seed in range(1, seeds_max + 1):
-        plan = make_plan(seed, choices)
+        plan = aimed_plan(seed, choices)
         result = play(plan)
-        if result.failure and not play(msgspec.structs.replace(plan, mutant="")).failure:
+        if not result.failure:
+            continue
+        usual = play(msgspec.structs.replace(plan, mutant=""))
+        if usual.failure:
+            print(f"{name}: seed {seed} fails without it: {usual.failure}", flush=True)
+        else:
             return Find(name, seed, plan.workload, result.failure.split("\n")[0][:60], time.process_time() - started)
     return Find(name, 0, seconds=time.process_time() - started)
 

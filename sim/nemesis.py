@@ -23,6 +23,8 @@ loss           single messages vanish                slow-link   one direction t
 transfer       a lease goes elsewhere                move        a replica is added or removed
 drain          a node stops in order and comes back  rolling     one after the other
 replace        a node joins and another is decommissioned (``sim.membership``)
+cut-leader     a leaseholder hears nobody, or nobody hears it, for longer than its lease; clients reach it
+crash-at-vote  power failure of a node as soon as it has voted, before the vote can be durable
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from sim.plan import CLUSTER_KINDS, KINDS, MEMBER_KINDS, Fault
 
 if TYPE_CHECKING:
     from kvtier.replica import Replica
+    from kvtier.replication.group import Group
     from kvtier.rpc.conditions import Conditions
     from sim.process import Process
     from sim.transport import SimNodes
@@ -53,6 +56,10 @@ SKEW_SECONDS_MAX: Final = 0.06
 DRIFT_PPM_SMALL: Final = 300
 LOSS_MAX: Final = 0.5
 CUT_FACTOR: Final = 4.0
+TAKEOVER_SECONDS: Final = 3.0
+"""Beyond its support, what an election takes at most, mostly."""
+VOTE_SECONDS: Final = 10.0
+"""A vote is waited for no longer than this."""
 SLOW_LINK_SECONDS_MAX: Final = 2.0
 NODE_SHIFT: Final = 20
 """The node is drawn from other bits than the rest."""
@@ -270,6 +277,55 @@ class Nemesis:
         world = self.world
         if world.nodes is not None and all(task.is_done() for task in world.operations):
             world.operations.append(world.loop.main.spawn(what(), "operator"))
+
+    def _cut_leader(self, fault: Fault) -> None:
+        """Cuts off who leads a range of the workload, wholly or one way, until others have had time to lead it."""
+        leader = self._leader_of(self.keys[fault.choice // 3 % len(self.keys)])
+        cluster = self.world.plan.cluster
+        if leader is None or cluster is None:
+            return
+        node_id = leader.node_id
+        others = [process.node_id for process in self.world.processes if process.node_id != node_id]
+        for other in others:
+            if fault.choice % 3 != 1:
+                self._conditions().cut(node_id, other)
+            if fault.choice % 3 != 2:
+                self._conditions().cut(other, node_id)
+        seconds = cluster.replication.support_seconds + TAKEOVER_SECONDS * fault.amount + fault.seconds
+        self.world.after(seconds, lambda: self._heal_pairs(node_id, others))
+
+    def _leader_of(self, key: bytes) -> Process | None:
+        """Returns the node that leads the range of a key; None if nobody does."""
+        for process in self.world.running():
+            replica = process.store.ranges.find(key)
+            group = None if replica is None else self._groups(process).get(replica.range_id)
+            if group is not None and group.is_leading():
+                return process
+        return None
+
+    def _groups(self, process: Process) -> dict[int, Group]:
+        return {} if process.member is None else process.member.replication.groups
+
+    def _crash_at_vote(self, fault: Fault) -> None:
+        process = self._node(fault)
+        generation = process.generation
+        votes: dict[int, tuple[int, int]] = {}
+
+        def look() -> None:
+            if process.generation != generation or not process.is_up or self.world.is_calm:
+                end()
+                return
+            for range_id, group in self._groups(process).items():
+                vote = group.raft.term, group.raft.vote
+                if votes.setdefault(range_id, vote) != vote and group.raft.vote:
+                    end()
+                    process.is_silent = fault.choice % 2 == 0
+                    process.crash_soon("it has voted", fault.seconds)
+                    return
+                votes[range_id] = vote
+
+        end = self.world.loop.watch(look)
+        self.world.after(VOTE_SECONDS, end)
 
     # --- ranges and versions -----------------------------------------------------------
 

@@ -10,7 +10,7 @@ rest of the run draws what it drew before (``sim.streams``).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct, field
 
@@ -69,6 +69,8 @@ CLUSTER_KINDS: Final = (
     "slow-reader",
     "cancel",
     "forget-reads",
+    "cut-leader",
+    "crash-at-vote",
 )
 """What happens to clusters; clocks stay within the offset that their nodes allow."""
 MEMBER_KINDS: Final = ("merge", "drain", "rolling", "replace")
@@ -161,6 +163,23 @@ def region_name(number: int) -> str:
     return f"region{number + 1}"
 
 
+class Aim(Struct, frozen=True):
+    """Which plans bring something about that few do: what is drawn is chosen from these, or set."""
+
+    workloads: tuple[str, ...]
+    """Those that look at it."""
+    nemesis: tuple[str, ...] | None = None
+    """The faults that bring it about; None are drawn."""
+    knobs: dict[str, Any] = {}
+    store: dict[str, Any] = {}
+    txn: dict[str, Any] = {}
+    replication: dict[str, Any] = {}
+    rtt_ms: dict[str, dict[str, float]] = {}
+    """Between regions; none is as drawn."""
+    faults: tuple[Fault, ...] = ()
+    """Besides those that are drawn."""
+
+
 class Plan(Struct):
     """Everything a run is made of."""
 
@@ -178,6 +197,23 @@ class Plan(Struct):
     txn: TxnSettings = field(default_factory=TxnSettings)
     cluster: ClusterPlan | None = None
     mutant: str = ""
+
+    def take_aim(self, aim: Aim) -> None:
+        """Sets what the aim sets."""
+        parts: list[tuple[Struct, dict[str, Any]]] = [
+            (self.knobs, aim.knobs),
+            (self.store, aim.store),
+            (self.txn, aim.txn),
+        ]
+        if self.cluster is not None:
+            parts.append((self.cluster.replication, aim.replication))
+            if aim.rtt_ms and self.cluster.regions == 1 + len(aim.rtt_ms):
+                self.cluster.rtt_ms = aim.rtt_ms
+        self.faults = sorted([*self.faults, *aim.faults], key=lambda fault: (fault.at, fault.kind, fault.choice))
+        for settings, chosen in parts:
+            for name, value in chosen.items():
+                assert name in settings.__struct_fields__, name
+                setattr(settings, name, value)
 
     def describe(self) -> str:
         """Says in a few lines what this run does."""

@@ -72,7 +72,7 @@ class Process:
         self.crashes = 0
         self.served_ts = 0
         """The latest timestamp that a client of this node was told."""
-        self.on_started: Callable[[], None] | None = None
+        self.on_started: Callable[[Process], None] | None = None
         """Looks at what the disk kept, before the node says a word."""
         self.counts: dict[str, int] = {}
         """Counters of generations that have ended."""
@@ -110,7 +110,7 @@ class Process:
         world.note(self.name, f"started, generation {self.generation}")
         check_restarted(self)
         if self.on_started is not None:
-            self.on_started()
+            self.on_started(self)
         return True
 
     def _begin_generation(self) -> None:

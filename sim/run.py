@@ -11,11 +11,10 @@ from msgspec import Struct, field
 
 from base import faults
 from sim.cluster import LOCKS_SECONDS, ClusterWatch, grow, settle, take_locks
-from sim.cluster_mutants import CLUSTER_MUTANTS
 from sim.invariants import Violation, check_any_time, check_rest, check_served
 from sim.journal import Journal
 from sim.loop import Stuck, TaskFailed
-from sim.mutants import MUTANTS, replaced
+from sim.mutants import mutated
 from sim.nemesis import Nemesis
 from sim.plan import Plan
 from sim.process import Process
@@ -256,7 +255,7 @@ def play(plan: Plan, echo: bool = False, detailed: bool = False) -> Result:
     signal.signal(signal.SIGVTALRM, _on_alarm)
     signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS_MAX + CPU_SECONDS_PER_SECOND_MAX * plan.seconds)
     try:
-        with replaced({**MUTANTS, **CLUSTER_MUTANTS}[plan.mutant]() if plan.mutant else []):
+        with mutated(plan.mutant):
             return Run(plan, echo, detailed).play()
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)

@@ -1,4 +1,4 @@
-"""Historical bugs of replication; ``sim.mutants`` for clusters of three nodes (reliability 2.B to 2.D and 3.3)."""
+"""Bugs of replication: leases, the log, closed timestamps, replicas (reliability 2.B to 2.D and 3.3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from base.seams import CF_LOCK
 from kvtier.latches import LatchTable
 from kvtier.messages import Batch, Put
 from kvtier.raft import leading, leases, transfer
-from kvtier.raft.messages import TimeoutNow
+from kvtier.raft.messages import AppendReply, Message, TimeoutNow, Vote, VoteReply
 from kvtier.replication import applying, stores, supporting
 from kvtier.replication.applying import Applier
 from kvtier.replication.group import Group
@@ -20,57 +20,12 @@ from kvtier.replication.liveness import StoreLiveness
 from kvtier.replication.serving import Serving
 from kvtier.tscache import TimestampCache
 from planner.schema import SequenceDesc
-from sim.mutants import Mutant, Replacement
+from sim.mutants.registry import Replacement, cluster_mutant
 from sql.catalog.keys import sequence_key
 from sql.sequences import BLOCK_MIN, STATE, Sequences
 from txn.attempt import Attempt
 
-CLUSTER_MUTANTS: Final[dict[str, Mutant]] = {}
-CLUSTER_HOMES: Final[dict[str, tuple[str, ...]]] = {
-    "lease-served-after-expiry": ("list-append", "registers"),
-    "lease-begins-unprotected": ("list-append", "bank"),
-    "transfer-keeps-lease": ("list-append", "registers"),
-    "support-withdrawn-early": ("list-append", "bank"),
-    "withdrawal-not-kept": ("list-append", "bank"),
-    "entries-told-before-sync": ("set", "list-append"),
-    "votes-told-before-sync": ("set", "list-append"),
-    "applied-index-apart": ("bank", "set"),
-    "latches-dropped-early": ("bank", "sql-bank"),
-    "closed-not-kept": ("bank",),
-    "closed-before-applied": ("bank",),
-    "followers-read-above-closed": ("bank",),
-    "commits-moved-above-closed": ("bank", "list-append"),
-    "snapshot-loses-intents": ("bank", "list-append"),
-    "uncertainty-ignored": ("registers", "set"),
-    "replaced-replica-stays": ("bank",),
-    "sequences-not-claimed": ("sql-sequence",),
-}
-"""Workloads that look at what a mutant breaks."""
-CLUSTER_FAULTS: Final[dict[str, tuple[str, ...]]] = {
-    "lease-served-after-expiry": ("partition", "one-way", "pause"),
-    "lease-begins-unprotected": ("transfer", "partition", "split"),
-    "transfer-keeps-lease": ("transfer", "one-way", "slow-link"),
-    "support-withdrawn-early": ("pause", "loss", "one-way"),
-    "withdrawal-not-kept": ("crash", "pause", "partition"),
-    "entries-told-before-sync": ("crash", "slow-disk"),
-    "votes-told-before-sync": ("crash", "slow-disk", "partition"),
-    "applied-index-apart": ("crash",),
-    "closed-not-kept": ("slow-link", "transfer"),
-    "closed-before-applied": ("slow-link", "loss", "one-way"),
-    "followers-read-above-closed": ("slow-link", "one-way"),
-    "commits-moved-above-closed": ("slow-link",),
-    "snapshot-loses-intents": ("move", "slow-link"),
-    "uncertainty-ignored": ("skew",),
-    "replaced-replica-stays": ("move", "partition"),
-}
-"""Faults that let a mutant show, where few do: a hunt for it has these."""
 FAR: Final = 1 << 62
-
-
-def cluster_mutant(make: Mutant) -> Mutant:
-    """Registers a mutant under its function's name."""
-    CLUSTER_MUTANTS[make.__name__.replace("_", "-")] = make
-    return make
 
 
 # --- leases ------------------------------------------------------------------------
@@ -124,7 +79,7 @@ def support_withdrawn_early() -> list[Replacement]:
     """A store takes its support back although it has promised it for longer (37)."""
     right = StoreLiveness.withdraw
 
-    def wrong(self: StoreLiveness, now: int) -> list[int]:
+    def wrong(self: StoreLiveness, now: int) -> list[tuple[int, int]]:
         return right(self, now + self._duration // 3)
 
     return [(StoreLiveness, "withdraw", wrong)]
@@ -142,14 +97,14 @@ def withdrawal_not_kept() -> list[Replacement]:
 # --- the log -----------------------------------------------------------------------
 
 
-def _synced_at_once(wants: Any) -> list[Replacement]:
-    """Readys that ``wants`` accepts are treated as synced when they are written."""
+def _told_early(kinds: tuple[type[Message], ...]) -> list[Replacement]:
+    """Messages of these kinds leave when what they rest on is written, and do not wait for its sync."""
     right = Replication._carry_out
 
     def wrong(self: Replication, work: Any) -> None:
-        for _, ready in work:
-            if ready.must_sync and wants(ready):
-                ready.must_sync = False
+        for group, ready in work:
+            self.post(group, [message for message in ready.after_sync if isinstance(message, kinds)])
+            ready.after_sync = [message for message in ready.after_sync if not isinstance(message, kinds)]
         right(self, work)
 
     return [(Replication, "_carry_out", wrong)]
@@ -158,13 +113,13 @@ def _synced_at_once(wants: Any) -> list[Replacement]:
 @cluster_mutant
 def entries_told_before_sync() -> list[Replacement]:
     """A replica acknowledges entries that a power failure can still take (51)."""
-    return _synced_at_once(lambda ready: bool(ready.entries))
+    return _told_early((AppendReply,))
 
 
 @cluster_mutant
 def votes_told_before_sync() -> list[Replacement]:
     """A replica votes, and may vote again for another after a power failure (50)."""
-    return _synced_at_once(lambda ready: not ready.entries)
+    return _told_early((Vote, VoteReply))
 
 
 @cluster_mutant

@@ -11,10 +11,10 @@ from kvtier.engine import MemoryEngine
 from kvtier.store import Store
 from planner.schema import SequenceDesc
 from sim.cli import Choices, make_plan
-from sim.cluster_mutants import CLUSTER_HOMES, CLUSTER_MUTANTS
 from sim.hunt import find
 from sim.loop import Loop, SeededRng
-from sim.mutants import replaced
+from sim.mutants import CLUSTER_MUTANTS, replaced
+from sim.mutants.aims import CLUSTER_AIMS
 from sim.plan import CLUSTER_KINDS, MEMBER_KINDS
 from sim.run import Result, play
 from sim.workloads.registry import WORKLOADS
@@ -135,7 +135,7 @@ def test_seeds_that_failed_once(seed: int, kind: str):
 
 def test_every_mutant_of_clusters_has_a_home():
     """And all of them can be put in place and taken out again."""
-    assert list(CLUSTER_HOMES) == list(CLUSTER_MUTANTS)
+    assert list(CLUSTER_AIMS) == list(CLUSTER_MUTANTS)
     for name, make in CLUSTER_MUTANTS.items():
         before = [owner.__dict__[attribute] for owner, attribute, _ in make()]
         with replaced(make()):

@@ -12,7 +12,8 @@ import pytest
 
 from base import faults
 from sim.cli import Choices, main, make_plan
-from sim.mutants import HOMES, MUTANTS, mutated
+from sim.mutants import MUTANTS, mutated
+from sim.mutants.aims import HOMES
 from sim.plan import KINDS, Fault, draw_plan
 from sim.run import play
 from sim.shrink import ddmin, shrink
