@@ -66,6 +66,18 @@ def start(
 
 
 @app.command()
+def init(
+    rpc: Annotated[str, typer.Option(help="host:port for other nodes of one node that waits.")] = "127.0.0.1:26357",
+    certs: Annotated[str | None, typer.Option(help="Directory of ca.crt, node.crt, node.key.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="No TLS; loopback only.")] = False,
+) -> None:
+    """Found the cluster of nodes that were all started with --join; once, through any of them."""
+    from node.initcli import run
+
+    raise typer.Exit(run(rpc, certs, insecure))
+
+
+@app.command()
 def sql(
     dsn: Dsn = LOCAL_DSN,
     execute: Annotated[list[str] | None, typer.Option("--execute", "-e", help="Run this statement and exit.")] = None,

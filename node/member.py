@@ -90,19 +90,28 @@ async def join(engine: StoreEngine, addresses: list[str], ask: Ask, clock: Clock
         return
     reasons: dict[str, str] = {}
     for attempt in range(JOIN_ATTEMPTS):
-        for address in addresses:
-            try:
-                answer = await ask(address, JOIN_CHANNEL, b"")
-            except (KvError, CallFailed) as failure:
-                reasons[address] = failure.message
-                continue
-            admission = _admission_decoder.decode(answer)
-            founding.join(engine, admission.cluster_id, admission.node_id)
-            remember_known(engine, admission.known)
+        if await join_once(engine, addresses, ask, reasons):
             return
         if attempt < JOIN_ATTEMPTS - 1:
             await clock.sleep(JOIN_PAUSE_SECONDS)
     raise JoinFailed("; ".join([f"{address}: {reason}" for address, reason in sorted(reasons.items())]))
+
+
+async def join_once(engine: StoreEngine, addresses: list[str], ask: Ask, reasons: dict[str, str]) -> bool:
+    """Asks every address once; True if the store belongs to a cluster now, else ``reasons`` tells why not, by address."""
+    for address in addresses:
+        if not is_fresh(engine):
+            break
+        try:
+            answer = await ask(address, JOIN_CHANNEL, b"")
+        except (KvError, CallFailed) as failure:
+            reasons[address] = failure.message
+            continue
+        if is_fresh(engine):  # It may have been asked to found a cluster meanwhile.
+            admission = _admission_decoder.decode(answer)
+            founding.join(engine, admission.cluster_id, admission.node_id)
+            remember_known(engine, admission.known)
+    return not is_fresh(engine)
 
 
 class Member:

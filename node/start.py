@@ -113,8 +113,9 @@ async def serve(config: Config, scheduler: LoopScheduler, log: Log) -> int:
     """Runs the node on the loop."""
     engine = open_engine(config)
     stop = Stop(scheduler)
-    if config.join:
-        await _join(config, engine)
+    if config.join and not await _join(config, engine, scheduler, stop, log):
+        engine.close()
+        return 0
     node = make_node(config, engine, scheduler, log)
     http = HttpServer(node, scheduler)
     try:
@@ -240,19 +241,18 @@ def _cluster_settings(config: Config) -> ClusterSettings:
     )
 
 
-async def _join(config: Config, engine: RocksEngine) -> None:
-    """Makes an empty store one of a cluster's."""
-    from node.cluster import join
-    from node.member import JoinFailed
+async def _join(config: Config, engine: RocksEngine, scheduler: LoopScheduler, stop: Stop, log: Log) -> bool:
+    """Makes an empty store one of a cluster's; False if the operator stops the node while it waits for one."""
+    from node.cluster import wait_for_cluster
+
+    def note(why: str) -> None:
+        log.info("waiting for a cluster, or for `meridian init`", why=why)
 
     try:
-        await join(engine, _cluster_settings(config), SystemClock())
-    except JoinFailed as failure:
+        return await wait_for_cluster(engine, _cluster_settings(config), scheduler, note, lambda: stop.signals > 0)
+    except OSError as failure:
         engine.close()
-        raise StartFailed(
-            f"cannot join the cluster: {failure}",
-            "Is a node running there, with --rpc, and with the same certificates?",
-        ) from None
+        raise StartFailed(str(failure), "Choose another address with --rpc host:port.") from None
 
 
 def _member_maker(config: Config, scheduler: LoopScheduler, log: Log) -> MakeMember:
