@@ -102,6 +102,8 @@ class Core:
         self.transferee = 0
         self.pending_conf_index = 0
         """No configuration change is proposed before this is applied."""
+        self.inherited_change = 0
+        """Leader: the last change of the members that was in its log, not applied, when it was elected; 0: none."""
         self.uncommitted = Window(UNBOUNDED, UNBOUNDED)
         self.needs_flush = False
         """Leader: there may be appends to send."""
@@ -176,6 +178,7 @@ def reset(core: Core, term: int) -> None:
     core.votes.clear()
     core.transferee = 0
     core.pending_conf_index = 0
+    core.inherited_change = 0
     core.uncommitted.clear()
     core.needs_flush = False
     core.needs_heartbeat = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kvtier.raft import leases, membership, proposals, quorum, replication
 from kvtier.raft.core import LEADER, UNBOUNDED, Core, become_follower, reset
-from kvtier.raft.messages import NORMAL
+from kvtier.raft.messages import CONF, NORMAL
 
 
 def become_leader(core: Core) -> None:
@@ -29,6 +29,8 @@ def become_leader(core: Core) -> None:
     for entry in log.entries(log.commit + 1, log.last_index() + 1, UNBOUNDED):
         if entry.data:
             core.uncommitted.add(entry.index, len(entry.data))
+        if entry.kind == CONF:
+            core.inherited_change = entry.index
     proposals.add_entry(core, b"", NORMAL)
     leases.fortify(core)
     replication.own_entries_durable(core)

@@ -16,6 +16,9 @@ Rules, each with the trap it is for:
   change waits until the new quorum has caught up (``may_change``).
 * One who led keeps its own promise until the lease it told has passed, whatever term it
   is in by now, and only then frees its followers (Defortify), until it hears of a leader.
+* A leader that was removed may leave a follower, cut off since, with a promise to it while
+  its store lives on.  Who leads or led a later term shows by its log that the promise is
+  void (``is_superseded``).
 * A leader that hands over gives up its lease first: the vote that it asks for passes all
   promises.  What it served until then, the store has put into the log before.
 
@@ -26,7 +29,7 @@ from __future__ import annotations
 
 from kvtier.raft import quorum
 from kvtier.raft.core import LEADER, Core
-from kvtier.raft.messages import Defortify, Fortify, FortifyReply
+from kvtier.raft.messages import Defortify, Fortify, FortifyReply, Vote
 
 
 def is_promised(core: Core) -> bool:
@@ -57,6 +60,17 @@ def is_leased(core: Core) -> bool:
     return core.config.check_quorum and core.lead != 0 and core.election_elapsed < core.config.election_ticks
 
 
+def is_superseded(core: Core, ask: Vote) -> bool:
+    """True if the log of who asks for our vote proves that the leader we promised support has had a successor.
+
+    A promise is made to the leader of our term and ends with that term (``core.reset``).  An entry of a
+    later term was written by a leader of that term, whom a quorum elected; so the lease that ours was a
+    part of had run out or was handed over by then.  We have only not heard of it, and the one we promised
+    support cannot tell us if it was removed since: its store lives, and goes on being supported.
+    """
+    return ask.last_term > core.term and core.promise_lead != core.id
+
+
 def promise_self(core: Core) -> None:
     """A leader supports itself; ``own_promise_durable`` follows with the sync."""
     liveness = core.liveness
@@ -78,8 +92,11 @@ def own_promise_durable(core: Core, epoch: int) -> None:
 
 
 def fortify(core: Core) -> None:
-    """Asks every member without a promise that holds; every heartbeat asks again."""
-    if core.liveness is None:
+    """Asks every member without a promise that holds; every heartbeat asks again.
+
+    Not before the changes of the members are applied that it found in its log: they may remove it.
+    """
+    if core.liveness is None or core.log.applied < core.inherited_change:
         return
     promise_self(core)
     for id in core.peers:

@@ -138,7 +138,8 @@ class Raft(Core):
             assert isinstance(message, Vote)
             # One whom we promised support and who campaigns has given up its lease.
             is_former_lead = self.promise_lead == message.sender and self.lease_max == 0
-            if not message.transfer and not is_former_lead and leases.is_leased(self):
+            is_free = message.transfer or is_former_lead or leases.is_superseded(self, message)
+            if not is_free and leases.is_leased(self):
                 return False
             if message.pre:
                 return True

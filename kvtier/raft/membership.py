@@ -7,9 +7,16 @@ configuration that leaves by itself is left by whoever leads when it is applied,
 leader that could not propose that (a crash, a transfer) is followed by one that does
 (reliability 60).
 
-A leader with a lease is never removed: others may apply the removal before it does, and
-would no longer count on it while it still counts on its lease.  It hands over first, while
-joint by itself to a voter of the incoming half (reliability 59).
+A leader that may have a lease is never removed: others may apply the removal before it
+does, and would no longer count on it while it still counts on its lease; and one that was
+cut off would keep a promise whose end nobody is left to tell.  It hands over first, while
+joint by itself to a voter of the incoming half (reliability 59).  A change that it finds in
+its log when it is elected may remove it too: until that is applied it asks for no promise
+(``leases.fortify``), so that it has no lease then.
+
+Hence, wherever promises are used: no replica is removed by a leader of the term in which it
+led with promises.  The log of whoever can be elected afterwards says so to those who still
+keep one (``leases.is_superseded``).
 
 Compiled with mypyc; see docs/STYLE.md#compiled.
 """
@@ -39,7 +46,7 @@ def propose_change(core: Core, change: ConfChange) -> int:
         after, reason = changed(core.conf, change)
         if after is None:
             raise ProposalDropped(reason, core.id)
-        if core.fortified and not after.is_voter(core.id):
+        if core.liveness is not None and not after.is_voter(core.id):
             raise ProposalDropped("hand over first", core.id)
         if not leases.may_change(core):
             raise ProposalDropped("lease not covered", core.id)
@@ -95,7 +102,7 @@ def maybe_leave_joint(core: Core) -> None:
     if core.transferee != 0 or core.id not in core.progress or not leases.may_change(core):
         # Tried again with the next heartbeat.
         return
-    if core.fortified and core.id not in core.conf.voters:
+    if core.liveness is not None and core.id not in core.conf.voters:
         transfer.transfer_to_incoming(core)
         return
     # Never refused for its size: it is what lets the group get out.

@@ -156,3 +156,9 @@ def test_a_leaders_own_copy_counts_once_it_is_durable():
     """Two power cuts took a committed entry, and its range never agreed again: seed 39 of 6 virtual seconds."""
     result = play(make_plan(39, Choices(tuple(WORKLOADS), None, 6.0, nodes=3, regions=3)))
     assert result.failure == "", result.text
+
+
+def test_a_promise_to_a_removed_leader_does_not_bind():
+    """A range of two voters had no leader for ever: seed 202 of 20 virtual seconds of sql-tpcc in three regions."""
+    result = play(make_plan(202, Choices(("sql-tpcc",), None, 20.0, nodes=3, regions=3)))
+    assert result.failure == "", result.text

@@ -330,6 +330,26 @@ def lease_kept_after_handing_over() -> list[Patch]:
     return [(transfer, "maybe_hand_over", maybe_hand_over)]
 
 
+def any_candidate_voids_a_promise() -> list[Patch]:
+    """Reliability 38: whether or not its log shows that another has led since."""
+    return [(leases, "is_superseded", lambda core, ask: core.promise_lead != core.id)]
+
+
+def promise_to_a_removed_leader_stays() -> list[Patch]:
+    return [(leases, "is_superseded", lambda core, ask: False)]
+
+
+def promises_asked_for_before_inherited_changes() -> list[Patch]:
+    """Reliability 59: a leader has a lease although its log may remove it."""
+    honest = leases.fortify
+
+    def fortify(core: Core) -> None:
+        core.inherited_change = 0
+        honest(core)
+
+    return [(leases, "fortify", fortify)]
+
+
 def refusal_taken_for_agreement() -> list[Patch]:
     def take_refusal(core: Core, progress: Any, reply: AppendReply) -> None:
         replication._take_acknowledgement(core, progress, min(reply.hint_index, core.log.last_index()))
@@ -378,7 +398,7 @@ MUTANTS = [
     own_vote_counts_at_once, prevote_taken_for_a_vote, joint_commit_by_one_half, half_is_a_majority, learners_count,
     any_log_gets_the_vote, longer_log_gets_the_vote, what_agrees_is_cut, voters_changed_at_once,
     reads_before_the_first_commit, promises_do_not_hold,
-    followers_freed_under_the_lease, refusal_taken_for_agreement, appends_taken_at_any_place, deposed_leader_goes_on,
+    any_candidate_voids_a_promise, followers_freed_under_the_lease, refusal_taken_for_agreement, appends_taken_at_any_place, deposed_leader_goes_on,
 ]  # fmt: skip
 """Found by random schedules within a few worlds."""
 
@@ -386,7 +406,7 @@ RARE = [
     older_terms_committed_by_counting, joint_vote_by_one_half,
     two_changes_in_flight, candidate_with_unapplied_change, reads_without_a_round, lease_kept_after_handing_over,
     votes_of_an_old_campaign_count, late_acknowledgement_counts, promise_not_persisted,
-    lease_end_goes_back,
+    lease_end_goes_back, promise_to_a_removed_leader_stays, promises_asked_for_before_inherited_changes,
 ]  # fmt: skip
 """Need a story told to its end: tests/scripts/raft tells them."""
 
