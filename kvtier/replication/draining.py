@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from base.errors import SqlError
+from base.errors import NotLeaseholder, SqlError
 from kvtier.replication.group import Group
 from kvtier.replication.members import transfer_lease
 
@@ -69,3 +69,17 @@ def heir_of(
         if is_live(node_id) and node_id not in replication.draining:
             ranked.append((-group.raft.matches.get(replica_id, 0), given.get(node_id, 0), node_id))
     return min(ranked)[2] if ranked else None
+
+
+def hand_over(replication: Replication, group: Group) -> None:
+    """A leaseholder takes no replica of its own away: raises NotLeaseholder, naming who will, if any voter can.
+
+    The lease goes to the voter that is best placed to take it, as when the store drains; asked again, it
+    makes the change (``kvtier.raft.membership`` says why).
+    """
+    if len(group.raft.conf.all_voters()) == 1:
+        return  # Refused for leaving no voter.
+    heir = heir_of(replication, group, replication.stores.is_known, {})
+    if heir is not None and not group.raft.transferee:
+        transfer_lease(replication, group, heir)
+    raise NotLeaseholder(group.range_id, heir)

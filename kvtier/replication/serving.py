@@ -35,6 +35,7 @@ from kvtier.messages import (
     CollectGarbage,
     EndTxn,
     Get,
+    Members,
     Merge,
     PutRun,
     Reply,
@@ -48,6 +49,7 @@ from kvtier.messages import (
 from kvtier.raft.messages import ConfChange
 from kvtier.reading import read_batch
 from kvtier.replica import Replica
+from kvtier.replication.draining import hand_over
 from kvtier.replication.holders import LockHolders, LockWatch
 from kvtier.replication.members import changed, conf_change, transfer_lease
 from kvtier.replication.merging import merge_right
@@ -258,6 +260,8 @@ class Serving:
         now = self._store.now()
         ranges: RangeChange | None
         if isinstance(op, ChangeReplicas):
+            if op.node_id == self._replication.node_id and op.members in (Members.REMOVE, Members.DEMOTE):
+                hand_over(self._replication, group)
             after, replica_id = changed(replica.descriptor, op.node_id, op.members)
             return Evaluated(Reply([after], now), members=conf_change(after, replica_id, op.members))
         if isinstance(op, TransferLease):

@@ -7,6 +7,7 @@ import pytest
 from base.errors import SqlError
 from kvtier.descriptors import RangeDescriptor, ReplicaPlace
 from kvtier.messages import ChangeReplicas, Get, Members, Put, Scan, Split, TransferLease
+from kvtier.raft import leases
 from kvtier.replication.leaving import is_removed
 from kvtier.replication.members import place_on
 from tests.kvtier.replication.cluster import Cluster
@@ -123,6 +124,53 @@ def test_a_removed_replica_is_gone_for_good() -> None:
     place = place_on(replica.descriptor, 3)
     assert place is not None
     assert place.replica_id == 4
+
+
+@pytest.mark.parametrize("members", [Members.REMOVE, Members.DEMOTE])
+def test_a_leaseholder_hands_over_before_it_is_removed(members: Members) -> None:
+    """Reliability 59: who takes the lease makes the change, and whoever asked need not know."""
+    cluster = grown(5)
+    cluster.do(1, TransferLease(A, 2))
+    assert cluster.wait_for_leader() == 2
+    cluster.do(1, ChangeReplicas(A, 2, members))
+    assert cluster.wait_for_leader() != 2
+    cluster.run_for(2.0)
+    assert (cluster.nodes[2].store.ranges.find(A) is None) == (members == Members.REMOVE)
+    cluster.do(2, Put(A, b"by another"))
+    assert cluster.do(3, Get(A)).results == [b"by another"]
+
+
+def test_a_leaseholder_that_nobody_can_succeed_keeps_its_replica() -> None:
+    cluster = grown(5)
+    cluster.do(1, TransferLease(A, 1))
+    assert cluster.wait_for_leader() == 1
+    cluster.do(1, ChangeReplicas(A, 3, Members.REMOVE))
+    cluster.do(1, ChangeReplicas(A, 2, Members.DEMOTE))
+    with pytest.raises(SqlError, match="would have no voter left"):
+        cluster.do(1, ChangeReplicas(A, 1, Members.REMOVE))
+    assert cluster.do(1, Get(A)).results == [b"before"]
+
+
+def test_a_follower_is_not_bound_to_a_leader_that_was_removed() -> None:
+    """Cut off from the others while the lease moved and its old holder was removed: seed 202 of sql-tpcc."""
+    cluster = grown(5)
+    cluster.do(1, TransferLease(A, 1))
+    assert cluster.wait_for_leader() == 1
+    cluster.nodes[1].replication.members = lambda: [1, 2, 3]  # Its store lives on, and asks for support.
+    cluster.run_for(2.0)
+    cluster.wires.partition(3)
+    cluster.do(1, TransferLease(A, 2))
+    cluster.do(2, ChangeReplicas(A, 1, Members.REMOVE))
+    cluster.run_for(0.1)
+    assert cluster.nodes[1].store.ranges.find(A) is None
+    cluster.nodes[2].crash()
+    cluster.wires.heal()
+    raft = cluster.nodes[3].replication.groups[1].raft
+    assert (raft.promise_lead, leases.is_promised(raft)) == (1, True), "or this shows nothing"
+    cluster.nodes[2].start()
+    cluster.run_for(10.0)
+    cluster.do(2, Put(A, b"led again"))
+    assert cluster.do(3, Get(A)).results == [b"led again"]
 
 
 @pytest.mark.parametrize(
