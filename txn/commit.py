@@ -227,7 +227,7 @@ class Committer(Reader):
             return again if isinstance(again, int) else await again
         except BaseException:
             self._state = AMBIGUOUS
-            self._release(TxnStatus.ABORTED)
+            self._release(TxnStatus.ABORTED, is_certain=False)
             raise
         self._note_committed(reply.write_ts or reply.ts)
         self._release_remote(TxnStatus.COMMITTED)
@@ -243,8 +243,7 @@ class Committer(Reader):
         if isinstance(error, WriteTooOld) and self._commit_attempts < self._coordinator.settings.commit_attempts_max:
             return self._commit_one_phase_again(error)
         if self._state == AMBIGUOUS:
-            # Without a record there is nothing an abort could undo: it only frees the locks.
-            self._release(TxnStatus.ABORTED)
+            self._release(TxnStatus.ABORTED, is_certain=False)
         raise failure
 
     async def _commit_one_phase_again(self, error: WriteTooOld) -> int:
@@ -514,8 +513,12 @@ class Committer(Reader):
         self._meta = meta
         self._is_locked = True
 
-    def _release(self, status: TxnStatus) -> Eager[None]:
-        """Gives up locks and, aborting, intents; never raises.  Awaiting it is optional: the node finishes it."""
+    def _release(self, status: TxnStatus, is_certain: bool = True) -> Eager[None]:
+        """Gives up locks and, aborting, intents; never raises.  Awaiting it is optional: the node finishes it.
+
+        If it is not certain that it has not committed, nothing is resolved before its record says so: where a
+        heartbeat had written a record, a commit in one phase leaves intents, which are the committed values.
+        """
         self._stop_heartbeat()
         meta = self._meta
         if meta is None or not (self._is_locked or self._is_flushed):
@@ -527,16 +530,16 @@ class Committer(Reader):
         try:
             reply = self._send(batch)
         except Overloaded:
-            return self._own(self._release_later(batch, meta, status, rest), "release")
+            return self._own(self._release_later(batch, meta, status, rest, is_certain), "release")
         except MeridianError:
             self._coordinator.counts["releases_failed"] += 1
-            return self._own(self._resolve(meta, status, 0, rest), "release") if rest else None
+            return self._own(self._resolve(meta, status, 0, rest), "release") if rest and is_certain else None
         if isinstance(reply, Reply) and not rest:
             return None
-        return self._own(self._finish_release(reply, batch, meta, status, rest), "release")
+        return self._own(self._finish_release(reply, batch, meta, status, rest, is_certain), "release")
 
     async def _release_later(
-        self, batch: Batch, meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...]
+        self, batch: Batch, meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...], is_certain: bool
     ) -> None:
         """The store takes no writes for now; nobody else knows of the locks, so it is asked until it does."""
         self._coordinator.counts["releases_failed"] += 1
@@ -553,20 +556,31 @@ class Committer(Reader):
                 continue
             except MeridianError:
                 self._coordinator.counts["releases_failed"] += 1
+                break
+            is_certain = True
             break
-        await self._resolve(meta, status, 0, rest)
+        if is_certain:
+            await self._resolve(meta, status, 0, rest)
 
     async def _finish_release(
-        self, reply: Eager[Reply], batch: Batch, meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...]
+        self,
+        reply: Eager[Reply],
+        batch: Batch,
+        meta: TxnMeta,
+        status: TxnStatus,
+        rest: tuple[ResolvePart, ...],
+        is_certain: bool,
     ) -> None:
         try:
             if not isinstance(reply, Reply):
                 await reply
         except Overloaded:
-            await self._release_later(batch, meta, status, rest)
+            await self._release_later(batch, meta, status, rest, is_certain)
             return
         except MeridianError:
             self._coordinator.counts["releases_failed"] += 1
+            if not is_certain:
+                return
         await self._resolve(meta, status, 0, rest)
 
     def _release_remote(self, status: TxnStatus) -> None:

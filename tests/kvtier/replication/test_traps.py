@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -469,6 +469,38 @@ def test_a_commit_that_closed_timestamps_overtake() -> None:
     txn.put(B, b"written")
     run_txn(cluster, leader, txn, txn.commit)
     assert cluster.do(leader, Get(B)).results == [b"written"]
+
+
+def test_a_commit_that_was_not_waited_for_is_not_torn() -> None:
+    """Whoever gives up waiting aborts; that it had committed was taken for an abort: index, seed 6023 on five nodes.
+
+    A heartbeat has written a record, so the commit leaves intents, one of them on a key that is locked.
+    """
+    cluster = Cluster()
+    for each in cluster.nodes.values():
+        each.store.settings.resolve_delay_seconds = 5.0
+    leader = cluster.wait_for_leader()
+    cluster.do(leader, Put(A, b"old"), Put(B, b"old"))
+    node = cluster.nodes[others(cluster, leader)[0]]
+    txn = node.coordinator.begin()
+    assert run_txn(cluster, node.node_id, txn, lambda: txn.get(A, Lock.EXCLUSIVE)) == b"old"
+    cluster.run_for(3 * node.coordinator.settings.heartbeat_seconds)
+    assert cluster.nodes[leader].store.state.records
+    txn.put(A, b"new")
+    txn.put(B, b"new")
+    commit = txn.commit()
+    assert not isinstance(commit, int)
+    task = node.scope.spawn(_wait(commit), "commit").observe()
+    group = group_of(cluster, leader)
+    while not group.proposals:
+        cluster.run_for(0.0001)
+    task.cancel()
+    cluster.run_for(2.0)
+    assert cluster.do(leader, Get(A), Get(B)).results == [b"new", b"new"]
+
+
+async def _wait(commit: Awaitable[int]) -> int:
+    return await commit
 
 
 def ask(cluster: Cluster, source: int, target: int, batch: Batch) -> Any:
