@@ -244,7 +244,7 @@ class ClusterWatch:
     def _check_closed(self, process: Process, range_id: int, group: Group) -> None:
         closed = self._closed.get(range_id, 0)
         if group.is_leading():
-            self._closed[range_id] = max(closed, group.closed_ts)
+            self._closed[range_id] = max(closed, group.closed())
         elif group.closed_here > closed:
             # Its leaseholder may have closed it since it was looked at, and died: never above any clock.
             latest = max([other.store.hlc.latest for other in self._world.running()])

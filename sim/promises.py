@@ -23,13 +23,14 @@ from kvtier.engine.batch import PUT
 from kvtier.mvcc.versions import SUFFIX, ts_of
 from kvtier.raft.messages import NORMAL, AppendReply, Entry, Vote, VoteReply, decode_message
 from kvtier.raft.storage import EngineLog, replica_id_of
-from kvtier.replication.envelope import CHANNEL, decode_envelope
+from kvtier.replication.envelope import CHANNEL, Closed, decode_envelope
 from sim.invariants import Violation
 
 if TYPE_CHECKING:
     from kvtier.raft.messages import Message
-    from kvtier.replication.envelope import Closed, Envelope
+    from kvtier.replication.envelope import Envelope
     from kvtier.replication.group import Group
+    from kvtier.replication.idle import Idle
     from kvtier.replication.liveness import Supported
     from sim.process import Process
 
@@ -50,6 +51,30 @@ class Told:
         self.index = 0
 
 
+class SaidIdle:
+    """What one store has told another of the idle ranges that it leads, as it was said, not as it arrived."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, tuple[int, int, int]] = {}
+        """Range -> (bucket, term, index)."""
+        self._buckets: dict[int, int] = {}
+
+    def hear(self, idle: Idle) -> list[Closed]:
+        """Takes a message; returns what it promises, range by range."""
+        if idle.is_whole:
+            self._members.clear()
+            self._buckets.clear()
+        for range_id in idle.left:
+            self._members.pop(range_id, None)
+        for range_id, bucket_id, term, index in idle.entered:
+            self._members[range_id] = bucket_id, term, index
+        self._buckets.update(dict(idle.closings))
+        return [
+            Closed(range_id, term, index, self._buckets.get(bucket_id, 0))
+            for range_id, (bucket_id, term, index) in self._members.items()
+        ]
+
+
 class Promises:
     """See the module docstring."""
 
@@ -62,6 +87,8 @@ class Promises:
         """(Supporter, once supported) -> the least epoch that may be supported."""
         self._closed: dict[int, list[tuple[int, int, int]]] = {}
         """Range -> (term, index, the highest timestamp closed up to there), ascending."""
+        self._idle: dict[tuple[int, int], SaidIdle] = {}
+        """By sender and receiver."""
         self._have_led: dict[tuple[str, int], None] = {}
         """(Node's life, range): what it has closed itself it need not be told."""
         self._broken: Violation | None = None
@@ -90,6 +117,10 @@ class Promises:
             self._hear_support(source, target, envelope.supported)
         for closed in envelope.closed:
             self._hear_closed(closed)
+        if envelope.idle is not None:
+            idle = self._idle.setdefault((source, target), SaidIdle())
+            for closed in idle.hear(envelope.idle):
+                self._hear_closed(closed)
 
     def _hear_raft(self, node_id: int, range_id: int, said: Message) -> None:
         told = self._told.setdefault((node_id, range_id, said.sender), Told())

@@ -138,7 +138,7 @@ class Applier:
         ranges.install(store.state)
         replica = store.ranges.get(group.range_id)
         assert replica is not None, group.range_id
-        group.place(replica)
+        self._replication.place(group, replica)
         is_leading = self._replication.holds_lease(group)
         for state, _, _ in ranges.states:
             if state.descriptor.range_id != group.range_id:
@@ -170,7 +170,7 @@ class Applier:
         if descriptor is not None:
             replica.set_descriptor(descriptor)
             store.note_ranges()
-            group.place(replica)
+            self._replication.place(group, replica)
         self._note_applied(group, entry)
         group.raft.apply_conf_change(change)
         proposal = group.proposals.get(entry.index)
@@ -197,7 +197,9 @@ class Applier:
         group.leased_term = term
         start = group.lease_start = clock_reading(store)
         store.state.tscache.add_span(replica.start, replica.end, start, b"")
-        group.closed_ts = max(group.closed_ts, group.closed_here)
+        group.closed_ts = max(group.closed_ts, self._replication.closing.closed_here(group))
+        self._replication.led[group.range_id] = group
+        self._replication.closing.begin(group)
         store.cleanup.resume()
         self._replication.publisher.enter(replica.descriptor)
 
@@ -205,6 +207,8 @@ class Applier:
         """A leader that is none any more: its locks are gone, who waits for them must ask elsewhere."""
         if group.leased_term and not group.is_leading():
             group.leased_term = 0
+            group.load, group.batches = 0.0, 0
+            del self._replication.led[group.range_id]
             replica = group.replica
             if replica is not None:
                 self._store.state.locks.drop_span(replica.start, replica.end)

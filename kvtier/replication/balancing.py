@@ -108,6 +108,18 @@ def leases_to_hand(
     return list(moved.items())
 
 
+def may_hand(own: int, figures: Mapping[int, Figures]) -> bool:
+    """True if ``leases_to_hand`` could find one at all; looks at no lease."""
+    counts = {node_id: found.leases for node_id, found in figures.items()}
+    loads = {node_id: found.load for node_id, found in figures.items()}
+    load_gap = max(LOAD_GAP_MIN, LOAD_GAP_SHARE * sum(loads.values()) / len(loads))
+    if _is_first(own, loads) and loads[own] - min(loads.values()) > load_gap:
+        return True
+    return _is_first(own, counts) and counts[own] - min(counts.values()) >= tolerance(
+        sum(counts.values()) / len(counts)
+    )
+
+
 def _is_first(own: int, amounts: Mapping[int, float]) -> bool:
     """True for the store that has most: only one gives at a time, or all would give to the same one."""
     return max(amounts, key=lambda node_id: (amounts[node_id], -node_id)) == own
@@ -191,16 +203,16 @@ class Balancing:
         fade = 0.5 ** (1.0 / HALF_LIFE_LOOKS)
         led: list[Group] = []
         total = 0.0
-        for group in replication.groups.values():
+        for group in replication.led.values():
             if group.load or group.batches:
                 group.load = group.load * fade + group.batches / INTERVAL_SECONDS * (1.0 - fade)
                 group.batches = 0
                 if group.load < 0.01:
                     group.load = 0.0
-            if group.leased_term and replication.holds_lease(group):
+            if replication.holds_lease(group):
                 led.append(group)
                 total += group.load
-        replication.own_figures = Figures(len(led), len(replication.store.ranges.all()), total)
+        replication.own_figures = Figures(len(led), len(replication.store.ranges), total)
         return led
 
     # --- rounds ------------------------------------------------------------------------
@@ -210,7 +222,7 @@ class Balancing:
         replication = self._replication
         now_ns = replication.store.clock.monotonic_ns()
         own = replication.own_figures
-        replication.own_figures = Figures(own.leases, len(replication.store.ranges.all()), own.load)
+        replication.own_figures = Figures(own.leases, len(replication.store.ranges), own.load)
         self._forget_late(now_ns)
         is_due = now_ns >= self._due_ns
         if is_due:
@@ -224,6 +236,8 @@ class Balancing:
 
     def _hand_leases(self, led: list[Group], nodes: Sequence[NodeState], spans: SpanConfigs) -> None:
         replication = self._replication
+        if not may_hand(replication.node_id, self.figures()):
+            return
         regions = {node.node_id: node.region for node in nodes if node.liveness == LIVE}
         own = replication.node_id
         started_before = clock_reading(replication.store) - ticks_of(LEASE_SECONDS_MIN)
@@ -274,9 +288,9 @@ class Balancing:
         counts = self.counts()
         if max(counts.values()) - min(counts.values()) < tolerance(sum(counts.values()) / len(counts)):
             return
-        for group in self._replication.groups.values():
+        for group in self._replication.led.values():
             replica = group.replica
-            if not group.leased_term or replica is None or not self._is_well(replica):
+            if replica is None or not self._is_well(replica):
                 continue
             if not self._replication.holds_lease(group):
                 continue

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from kvtier.replication.idle import Idle
 from kvtier.replication.liveness import Heartbeat, Supported
 
 CHANNEL: Final = "raft.envelope"
@@ -75,6 +76,10 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     figures: Figures | None = None
     """With a heartbeat."""
     merged: Annotated[list[Merged], Meta(max_length=ITEMS_MAX)] = []
+    idle: Idle | None = None
+    """Closed timestamps of the sender's idle ranges."""
+    has_missed: bool = False
+    """The sender lacks one of the receiver's ``idle`` messages."""
 
 
 _encoder = msgspec.msgpack.Encoder()

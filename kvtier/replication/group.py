@@ -25,12 +25,16 @@ from base.errors import AnswerLost, NotLeaseholder
 from base.seams import Waiter
 from kvtier.administration import RangeChange
 from kvtier.change import Change
-from kvtier.latches import Latch, LatchTable
+from kvtier.latches import Latch, LatchSpan, LatchTable
 from kvtier.raft.core import LEADER
 from kvtier.raft.machine import Raft
 from kvtier.raft.messages import Entry
 from kvtier.raft.storage import EngineLog
 from kvtier.replica import Replica
+from kvtier.replication.idle import Bucket
+
+Sample = tuple[bytes, bytes]
+"""The span of all that a batch asked for."""
 
 
 class Proposal:
@@ -77,17 +81,22 @@ class Group:
         self.lease_start = 0
         """HLC time at which that lease began."""
         self.closed_ts = 0
-        """As leaseholder: nothing is evaluated at or below this any more."""
+        """As leaseholder, while awake: nothing is evaluated at or below this any more."""
+        self.bucket: Bucket | None = None
+        """As leaseholder, asleep: closed with others (``kvtier.replication.idle``)."""
         self.promised: deque[tuple[int, int]] = deque()
         """As follower: (index, closed timestamp), good once the index is applied."""
         self.closed_here = 0
-        """Reads at or below this are served here whoever leads."""
+        """Reads at or below this are served here whoever leads; ``Closing.closed_here`` knows more."""
         self.heard_tick = 0
         """The tick at which its leader was heard of last."""
         self.batches = 0
         """As leaseholder: batches evaluated since load was last taken."""
         self.load = 0.0
         """Batches a second, the latest counting most."""
+        self.samples: list[Sample] = []
+        """As leaseholder: what was asked for lately (``kvtier.replication.reshaping``)."""
+        self._next_sample = 0
         self.nodes: dict[int, int] = {}
         """Replica id -> node."""
 
@@ -96,6 +105,12 @@ class Group:
         self.replica = replica
         replica.set_logged()
         self.nodes = {place.replica_id: place.node_id for place in replica.descriptor.replicas}
+
+    def followers(self) -> list[int]:
+        """Returns the nodes of the other replicas; not of who was removed and still talks."""
+        if self.replica is None:
+            return []
+        return [place.node_id for place in self.replica.descriptor.replicas if place.replica_id != self.replica_id]
 
     def leader_node(self) -> int | None:
         """Returns the node that is believed to lead; None if nobody is."""
@@ -110,6 +125,17 @@ class Group:
     def lease_end(self) -> int:
         """Returns the HLC time until which a quorum of stores supports this leader."""
         return self.raft.lease_until()
+
+    def sample(self, spans: list[LatchSpan]) -> None:
+        """Remembers what a batch asked for, in the place of the oldest that is remembered."""
+        if not spans:
+            return
+        found = (min([span.start for span in spans]), max([span.end for span in spans]))
+        if len(self.samples) < SAMPLES_MAX:
+            self.samples.append(found)
+        else:
+            self.samples[self._next_sample] = found
+        self._next_sample = (self._next_sample + 1) % SAMPLES_MAX
 
     # --- proposals -------------------------------------------------------------------------
 
@@ -145,6 +171,11 @@ class Group:
 
     # --- closed timestamps -------------------------------------------------------------------
 
+    def closed(self) -> int:
+        """As leaseholder: nothing is evaluated at or below this any more."""
+        bucket = self.bucket
+        return self.closed_ts if bucket is None else max(self.closed_ts, bucket.closed_ts)
+
     def promise(self, index: int, ts: int) -> None:
         """A leaseholder's promise arrives; it counts once its index is applied (reliability 42)."""
         promised = self.promised
@@ -171,5 +202,7 @@ class Group:
         assert not indexes or indexes[0] > self.applied_index, (indexes, self.applied_index)
 
 
+SAMPLES_MAX: Final = 64
+"""Batches that are remembered of a range, to find where to split it."""
 PROMISES_MAX: Final = 64
 """Closed timestamps a lagging follower keeps; it takes the oldest first."""

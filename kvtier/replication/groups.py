@@ -33,7 +33,7 @@ from kvtier.raft.ticking import Ticker
 from kvtier.replica import Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
-from kvtier.replication.closing import close_timestamps
+from kvtier.replication.closing import Closing
 from kvtier.replication.envelope import (
     CHANNEL,
     Closed,
@@ -62,6 +62,7 @@ from kvtier.store import Store
 STALL_RETRY_SECONDS: Final = 0.005
 """Pause before writing is tried again on an engine that takes no writes."""
 TRUNCATE_TICKS: Final = 10
+PARTNERS_TICKS: Final = 100
 GIVE_UP_SECONDS: Final = 15.0
 """After this it is told that a command waits for a quorum; several elections fit in."""
 PUMPS_MAX: Final = 100
@@ -110,7 +111,18 @@ class Replication:
         self.figures: dict[int, Figures] = {}
         """What other stores last said of themselves."""
         self.ticks = 0
-        self.closing_rounds = 0
+        self.closing = Closing(self)
+        self.led: dict[int, Group] = {}
+        """Groups whose lease began here and has not been seen to end."""
+        self.proposing: dict[int, Group] = {}
+        """Groups with commands under way, and some that had."""
+        self._stirred: dict[int, None] = {}
+        """Groups that had something to do since their logs were looked at."""
+        self._partners: dict[int, None] = {}
+        """Nodes that share a range with this one, when all groups were looked at, and since."""
+        self._turns: list[int] = []
+        self._turn = 0
+        """Of ``next_groups``."""
         for replica in store.ranges.all():
             if replica_id_of(store.engine, replica.range_id):
                 # The last replica that is left of several keeps its log.
@@ -148,7 +160,7 @@ class Replication:
                 self.open_group(replica)
         self._every(self.settings.tick_seconds, self._tick)
         self._every(self.settings.support_heartbeat_seconds, self.supporting.ask)
-        self._every(self.settings.closed_interval_seconds, self._close_timestamps)
+        self._every(self.settings.closed_interval_seconds, self.closing.round)
         self.supporting.ask()
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
@@ -177,8 +189,13 @@ class Replication:
         """Begins the group of a replica whose range is here."""
         place = next(place for place in replica.descriptor.replicas if place.node_id == self.node_id)
         group = self._make_group(replica.range_id, place.replica_id, conf_of(replica.descriptor))
-        group.place(replica)
+        self.place(group, replica)
         return group
+
+    def place(self, group: Group, replica: Replica) -> None:
+        """The group's range is this replica's from now on."""
+        group.place(replica)
+        self._partners.update(dict.fromkeys(group.nodes.values()))
 
     def _make_group(self, range_id: int, replica_id: int, conf: ConfState) -> Group:
         assert range_id not in self.groups, range_id
@@ -225,18 +242,22 @@ class Replication:
             self.activate(self.groups[range_id])
         self.ticks += 1
         if self.ticks % TRUNCATE_TICKS == 0:
-            self._truncate_logs()
             self._ask_about_silent()
-            self.thawing.look()
             self._answer_late()
+            self.thawing.look(self._stirred)
+            self._truncate_logs()
+        if self.ticks % PARTNERS_TICKS == 0:
+            self._list_partners()
         self.pump_soon()
 
     def _answer_late(self) -> None:
         """Nobody waits for a quorum for ever."""
         before_tick = self.ticks - int(GIVE_UP_SECONDS / self.settings.tick_seconds)
-        for group in self.groups.values():
+        for group in list(self.proposing.values()):
             if group.proposals:
                 group.answer_late(self.node_id, before_tick)
+            else:
+                del self.proposing[group.range_id]
 
     def _ask_about_silent(self) -> None:
         """Asks everybody about replicas that may have been removed without a word (reliability 62)."""
@@ -244,6 +265,15 @@ class Replication:
         if asking:
             for node_id in self.peers():
                 self.envelope(node_id).asking.extend(asking)
+
+    def next_groups(self, least: int, parts: int) -> list[Group]:
+        """Returns some groups, other ones at every call until all had their turn."""
+        if self._turn >= len(self._turns):
+            self._turn, self._turns = 0, list(self.groups)
+        count = max(least, len(self._turns) // parts + 1)
+        turns = self._turns[self._turn : self._turn + count]
+        self._turn += count
+        return [self.groups[range_id] for range_id in turns if range_id in self.groups]
 
     def _take_removed(self, removed: list[Member]) -> None:
         """Destroys the replicas that are none any more."""
@@ -257,9 +287,12 @@ class Replication:
         changed = self.stores.take_changed(clock_reading(self.store))
         if not changed:
             return
-        woken = [
-            range_id for range_id, group in self.groups.items() if any(node in changed for node in group.nodes.values())
-        ]
+        woken: list[int] = []
+        for range_id, group in self.groups.items():
+            if any(node in changed for node in group.nodes.values()):
+                woken.append(range_id)
+                if group.bucket is not None:
+                    self.closing.leave(group)
         self.ticker.wake(woken)
 
     def _truncate_logs(self) -> None:
@@ -267,7 +300,11 @@ class Replication:
         if self.is_stalled:
             return  # Writes of the log keep their order.
         batch = OpBatch()
-        for group in self.groups.values():
+        stirred, self._stirred = self._stirred, {}
+        for range_id in stirred:
+            group = self.groups.get(range_id)
+            if group is None:
+                continue
             kept = self.settings.log_entries_max
             least = group.log.first_index() + kept + kept // 4
             if group.applied_index > least:
@@ -279,12 +316,16 @@ class Replication:
 
     def peers(self) -> list[int]:
         """Returns the other nodes of the cluster that are known, whether they share a range or not."""
-        found: dict[int, None] = dict.fromkeys([node_id for node_id in self.members() if node_id != self.node_id])
-        for group in self.groups.values():
-            for node_id in group.nodes.values():
-                if node_id != self.node_id:
-                    found[node_id] = None
+        found = self._partners | dict.fromkeys(self.members())
+        found.pop(self.node_id, None)
         return sorted(found)
+
+    def _list_partners(self) -> None:
+        """Forgets nodes that share no range with this one any more."""
+        partners: dict[int, None] = {}
+        for group in self.groups.values():
+            partners.update(dict.fromkeys(group.nodes.values()))
+        self._partners = partners
 
     def after_sync(self, then: Callable[[], None]) -> None:
         """Calls back when everything written so far is durable."""
@@ -298,16 +339,6 @@ class Replication:
             then()
 
         self.store.scheduler.spawn(wait(), "raft sync")
-
-    def _close_timestamps(self) -> None:
-        """Promises followers where nothing is written any more."""
-        for group, closed in close_timestamps(self):
-            replica = group.replica
-            assert replica is not None, group.range_id
-            for place in replica.descriptor.replicas:
-                if place.replica_id != group.replica_id:
-                    self.envelope(place.node_id).closed.append(closed)
-        self.flush()
 
     # --- messages ----------------------------------------------------------------------------
 
@@ -363,6 +394,10 @@ class Replication:
             self._step(node_id, item.range_id, decode_message(item.message))
         for closed in envelope.closed:
             self._take_closed(closed)
+        if envelope.idle is not None and not self.closing.take(node_id, envelope.idle):
+            self.envelope(node_id).has_missed = True
+        if envelope.has_missed:
+            self.closing.leading.tell_whole(node_id)
         if envelope.asking:
             self.envelope(node_id).removed.extend(removed_of(self, envelope.asking))
             self.envelope(node_id).merged.extend(merged_of(self, envelope.asking))
@@ -381,7 +416,9 @@ class Replication:
             group = self._create(range_id, message)
         if group is None or message.to != group.replica_id:
             return
-        group.nodes.setdefault(message.sender, node_id)
+        if message.sender not in group.nodes:
+            group.nodes[message.sender] = node_id
+            self._partners[node_id] = None
         group.raft.step(message)
         if group.raft.lead == message.sender:
             group.heard_tick = self.ticks
@@ -428,13 +465,19 @@ class Replication:
     def activate(self, group: Group) -> None:
         """The group may have something to do."""
         self._active[group.range_id] = None
+        self._stirred[group.range_id] = None
         self.ticker.touch(group.range_id)
+        if group.bucket is not None:
+            self.closing.leave(group)
 
     def forget(self, group: Group) -> None:
         """The group is no more."""
         del self.groups[group.range_id]
         self.ticker.remove(group.range_id)
         self._active.pop(group.range_id, None)
+        self.led.pop(group.range_id, None)
+        self.proposing.pop(group.range_id, None)
+        self.closing.forget(group)
         self.snapshots.forget(group.range_id)
 
     def write(self, batch: OpBatch) -> bool:

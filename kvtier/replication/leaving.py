@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SILENT_SECONDS: Final = 10.0
 """Of an idle range one hears by its closed timestamps every few seconds."""
+LOOKED_MIN: Final = 256
+LOOKS: Final = 10
+"""A look is at so many groups, or at this part of all of them: the next look goes on where it ended."""
 ASKED_MAX: Final = 256
 """Replicas asked about in one round; the next ones in the next."""
 
@@ -39,8 +42,10 @@ def ask_about_silent(replication: Replication, silent_ticks: int) -> list[Member
     """Returns the replicas here of whose range nothing was heard for so long; each counts as heard of again."""
     asking: list[Member] = []
     tick = replication.ticks
-    for group in replication.groups.values():
-        if tick - group.heard_tick >= silent_ticks and not group.is_leading():
+    for group in replication.next_groups(LOOKED_MIN, LOOKS):
+        if tick - group.heard_tick < silent_ticks or group.is_leading():
+            continue
+        if tick - replication.closing.heard_tick(group) >= silent_ticks:
             group.heard_tick = tick
             asking.append(Member(group.range_id, group.replica_id))
             if len(asking) == ASKED_MAX:

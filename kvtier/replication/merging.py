@@ -26,6 +26,7 @@ message makes it again.  The joined range closes no timestamp below what right h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -248,13 +249,20 @@ class Thawing:
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
         self._asking: dict[int, None] = {}
+        self._frozen: dict[int, None] = {}
+        """Ranges that were frozen when they were last looked at."""
 
-    def look(self) -> None:
-        """Asks about every frozen range that is led here; called from time to time."""
+    def look(self, stirred: Iterable[int]) -> None:
+        """Asks about every frozen range that is led here; told from time to time which groups have done something."""
         replication = self._replication
-        for range_id, group in replication.groups.items():
-            replica = group.replica
-            if replica is None or not replica.merging or range_id in self._asking or replica.latches.latches:
+        for range_id in [*self._frozen, *[range_id for range_id in stirred if range_id not in self._frozen]]:
+            group = replication.groups.get(range_id)
+            replica = None if group is None else group.replica
+            if group is None or replica is None or not replica.merging:
+                self._frozen.pop(range_id, None)
+                continue
+            self._frozen[range_id] = None
+            if range_id in self._asking or replica.latches.latches:
                 continue
             if replication.holds_lease(group):
                 self._asking[range_id] = None
@@ -301,6 +309,7 @@ def joined(replication: Replication, group: Group, right: Group, is_leading: boo
     replica = right.replica
     assert replica is not None, right.range_id
     store = replication.store
+    right.closed_here = replication.closing.closed_here(right)
     replication.forget(right)
     right.doubt_proposals(replication.node_id, "its range was merged")
     group.closed_ts = max(group.closed_ts, right.closed_ts)

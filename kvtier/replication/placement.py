@@ -59,12 +59,8 @@ class Placement:
         """Looks at all ranges that are led here, again and again."""
         store = self._replication.store
         while not self._is_stopped and store.failure is None:
-            looked = 0
-            for replica in store.ranges.all() if self._look_around() else []:
-                if self.is_well(replica) and not self.balancing.is_moving(replica):
-                    continue
-                looked += 1
-                if looked % RANGES_AT_ONCE == 0:
+            for looked, replica in enumerate(self._to_see_to() if self._look_around() else []):
+                if looked % RANGES_AT_ONCE == RANGES_AT_ONCE - 1:
                     await store.clock.sleep(0)
                 while not self._is_stopped and self._is_here(replica) and await self._see_to(replica):
                     pass
@@ -75,6 +71,14 @@ class Placement:
     def stop(self) -> None:
         """Starts nothing more."""
         self._is_stopped = True
+
+    def _to_see_to(self) -> list[Replica]:
+        """Returns the ranges to look at, in key order: led here, or here alone, and not known to be well."""
+        replication = self._replication
+        led = [group.replica for group in replication.led.values() if group.replica is not None]
+        led.extend([replica for replica in replication.store.ranges.all() if replica.is_alone])
+        found = [replica for replica in led if not self.is_well(replica) or self.balancing.is_moving(replica)]
+        return sorted(found, key=lambda replica: replica.start)
 
     # --- who lives ----------------------------------------------------------------------
 

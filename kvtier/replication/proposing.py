@@ -62,6 +62,7 @@ class Proposals:
         proposal.index = index
         proposal.term = group.raft.term
         group.proposals[index] = proposal
+        self._replication.proposing[group.range_id] = group
         self._replication.activate(group)
         self._replication.pump_soon()
         await proposal.waiter.wait()

@@ -219,7 +219,7 @@ class Serving:
         in the log before what is closed now, where followers meet them.  To move it would commit reads that
         nobody has checked up to there, and values that others have already seen lower.
         """
-        closed = group.closed_ts
+        closed = group.closed()
         txn = batch.txn
         if txn is None:
             return msgspec.structs.replace(batch, ts=closed + 1) if batch.ts and batch.ts <= closed else batch
@@ -284,7 +284,7 @@ class Serving:
         if batch.routing == Routing.LEASEHOLDER or not is_plain_read(batch):
             raise refused
         ts = read_timestamp(batch)
-        if not ts or ts > group.closed_here:
+        if not ts or (ts > group.closed_here and ts > self._replication.closing.closed_here(group)):
             raise refused
         try:
             return read_batch(self._store.state, batch)

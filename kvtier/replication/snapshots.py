@@ -292,7 +292,7 @@ class Snapshots:
         replica = self._place(header)
         del self._installing[group.range_id]
         self.taken += 1
-        group.place(replica)
+        self._replication.place(group, replica)
         group.applied_index = header.index
         group.keep_promises()
         then()

@@ -174,7 +174,7 @@ def commits_moved_above_closed() -> list[Replacement]:
     """Commits that write nothing are moved above closed timestamps, too; ours, found by seed 20 of sql-sequence."""
 
     def wrong(self: Serving, group: Group, batch: Batch, kinds: int) -> Batch:
-        closed, txn = group.closed_ts, batch.txn
+        closed, txn = group.closed(), batch.txn
         if txn is None or txn.write_ts > closed:
             return batch
         return msgspec.structs.replace(batch, txn=msgspec.structs.replace(txn, write_ts=closed + 1))

@@ -411,7 +411,7 @@ def closed_over(cluster: Cluster, txn: TxnMeta) -> None:
     """Lets time pass until the leaseholder has closed what lies above a transaction."""
     cluster.run_for(CLOSED_SECONDS)
     leader = cluster.wait_for_leader()
-    assert group_of(cluster, leader).closed_ts > txn.write_ts
+    assert group_of(cluster, leader).closed() > txn.write_ts
 
 
 def test_43_a_commit_of_what_was_written_below_closed_stays_where_it_is() -> None:
