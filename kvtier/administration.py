@@ -1,4 +1,4 @@
-"""Evaluation of Split, Merge, CollectGarbage and Checksum.
+"""Evaluation of Split, Unsplit, Merge, CollectGarbage and Checksum.
 
 Split and Merge change descriptors, the meta entries and the range states in one engine
 batch, so no key is ever in two ranges or in none.  Locks, intents and the timestamp
@@ -23,7 +23,7 @@ from kvtier import mvcc
 from kvtier.change import Change
 from kvtier.descriptors import KEY_MAX, RangeDescriptor, encode_descriptor
 from kvtier.engine.batch import OpBatch
-from kvtier.messages import Checksum, CollectGarbage, Merge, Split
+from kvtier.messages import SPLIT_KEYS_MAX, Checksum, CollectGarbage, Merge, Split, Unsplit
 from kvtier.meta import entry_keys, split_allowed
 from kvtier.opening import NEXT_RANGE_ID_KEY, put_range
 from kvtier.replica import RangeState, Replica, pack_stats, state_key, stats_key
@@ -116,11 +116,13 @@ class RangeChange:
 
 
 def evaluate(
-    state: StoreState, op: Split | Merge | CollectGarbage | Checksum, now: int
+    state: StoreState, op: Split | Unsplit | Merge | CollectGarbage | Checksum, now: int
 ) -> tuple[RangeChange | None, Any]:
     """Returns what is to be done (None: nothing) and the result."""
     if isinstance(op, Split):
         return split(state, op, now, True)
+    if isinstance(op, Unsplit):
+        return unsplit(state, op, now, True)
     if isinstance(op, Merge):
         return merge(state, op.key, now, True)
     if isinstance(op, CollectGarbage):
@@ -129,51 +131,107 @@ def evaluate(
 
 
 def split(state: StoreState, op: Split, now: int, with_meta: bool) -> tuple[RangeChange | None, RangeDescriptor]:
-    """Divides a range; the right half is new.  Result: the descriptor that begins at the key.
+    """Divides a range; what is right of a key is new.  Result: the descriptor that begins at the last key.
 
     ``with_meta`` changes the meta entries in the same batch; they must be in this store.
     """
-    key = op.key
-    if not split_allowed(key):
-        raise SqlError(f"no range may begin at {key!r}", sqlstate="22023")
-    replica = state.replica_of(key)
-    if replica.start == key:
-        return None, replica.descriptor
+    replica = state.replica_of(op.key)
+    places = _places(state, replica, op)
+    if not places:
+        old = replica.descriptor
+        return (None, old) if old.is_sticky or not op.is_sticky else _restate(state, replica, True, now, with_meta)
     old = replica.descriptor
     change = RangeChange(Change(state.engine.batch()))
     batch = change.change.batch
-    range_id = op.range_id or _next_range_id(state, batch)
-    left = msgspec.structs.replace(old, generation=old.generation + 1, end=key)
-    right = msgspec.structs.replace(old, generation=old.generation + 1, range_id=range_id, start=key)
-    mvcc.split_range_tombstones(batch, state.tombstones, key)
-    left_counts, right_counts = _divide(state, replica, key)
+    generation = old.generation + 1
+    ends = [*[key for key, _ in places[1:]], old.end]
+    fresh = [msgspec.structs.replace(old, generation=generation, end=places[0][0])]
+    for (key, range_id), end in zip(places, ends):
+        fresh.append(
+            msgspec.structs.replace(
+                old, generation=generation, range_id=range_id or _next_range_id(state, batch, len(fresh) - 1),
+                start=key, end=end, is_sticky=op.is_sticky,
+            )
+        )  # fmt: skip
+    mvcc.split_range_tombstones(batch, state.tombstones, places[0][0])
+    counts = _divide(state, replica, [key for key, _ in places])
     if with_meta:
         meta = MetaEdit(state, now)
-        meta.put(left)
-        meta.put(right)
+        for descriptor in fresh:
+            meta.put(descriptor)
         meta.drop(old)
-        left_counts, right_counts = meta.write(change.change, [left, right], [left_counts, right_counts])
+        counts = meta.write(change.change, fresh, counts)
     change.removed = [replica]
-    change.put(RangeState(left, replica.gc_threshold, replica.lease_start), left_counts, replica.is_estimate)
-    change.put(RangeState(right, replica.gc_threshold, replica.lease_start), right_counts, replica.is_estimate)
+    for descriptor, counted in zip(fresh, counts):
+        change.put(RangeState(descriptor, replica.gc_threshold, replica.lease_start), counted, replica.is_estimate)
     change.change.commit_ts = now
-    return change, right
+    return change, fresh[-1]
 
 
-def _next_range_id(state: StoreState, batch: OpBatch) -> int:
+def _places(state: StoreState, replica: Replica, op: Split) -> list[tuple[bytes, int]]:
+    """Returns the keys that divide this range, with the ids of what begins there; raises SqlError for a bad one."""
+    wanted = [(op.key, op.range_id), *op.more]
+    if len(wanted) > SPLIT_KEYS_MAX:
+        raise SqlError(f"cannot split at more than {SPLIT_KEYS_MAX} keys at once", sqlstate="54000")
+    at = b""
+    for key, _ in wanted:
+        if not split_allowed(key) or key <= at:
+            raise SqlError(f"no range may begin at {key!r}", sqlstate="22023")
+        at = key
+    if op.key == replica.start:
+        # Only that it stays may be new about it.
+        return []
+    if state.tombstones.overlap(replica.start, replica.end):
+        return wanted[:1]  # Range tombstones are cut in two, not in many.
+    return [place for place in wanted if place[0] < replica.end]
+
+
+def unsplit(state: StoreState, op: Unsplit, now: int, with_meta: bool) -> tuple[RangeChange | None, RangeDescriptor]:
+    """Lets the range that begins at a key be merged with its left neighbour again."""
+    replica = state.replica_of(op.key)
+    if replica.start != op.key or not replica.descriptor.is_sticky:
+        return None, replica.descriptor
+    return _restate(state, replica, False, now, with_meta)
+
+
+def _restate(
+    state: StoreState, replica: Replica, is_sticky: bool, now: int, with_meta: bool
+) -> tuple[RangeChange, RangeDescriptor]:
+    """Returns a range's next generation, that differs in whether its start stays a border."""
+    old = replica.descriptor
+    after = msgspec.structs.replace(old, generation=old.generation + 1, is_sticky=is_sticky)
+    change = RangeChange(Change(state.engine.batch()))
+    counts = replica.counts()
+    if with_meta:
+        meta = MetaEdit(state, now)
+        meta.put(after)
+        counts = meta.write(change.change, [after], [counts])[0]
+    change.removed = [replica]
+    change.put(msgspec.structs.replace(replica.state(), descriptor=after), counts, replica.is_estimate)
+    change.change.commit_ts = now
+    return change, after
+
+
+def _next_range_id(state: StoreState, batch: OpBatch, drawn: int) -> int:
+    """Returns the next id of a store that numbers its own ranges; ``drawn`` of them in this batch already."""
     stored = state.engine.get(CF_LOCAL, NEXT_RANGE_ID_KEY)
     assert stored is not None, "a store without range ids"
-    range_id = int.from_bytes(stored, "big")
+    range_id = int.from_bytes(stored, "big") + drawn
     batch.put(CF_LOCAL, NEXT_RANGE_ID_KEY, (range_id + 1).to_bytes(8, "big"))
     return range_id
 
 
-def _divide(state: StoreState, replica: Replica, key: bytes) -> list[Counts]:
-    """Counts the smaller-looking side: here always the left one; the right one has the rest."""
-    counted = mvcc.stats(state.engine, replica.start, key, state.tombstones).as_tuple()
-    whole = replica.counts()
-    rest = tuple([max(total - part, 0) for total, part in zip(whole, counted)])
-    return [counted, (rest[0], rest[1], rest[2], rest[3])]
+def _divide(state: StoreState, replica: Replica, keys: list[bytes]) -> list[Counts]:
+    """Counts what lies before each key; what is right of the last one has the rest."""
+    rest = replica.counts()
+    found: list[Counts] = []
+    for start, end in zip([replica.start, *keys], keys):
+        part = mvcc.stats(state.engine, start, end, state.tombstones).as_tuple()
+        found.append(part)
+        rest = (
+            max(rest[0] - part[0], 0), max(rest[1] - part[1], 0), max(rest[2] - part[2], 0), max(rest[3] - part[3], 0)
+        )  # fmt: skip
+    return [*found, rest]
 
 
 def merge(state: StoreState, key: bytes, now: int, with_meta: bool) -> tuple[RangeChange | None, RangeDescriptor]:

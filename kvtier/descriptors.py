@@ -53,6 +53,8 @@ class RangeDescriptor(Struct, frozen=True, array_like=True):
     end: bytes
     replicas: tuple[ReplicaPlace, ...]
     next_replica_id: int = 2
+    is_sticky: bool = False
+    """Its start was made a border by hand: nothing merges it with its left neighbour of itself."""
 
     def contains(self, key: bytes) -> bool:
         """True if the key is in this range."""

@@ -43,6 +43,7 @@ from kvtier.messages import (
     TransferLease,
     TxnMeta,
     TxnStatus,
+    Unsplit,
 )
 from kvtier.mvcc.intents import Missing
 from kvtier.provisional import Provisional, query_intent, resolve
@@ -82,6 +83,7 @@ KINDS: Final[dict[type, int]] = {
     Recover: OTHER,
     ResolveIntents: OTHER,
     Split: OTHER,
+    Unsplit: OTHER,
     Merge: OTHER,
     ChangeReplicas: OTHER,
     TransferLease: OTHER,

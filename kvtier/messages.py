@@ -286,11 +286,28 @@ class ResolveIntents(Struct, tag="resolve", array_like=True):
 
 
 class Split(Struct, tag="split", array_like=True):
-    """Divides the range at ``key``."""
+    """Divides the range at ``key``, and at those of ``more`` that are its own, too.
+
+    Answers with the range that begins at the last key taken; those behind it are for another Split.
+    """
 
     key: bytes
     range_id: int = 0
     """Of the right half; the router draws it where the store alone cannot."""
+    is_sticky: bool = False
+    """The borders were asked for by hand: they stay until they are given up by hand."""
+    more: tuple[tuple[bytes, int], ...] = ()
+    """Further keys, ascending, with the ids of the ranges that will begin there."""
+
+
+SPLIT_KEYS_MAX: Final = 64
+"""Keys of one Split: some milliseconds on every replica."""
+
+
+class Unsplit(Struct, tag="unsplit", array_like=True):
+    """Gives up that the border at ``key`` stays; answers with the range that begins there, or holds the key."""
+
+    key: bytes
 
 
 class Merge(Struct, tag="merge", array_like=True):
@@ -342,7 +359,7 @@ class Checksum(Struct, tag="checksum", array_like=True):
 
 Op = Union[
     Get, Scan, Put, ConditionalPut, Delete, DeleteSpan, PutRun, SettleRuns, Refresh, EndTxn, Heartbeat, Push, QueryIntent,
-    Recover, ResolveIntents, Split, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum,
+    Recover, ResolveIntents, Split, Unsplit, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum,
 ]  # fmt: skip
 
 

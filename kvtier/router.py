@@ -152,10 +152,12 @@ class Router(Kv):
         return replica is not None and (replica.is_alone or self._replicated is None)
 
     async def _split(self, batch: Batch, draw: Callable[[], Awaitable[int]]) -> Reply:
-        """A split with the new range's id."""
+        """A split with the new ranges' ids."""
         op = batch.ops[0]
         assert isinstance(op, Split), op
-        return await self._route(Batch([Split(op.key, op.range_id or await draw())], admission=batch.admission))
+        first = op.range_id or await draw()
+        more = tuple([(key, range_id or await draw()) for key, range_id in op.more])
+        return await self._route(Batch([Split(op.key, first, op.is_sticky, more)], admission=batch.admission))
 
     # --- finding ranges ----------------------------------------------------------
 

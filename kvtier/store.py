@@ -66,6 +66,7 @@ from kvtier.messages import (
     Split,
     TxnMeta,
     TxnStatus,
+    Unsplit,
 )
 from kvtier.mvcc.reads import get_value
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
@@ -228,6 +229,11 @@ class Store(Kv):
         """Looks again whether this store is the whole cluster."""
         self.is_whole = self.covers_alone(b"", KEY_MAX)
 
+    def are_small(self, left: Replica, right: Replica) -> bool:
+        """True if two ranges together are so small that they may be merged, and are not split again at once."""
+        limit = min(self.settings.range_min_bytes, self.settings.range_max_bytes // 2)
+        return left.total_bytes + right.total_bytes < limit
+
     # --- evaluation -----------------------------------------------------------------
 
     def _get(self, batch: Batch, key: bytes) -> Reply:
@@ -265,7 +271,7 @@ class Store(Kv):
                 assert isinstance(last, EndTxn), f"EndTxn is not the last operation: {batch.ops!r}"
                 if is_one_phase(self.state, batch.txn, last):
                     return self._commit(batch, last)
-        if len(batch.ops) == 1 and isinstance(last, Split | Merge | CollectGarbage | Checksum):
+        if len(batch.ops) == 1 and isinstance(last, Split | Unsplit | Merge | CollectGarbage | Checksum):
             return self._administer(last)
         if isinstance(last, ChangeReplicas):
             return Reply([self.change_replicas(self.state.replica_of(last.key), last)])
@@ -310,7 +316,7 @@ class Store(Kv):
         reply.unsynced = max(reply.unsynced, seq if change.batch.ops else 0)
         return reply
 
-    def _administer(self, op: Split | Merge | CollectGarbage | Checksum) -> Eager[Reply]:
+    def _administer(self, op: Split | Unsplit | Merge | CollectGarbage | Checksum) -> Eager[Reply]:
         now = self.now()
         change, result = administration.evaluate(self.state, op, now)
         if change is None:

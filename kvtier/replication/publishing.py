@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from base.errors import ConditionFailed, KvError
 from kvtier.client import Kv
 from kvtier.descriptors import RangeDescriptor, decode_descriptor, encode_descriptor
-from kvtier.messages import Batch, ConditionalPut, Get, Reply
+from kvtier.messages import Batch, ConditionalPut, Get, Op, Reply
 from kvtier.meta import entry_keys
 
 if TYPE_CHECKING:
@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 NEXT_ID_KEY: Final = b"\x03cr"
 FIRST_SHARED_ID: Final = 1 << 32
 """Ids below are drawn by the first store for itself, while it is alone."""
-IDS_PER_DRAW: Final = 16
+IDS_PER_DRAW: Final = 64
 PUBLISH_PAUSE_SECONDS: Final = 0.5
 WITHDRAWALS_MAX: Final = 20
+PUBLISHED_AT_ONCE: Final = 64
+"""Descriptors that are entered by one batch."""
+PUBLISHING_AT_ONCE: Final = 16
+"""Batches under way: one that is stuck holds up nobody but its own."""
 
 
 async def send(kv: Kv, batch: Batch) -> Reply:
@@ -35,23 +39,47 @@ async def send(kv: Kv, batch: Batch) -> Reply:
     return reply if isinstance(reply, Reply) else await reply
 
 
+def is_told(found: RangeDescriptor, descriptor: RangeDescriptor) -> bool:
+    """True if an entry is as new as a descriptor."""
+    if found.range_id == descriptor.range_id:
+        return found.generation >= descriptor.generation
+    return found.generation > descriptor.generation
+
+
 async def publish(kv: Kv, descriptor: RangeDescriptor) -> None:
     """Enters a descriptor, unless the meta ranges know a newer one."""
     for key in entry_keys(descriptor):
         while True:
             reply = await send(kv, Batch([Get(key)]))
             known: bytes | None = reply.results[0]
-            if known is not None:
-                found = decode_descriptor(known)
-                if found.range_id == descriptor.range_id and found.generation >= descriptor.generation:
-                    break
-                if found.generation > descriptor.generation:
-                    break
+            if known is not None and is_told(decode_descriptor(known), descriptor):
+                break
             try:
                 await send(kv, Batch([ConditionalPut(key, encode_descriptor(descriptor), known)]))
             except ConditionFailed:
                 continue
             break
+
+
+async def publish_all(kv: Kv, descriptors: list[RangeDescriptor]) -> None:
+    """Enters several descriptors by two batches; one by one if anybody else enters one of them meanwhile."""
+    entries = [(key, descriptor) for descriptor in descriptors for key in entry_keys(descriptor)]
+    known: list[bytes | None] = (await send(kv, Batch([Get(key) for key, _ in entries]))).results
+    newest: dict[bytes, tuple[RangeDescriptor, bytes | None]] = {}
+    for (key, descriptor), stored in zip(entries, known):
+        found = newest[key][0] if key in newest else None if stored is None else decode_descriptor(stored)
+        if found is None or not is_told(found, descriptor):
+            newest[key] = (descriptor, stored)
+    if not newest:
+        return
+    puts: list[Op] = [
+        ConditionalPut(key, encode_descriptor(descriptor), stored) for key, (descriptor, stored) in newest.items()
+    ]
+    try:
+        await send(kv, Batch(puts))
+    except ConditionFailed:
+        for descriptor in descriptors:
+            await publish(kv, descriptor)
 
 
 async def withdraw(kv: Kv, descriptor: RangeDescriptor) -> None:
@@ -97,13 +125,18 @@ class Publisher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pending: dict[int, RangeDescriptor] = {}
+        self._taken: dict[int, None] = {}
+        """Ranges of which a descriptor is being entered."""
+        self._runners = 0
+        self._is_starting = False
 
     def enter(self, descriptor: RangeDescriptor) -> None:
         """Sees to it that the meta ranges learn of this."""
-        is_running = descriptor.range_id in self._pending
         self._pending[descriptor.range_id] = descriptor
-        if not is_running:
-            self._store.scheduler.spawn(self._run(descriptor.range_id), "publish range")
+        if not self._is_starting and self._runners < PUBLISHING_AT_ONCE:
+            self._is_starting = True
+            self._runners += 1
+            self._store.scheduler.spawn(self._run(), "publish ranges")
 
     def drop(self, descriptor: RangeDescriptor) -> None:
         """Sees to it that nobody is told of a range's old end; a reader of what is left learns from the range itself."""
@@ -118,17 +151,32 @@ class Publisher:
                 continue
             return
 
-    async def _run(self, range_id: int) -> None:
+    async def _run(self) -> None:
+        """Enters what waits, until nothing does that nobody else is at."""
+        self._is_starting = False
         while self._store.failure is None:
-            descriptor = self._pending[range_id]
+            batch = [self._pending[range_id] for range_id in self._waiting()]
+            if not batch:
+                break
+            self._taken.update(dict.fromkeys([descriptor.range_id for descriptor in batch]))
             try:
-                await publish(self._store.kv, descriptor)
+                await publish_all(self._store.kv, batch)
             except KvError:
                 await self._store.clock.sleep(PUBLISH_PAUSE_SECONDS)
-                continue
-            if self._pending[range_id] is descriptor:
-                break
-        self._pending.pop(range_id, None)
+                entered: list[RangeDescriptor] = []
+            else:
+                entered = batch
+            for descriptor in batch:
+                del self._taken[descriptor.range_id]
+            for descriptor in entered:
+                if self._pending[descriptor.range_id] is descriptor:
+                    del self._pending[descriptor.range_id]
+        self._runners -= 1
+
+    def _waiting(self) -> list[int]:
+        """Returns some ranges whose turn it is."""
+        found = [range_id for range_id in self._pending if range_id not in self._taken]
+        return found[:PUBLISHED_AT_ONCE]
 
     def is_settled(self, range_id: int) -> bool:
         """True if nothing of a range waits to be published here."""

@@ -40,6 +40,7 @@ from kvtier.messages import (
     SettleRuns,
     Split,
     TxnStatus,
+    Unsplit,
 )
 
 
@@ -80,6 +81,7 @@ _RESULT_TYPES: Final[dict[type, Any]] = {
     QueryIntent: bool,
     Recover: TxnStatus,
     Split: RangeDescriptor,
+    Unsplit: RangeDescriptor,
     Merge: RangeDescriptor,
     ChangeReplicas: RangeDescriptor,
     PutRun: bool,

@@ -44,6 +44,7 @@ from kvtier.messages import (
     Split,
     TransferLease,
     TxnStatus,
+    Unsplit,
     prefix_end,
 )
 from kvtier.raft.messages import ConfChange
@@ -61,7 +62,9 @@ if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
     from kvtier.store import Store
 
-ADMINISTRATION: Final = (Split, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum)
+SAMPLE_EVERY: Final = 8
+"""Of so many batches one is remembered, to find where a busy range is to be split."""
+ADMINISTRATION: Final = (Split, Unsplit, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum)
 
 
 class Evaluated:
@@ -121,6 +124,8 @@ class Serving:
                 if replica.merging:
                     raise Overloaded(f"range {replica.range_id} is being merged")
                 group.batches += 1
+                if group.batches % SAMPLE_EVERY == 0:
+                    group.sample(spans)
                 try:
                     done = self._evaluate(group, replica, batch)
                 finally:
@@ -269,6 +274,8 @@ class Serving:
             return Evaluated(Reply([None], now))
         if isinstance(op, Split):
             ranges, result = administration.split(self._store.state, op, now, False)
+        elif isinstance(op, Unsplit):
+            ranges, result = administration.unsplit(self._store.state, op, now, False)
         else:
             ranges, result = administration.evaluate(self._store.state, op, now)
         reply = Reply([result], now)

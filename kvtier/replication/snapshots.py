@@ -208,7 +208,8 @@ class Snapshots:
             _unstage(batch, chunk.range_id)
         if chunk.header is None:
             batch.put(CF_LOCAL, _staging_key(chunk.range_id, chunk.number), _encoder.encode(chunk.operations))
-        self._store.engine.write(batch)
+        if not self._replication.write(batch):
+            raise Overloaded("the engine takes no writes now")
         self._incoming[chunk.range_id] = incoming
         incoming.next_number += 1
         incoming.touched_ns = now_ns

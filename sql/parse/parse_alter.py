@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from sql.parse.cursor import Cursor
@@ -139,6 +140,8 @@ def _action(cursor: Cursor, kind: str, index: str) -> TableAction:
         return SetOwner(cursor.any_label())
     if cursor.accept("split", "at"):
         return _split(cursor, index)
+    if cursor.accept("unsplit", "at"):
+        return replace(_split(cursor, index), is_undone=True)
     if cursor.accept("cluster", "on"):
         return ClusterOn(cursor.name())
     if cursor.is_word("enable") or cursor.is_word("disable"):

@@ -750,10 +750,11 @@ class SetLocality:
 
 @dataclass(slots=True)
 class SplitAt:
-    """SPLIT AT VALUES (..), (..); ``index`` "" is the primary index."""
+    """SPLIT AT VALUES (..), (..), or UNSPLIT AT; ``index`` "" is the primary index."""
 
     rows: tuple[tuple[SqlExpr, ...], ...]
     index: str = ""
+    is_undone: bool = False
 
 
 @dataclass(slots=True)
