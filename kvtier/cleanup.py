@@ -21,6 +21,7 @@ from base.hlc import LOGICAL_BITS
 from base.seams import CF_LOCAL
 from kvtier import mvcc
 from kvtier.change import Change
+from kvtier.descriptors import DATA_START, META1
 from kvtier.messages import (
     Batch,
     CollectGarbage,
@@ -80,6 +81,10 @@ class Cleanup:
         """Range with garbage -> HLC time from which what was there when it was noted can go."""
         self._recounted_ns: dict[int, int] = {}
         """When ranges that are estimates still were counted last."""
+        self._cold: dict[int, int] = {}
+        """Range -> since when it is fit to be merged with its left neighbour."""
+        self.divides: Callable[[bytes, bytes], bool] = _divides_nothing
+        """May be replaced: true if placement wants a border somewhere inside a span."""
         self._forgotten_to: dict[bytes, bytes] = {}
         self.retention_of: RetentionOf = lambda start, end: store.settings.gc_seconds
         """May be replaced: tables, backups and changefeeds keep versions longer."""
@@ -261,12 +266,14 @@ class Cleanup:
             pass  # Overloaded, or the range moved: the next sweep sees it again.
         finally:
             self._is_sweeping = False
-        for kept in (self._noted, self._recounted_ns):
+        for kept in (self._noted, self._recounted_ns, self._cold):
             for range_id in [range_id for range_id in kept if store.ranges.get(range_id) is None]:
                 del kept[range_id]
-        if self._noted and self._cancel_sweep is None and not self._is_stopped:
-            ready = min(self._noted.values()) - store.hlc.latest
-            self._sweep_later(max((ready >> LOGICAL_BITS) / 1e6, store.settings.gc_interval_seconds))
+        waits = [((ready - store.hlc.latest) >> LOGICAL_BITS) / 1e6 for ready in self._noted.values()]
+        now_ns = store.clock.monotonic_ns()
+        waits += [store.settings.merge_after_seconds - (now_ns - since) / 1e9 for since in self._cold.values()]
+        if waits and self._cancel_sweep is None and not self._is_stopped:
+            self._sweep_later(max(min(waits), store.settings.gc_interval_seconds))
 
     def _forget_outcomes(self) -> None:
         """Deletes what was kept for those who may ask again, once nobody will; some rows at a time."""
@@ -393,7 +400,22 @@ class Cleanup:
             await self._send(Split(middle))
 
     async def _merge(self, replica: Replica) -> None:
-        """Joins a small range with a small right neighbour."""
-        neighbour = self._store.ranges.find(replica.end)
-        if neighbour is not None and replica.total_bytes + neighbour.total_bytes < self._store.settings.range_min_bytes:
-            await self._send(Merge(replica.start))
+        """Joins a range with its right neighbour, once the two have been small for long enough.
+
+        A border that was made by hand stays, and so does one that placement wants.
+        """
+        store = self._store
+        right = store.ranges.find(replica.end)
+        if right is None or not right.is_alone or replica.end <= DATA_START:
+            return
+        if right.descriptor.is_sticky or not store.are_small(replica, right) or self.divides(replica.start, right.end):
+            self._cold.pop(right.range_id, None)
+            return
+        now_ns = store.clock.monotonic_ns()
+        since = self._cold.setdefault(right.range_id, now_ns)
+        if now_ns - since >= int(store.settings.merge_after_seconds * 1e9):
+            await self._send(Merge(max(replica.start, META1)))
+
+
+def _divides_nothing(start: bytes, end: bytes) -> bool:
+    return False

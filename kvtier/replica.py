@@ -220,6 +220,13 @@ class RangeMap:
             first += 1
         return self._replicas[first : bisect_left(self._starts, end)]
 
+    def before(self, start: bytes) -> Replica | None:
+        """Returns the replica whose range ends where another one begins."""
+        index = bisect_left(self._starts, start) - 1
+        if index < 0 or self._replicas[index].end != start:
+            return None
+        return self._replicas[index]
+
     def add(self, replica: Replica) -> None:
         """Takes a replica in; its range must not overlap another's."""
         assert not self.over(replica.start, replica.end), replica.descriptor

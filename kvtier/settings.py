@@ -11,9 +11,13 @@ class StoreSettings(Struct):
     range_max_bytes: int = 512 << 20
     """A range larger than this is split (design.md section 6)."""
     range_min_bytes: int = 64 << 20
-    """Neighbours that together are smaller than this are merged."""
-    merge_automatically: bool = False
-    """Merging what was split by hand would surprise; the queue turns it on."""
+    """Neighbours that together are smaller than this, and than half of what is split, are merged."""
+    merge_automatically: bool = True
+    """What was split by hand stays split in any case."""
+    merge_after_seconds: float = 300.0
+    """How long two neighbours must have been fit to be merged, small and cold, before they are."""
+    split_requests: float = 2_500.0
+    """A range with several replicas that serves more batches a second than this for a while is split; 0: never."""
     gc_seconds: float = 4 * 3600.0
     """How long overwritten versions are kept for AS OF SYSTEM TIME and backups."""
     gc_interval_seconds: float = 60.0

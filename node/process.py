@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from kvtier.replication.constraints import SpanConfigs
     from kvtier.replication.crossings import Crossings
     from kvtier.replication.directory import Directory
+    from kvtier.replication.groups import Replication
     from kvtier.replication.placement import Placement
     from node.faults import Faults
 
@@ -66,6 +67,9 @@ class NodeSettings(Struct):
     force_intents: bool = False
     """Commit every transaction by intents and a record, even where one batch would do."""
     range_max_bytes: int = 512 << 20
+    merge_ranges: bool = True
+    split_requests: float = 2_500.0
+    """Batches a second above which a replicated range is split; 0: never."""
     max_offset_us: int = 0
     """How far the clocks of two nodes may differ; 0 for a node that is alone."""
     locality: Locality = ()
@@ -101,6 +105,7 @@ class MemberApi(Protocol):
     def transport(self) -> Transport: ...
 
     placement: Placement
+    replication: Replication
     crossings: Crossings
     address: str
 
@@ -148,7 +153,11 @@ class Node:
         self.is_draining = False
         self.started_ns = clock.monotonic_ns()
         self.hlc = Hlc(settings.max_offset_us)
-        store_settings = StoreSettings(range_max_bytes=settings.range_max_bytes)
+        store_settings = StoreSettings(
+            range_max_bytes=settings.range_max_bytes,
+            merge_automatically=settings.merge_ranges,
+            split_requests=settings.split_requests,
+        )
         self.store = Store(engine, clock, scheduler, rng, self.hlc, store_settings, on_fatal=on_fatal)
         self.member = None if make_member is None else make_member(self)
         self.kv = Router(self.store) if self.member is None else self.member.router
@@ -175,6 +184,7 @@ class Node:
         self.sql.nodes = Nodes(self)
         self.sql.stored_bytes = self.stored_bytes
         self.store.cleanup.retention_of = self.retention_seconds
+        self.store.cleanup.divides = self._divides
         self.on_stop: Callable[[], None] = lambda: None
         """Set by who runs the node: drains it and ends the process, as SIGTERM does."""
         if self.member is not None:
@@ -272,6 +282,11 @@ class Node:
         """Returns what regions and localities ask of the key space; None before the catalog is there."""
         state = self.catalog.state
         return self._spans.of(state) if state.by_id else None
+
+    def _divides(self, start: bytes, end: bytes) -> bool:
+        """True if a border inside a span is wanted, or nobody knows yet."""
+        spans = self.spans()
+        return spans is None or spans.border(start, end) is not None
 
     def topology(self) -> list[NodePlace]:
         """Returns the nodes of the cluster, this one too, by id."""

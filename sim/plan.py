@@ -308,7 +308,6 @@ def _fit_cluster(plan: Plan) -> None:
     if plan.seconds > SECONDS_DEFAULT:
         plan.knobs.think_seconds = max(plan.knobs.think_seconds, plan.clients * plan.seconds / LONG_OPERATIONS_MAX)
     plan.store.range_max_bytes = max(plan.store.range_max_bytes, 2_000)
-    plan.store.merge_automatically = False
     # A refresh is a batch of its own: what it leaves in a cache this small would push its own commit for ever.
     plan.store.cache_points_max = max(plan.store.cache_points_max, 30)
     plan.store.cache_spans_max = max(plan.store.cache_spans_max, 10)
@@ -370,7 +369,7 @@ def draw_knobs(rng: Draws, nemesis: tuple[str, ...] | None) -> Knobs:
 def draw_store_settings(rng: Draws) -> StoreSettings:
     """Draws small limits, so that what is rare in production happens here."""
     expiry = rng.pick((0.5, 2.0, 5.0))
-    return StoreSettings(
+    drawn = StoreSettings(
         range_max_bytes=rng.pick((512 << 20, 512 << 20, 300, 2_000, 20_000)),
         range_min_bytes=rng.pick((1 << 20, 200, 1_000)),
         merge_automatically=rng.chance(0.3),
@@ -384,6 +383,10 @@ def draw_store_settings(rng: Draws) -> StoreSettings:
         route_always=rng.chance(0.4),
         resolve_delay_seconds=rng.pick((0.0, 0.0, 0.05, 1.0)),
     )
+    # Not drawn, so that the plans of seeds that are known stay as they were.
+    drawn.merge_after_seconds = drawn.gc_interval_seconds / 2
+    drawn.split_requests = 5.0 if drawn.cache_spans_max < 100 else 2_500.0
+    return drawn
 
 
 def draw_txn_settings(rng: Draws, store: StoreSettings) -> TxnSettings:

@@ -24,6 +24,7 @@ from kvtier.replication.balancing import Balancing, replicas_of
 from kvtier.replication.constraints import SpanConfigs
 from kvtier.replication.directory import Directory, Standing
 from kvtier.replication.publishing import send
+from kvtier.replication.reshaping import Reshaping
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
@@ -53,6 +54,7 @@ class Placement:
         self._well: dict[int, RangeDescriptor] = {}
         """Ranges that were found well, as they were then."""
         self.balancing = Balancing(replication, self.is_well, self._is_caught_up)
+        self.reshaping = Reshaping(replication, self.is_well)
         self.steps = 0
 
     async def run(self) -> None:
@@ -66,6 +68,7 @@ class Placement:
                     pass
             if self._asked is not None:
                 self.balancing.round(self._nodes, self._asked)
+                await self.reshaping.round(self._asked)
             await store.clock.sleep(INTERVAL_SECONDS)
 
     def stop(self) -> None:
