@@ -45,6 +45,7 @@ class Change:
         "finished",
         "forgotten",
         "intents",
+        "is_check",
         "is_transactional",
         "keys",
         "poisoned",
@@ -62,6 +63,8 @@ class Change:
     def __init__(self, batch: OpBatch) -> None:
         self.batch = batch
         self.commit_ts = 0
+        self.is_check = False
+        """Replicas that apply it digest what they hold (``kvtier.replication.consistency``)."""
         self.is_transactional = False
         """False if only ``keys``, ``spans``, ``deltas``, ``counted`` and ``release`` are used."""
         self.keys: list[bytes] = []

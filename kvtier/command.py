@@ -70,6 +70,7 @@ class Command(Struct, array_like=True, omit_defaults=True):
     poisoned: list[bytes] = []
     forgotten: list[bytes] = []
     ranges: RangeEdit | None = None
+    is_check: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -97,6 +98,7 @@ def encode_command(change: Change, ranges: RangeChange | None = None) -> bytes:
     """Returns the bytes of a change, made before it is applied; equal changes give equal bytes."""
     table = TxnTable()
     command = Command(change.batch.ops, change.commit_ts)
+    command.is_check = change.is_check
     command.keys = change.keys
     command.spans = change.spans
     command.deltas = [(replica.range_id, [int(n) for n in delta]) for replica, delta in change.deltas]
@@ -146,6 +148,7 @@ def change_of(command: Command, state: StoreState) -> Change:
     change = Change(OpBatch.of(command.ops))
     change.commit_ts = command.commit_ts
     change.is_transactional = True
+    change.is_check = command.is_check
     change.keys = command.keys
     change.spans = command.spans
     for range_id, delta in command.deltas:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -32,6 +33,8 @@ class AdminServer:
     def __init__(self, node: Node) -> None:
         self._node = node
         routes = [Route("/healthz", self._health), Route("/metrics", self._metrics)]
+        if node.member is not None:
+            routes.append(Route("/consistency", self._consistency, methods=["POST"]))
         if node.faults is not None:
             routes.append(Route("/faults", self._fault, methods=["POST"]))
         app = Starlette(routes=routes)
@@ -56,6 +59,14 @@ class AdminServer:
 
     async def _metrics(self, request: Request) -> Response:
         return Response(metrics_text(self._node), media_type=METRICS_TYPE)
+
+    async def _consistency(self, request: Request) -> Response:
+        """Compares the replicas of every range that is led here, now."""
+        assert self._node.member is not None
+        consistency = self._node.member.replication.consistency
+        outcome: dict[str, Any] = dict(await consistency.check_all())
+        outcome["mismatches"] = [msgspec.to_builtins(found) for found in consistency.mismatches.values()]
+        return JSONResponse(outcome)
 
     async def _fault(self, request: Request) -> Response:
         """``node.faults``: only where the node was started for it."""

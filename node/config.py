@@ -61,6 +61,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """console or json."""
     log_level: str = "info"
     drain_seconds: float = 10.0
+    merge_ranges: bool = True
+    """Joins small cold neighbours that were not split by hand."""
+    split_requests: float = 2500.0
+    """A replicated range that serves more batches a second for a while is split; 0: never."""
+    consistency_hours: float = 24.0
+    """How often the replicas of each range are compared; 0: never."""
     settings: dict[str, str] = {}
     """Defaults of SQL parameters, as ALTER SYSTEM would set them."""
 
@@ -177,6 +183,8 @@ def check(config: Config) -> None:
         ("max_connections", config.max_connections, CONNECTIONS_MIN),
         ("cache_mb", config.cache_mb, CACHE_MB_MIN),
         ("drain_seconds", config.drain_seconds, 0),
+        ("split_requests", config.split_requests, 0),
+        ("consistency_hours", config.consistency_hours, 0),
     ):
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, not {value}")

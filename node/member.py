@@ -201,6 +201,7 @@ class Member:
                 await self.clock.sleep(REGISTER_PAUSE_SECONDS)
         self.scheduler.spawn(self.directory.run(), "directory")
         self.scheduler.spawn(self.placement.run(), "placement")
+        self.scheduler.spawn(self.replication.consistency.run(), "consistency")
 
     async def drain(self) -> None:
         """Hands the leases that are here to others and answers what they still ask, so that nobody misses it."""
@@ -215,6 +216,7 @@ class Member:
         """Leaves; the store is closed by its owner."""
         self.directory.stop()
         self.placement.stop()
+        self.replication.consistency.stop()
         self.replication.stop()
         await self.transport.stop()
 
@@ -247,11 +249,17 @@ class Member:
 
     def metrics(self) -> dict[str, int]:
         """Returns counters by stable names."""
-        leads = sum(1 for group in self.replication.groups.values() if self.replication.holds_lease(group))
+        leads = sum(1 for group in self.replication.led.values() if self.replication.holds_lease(group))
         return {
             "groups": len(self.replication.groups),
             "leases": leads,
             "snapshots_sent": self.replication.snapshots.sent,
             "snapshots_taken": self.replication.snapshots.taken,
             "redirects": self.sender.redirects,
+            "idle_ranges": len(self.replication.closing.leading),
+            "splits_by_load": self.placement.reshaping.split,
+            "merges": self.placement.reshaping.merged,
+            "consistency_checks": self.replication.consistency.checked,
+            "consistency_mismatches": self.replication.consistency.differed,
+            "inconsistent_ranges": len(self.replication.consistency.mismatches),
         }

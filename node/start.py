@@ -32,7 +32,9 @@ from sql.catalog.keys import role_key
 from sql.catalog.state import SUPERUSER
 
 if TYPE_CHECKING:
+    from kvtier.replication.consistency import Mismatch
     from node.cluster import ClusterSettings
+    from node.member import Member
 
 GC_THRESHOLDS: Final = (20_000, 20, 20)
 """New containers, then collections of the younger generation, before the garbage collector looks."""
@@ -173,6 +175,8 @@ def make_node(config: Config, engine: RocksEngine, scheduler: LoopScheduler, log
         insecure=config.insecure,
         defaults=dict(config.settings),
         connections_max=config.max_connections,
+        merge_ranges=config.merge_ranges,
+        split_requests=config.split_requests,
         locality=parse_locality(config.locality),
     )
     make_member = None
@@ -230,6 +234,7 @@ def _imitate(node: Node, config: Config, scheduler: LoopScheduler) -> None:
 
 
 def _cluster_settings(config: Config) -> ClusterSettings:
+    from kvtier.replication.settings import ReplicationSettings
     from node.cluster import ClusterSettings
     from node.transport.security import Security, files_of
 
@@ -238,6 +243,7 @@ def _cluster_settings(config: Config) -> ClusterSettings:
         parse_locality(config.locality),
         join=config.join.split(",") if config.join else [],
         security=files_of(config.certs) if config.certs else Security(),
+        replication=ReplicationSettings(consistency_seconds=config.consistency_hours * 3600.0),
     )
 
 
@@ -268,7 +274,16 @@ def _member_maker(config: Config, scheduler: LoopScheduler, log: Log) -> MakeMem
         return ""
 
     callbacks = Callbacks(log.info, bug, stray)
-    return lambda node: make_member(node, scheduler, _cluster_settings(config), callbacks)
+
+    def differs(found: Mismatch) -> None:
+        log.error("replicas of a range differ", range=found.range_id, index=found.index, digests=found.digests)
+
+    def make(node: Node) -> Member:
+        member = make_member(node, scheduler, _cluster_settings(config), callbacks)
+        member.replication.consistency.on_mismatch = differs
+        return member
+
+    return make
 
 
 def _tls(config: Config) -> tuple[ssl.SSLContext | None, bytes]:

@@ -284,6 +284,10 @@ def draw_kinds(rng: Draws, kinds: tuple[str, ...]) -> tuple[str, ...]:
     return tuple([kind for kind in kinds if rng.chance(odds)])
 
 
+CONSISTENCY_SECONDS: Final = 5.0
+"""So that the replicas of some ranges are compared by the nodes themselves in every story."""
+
+
 def draw_cluster(rng: Draws, nodes: int, regions: int) -> ClusterPlan:
     """Draws how far regions lie apart, and the times of replication."""
     plan = ClusterPlan(nodes, regions, local_rtt_ms=rng.pick((0.0, 1.0)))
@@ -297,6 +301,7 @@ def draw_cluster(rng: Draws, nodes: int, regions: int) -> ClusterPlan:
         closed_lag_seconds=rng.pick((3.0, 1.0, 0.3)),
         closed_interval_seconds=rng.pick((0.2, 0.05, 1.0)),
         log_entries_max=rng.pick((2_000, 50, 5)),
+        consistency_seconds=CONSISTENCY_SECONDS,
     )
     return plan
 

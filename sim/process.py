@@ -21,6 +21,7 @@ from base.errors import MeridianError, Overloaded, StorageFailure
 from base.hlc import Hlc
 from kvtier.engine.memory import MemoryEngine
 from kvtier.messages import Batch, Op, Reply
+from kvtier.replication.consistency import Mismatch
 from kvtier.router import Router
 from kvtier.rpc.settings import RpcSettings
 from kvtier.rpc.transport import Callbacks
@@ -29,7 +30,7 @@ from node.member import MAX_OFFSET_SECONDS, Member, MemberSettings, join
 from node.process import CLUSTER_BUFFER_BYTES_MAX
 from sim.disk import Disk, NodeScope
 from sim.hops import HopKv
-from sim.invariants import check_restarted
+from sim.invariants import Violation, check_restarted
 from sim.streams import Draws
 from txn.coordinator import Coordinator
 
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 START_RETRY_SECONDS: Final = 0.5
 """A node that could not start is started again after this, as a service manager does."""
 OPEN_POLL_SECONDS: Final = 0.01
+
+
+def _on_mismatch(found: Mismatch) -> None:
+    raise Violation("replicas are equal where a node compares them", f"{found}")
 
 
 class Process:
@@ -195,6 +200,7 @@ class Process:
             ),
         )  # fmt: skip
         self.member.roster.on_stop = self.stop_soon
+        self.member.replication.consistency.on_mismatch = _on_mismatch
         return self.member
 
     async def _take_part(self, member: Member) -> None:

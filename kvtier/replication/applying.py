@@ -125,6 +125,8 @@ class Applier:
                 if is_leading:
                     self._replication.publisher.drop(old.descriptor)
         self._note_applied(group, entry)
+        if change.is_check:
+            self._replication.consistency.begin(group, entry.index)
         if proposal is not None:
             del group.proposals[entry.index]
             proposal.unlatch()

@@ -61,6 +61,16 @@ class Figures(Struct, array_like=True, frozen=True):
     """Batches a second that its leaseholders answer."""
 
 
+class Digest(Struct, array_like=True, frozen=True):
+    """What a replica holds after an entry of its log (``kvtier.replication.consistency``)."""
+
+    range_id: int
+    index: int
+    digest: bytes
+    counts: tuple[int, int, int, int]
+    """Live keys, live bytes, versions, total bytes."""
+
+
 class Envelope(Struct, array_like=True, omit_defaults=True):
     """See the module docstring."""
 
@@ -76,6 +86,7 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     figures: Figures | None = None
     """With a heartbeat."""
     merged: Annotated[list[Merged], Meta(max_length=ITEMS_MAX)] = []
+    digests: Annotated[list[Digest], Meta(max_length=ITEMS_MAX)] = []
     idle: Idle | None = None
     """Closed timestamps of the sender's idle ranges."""
     has_missed: bool = False

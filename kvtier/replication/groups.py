@@ -34,6 +34,7 @@ from kvtier.replica import Replica
 from kvtier.replication.applied import get_applied
 from kvtier.replication.applying import Applier
 from kvtier.replication.closing import Closing
+from kvtier.replication.consistency import Consistency
 from kvtier.replication.envelope import (
     CHANNEL,
     Closed,
@@ -112,6 +113,7 @@ class Replication:
         """What other stores last said of themselves."""
         self.ticks = 0
         self.closing = Closing(self)
+        self.consistency = Consistency(self)
         self.led: dict[int, Group] = {}
         """Groups whose lease began here and has not been seen to end."""
         self.proposing: dict[int, Group] = {}
@@ -394,6 +396,8 @@ class Replication:
             self._step(node_id, item.range_id, decode_message(item.message))
         for closed in envelope.closed:
             self._take_closed(closed)
+        for digest in envelope.digests:
+            self.consistency.take(node_id, digest)
         if envelope.idle is not None and not self.closing.take(node_id, envelope.idle):
             self.envelope(node_id).has_missed = True
         if envelope.has_missed:

@@ -21,4 +21,6 @@ class ReplicationSettings(Struct):
     """Applied entries kept for followers that are behind; more behind than this needs a snapshot."""
     snapshot_bytes_per_second: int = 32 << 20
     """What a store sends of snapshots, all together, so that clients keep their share of disk and network."""
+    consistency_seconds: float = 24 * 3600.0
+    """How often the replicas of each range are compared; 0: never."""
     envelope_bytes_max: int = 1 << 20
