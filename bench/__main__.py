@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench import clients
+from bench.cluster import section
 from bench.servers import Meridian, Missing, Postgres, Server, require_tools
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -139,7 +140,8 @@ def write(table: Table, arguments: argparse.Namespace, compiled: bool) -> None:
         *[f"- {name}: {note}" for name, note in table.notes.items()],
         "",
     ]
-    Path(arguments.output).write_text("\n".join(lines))
+    page = Path(arguments.output)
+    page.write_text("\n".join([*lines, section(page)]))
     print("\n".join(lines))
 
 
