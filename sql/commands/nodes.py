@@ -8,7 +8,7 @@ from base.errors import SqlError
 from base.types import BOOL, INT8, TEXT
 from sql.api import ResultColumn
 from sql.commands import handles, send_rows
-from sql.parse.nodes import NodeCommand
+from sql.parse.statements import NodeCommand
 from sql.regions.topology import locality_text
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from sql.ddl.locking import lock_exclusively
 from sql.ddl.tables import create
 from sql.parse import parse
 from sql.parse import statements as ast
-from sql.parse.materialized import CreateMaterializedView, RefreshMaterializedView
+from sql.parse.statements import CreateMaterializedView, RefreshMaterializedView
 from sql.portals import QueryPortal
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import Final
 from sql.parse.cursor import Cursor
 from sql.parse.keywords import words
 from sql.parse.lexer import NUMBER, WORD
-from sql.parse.nodes import NodeCommand
 from sql.parse.parse_create import sequence_option, sequence_options
 from sql.parse.parse_roles import parse_alter_default_privileges, parse_alter_role
 from sql.parse.parse_session import reset_variable, set_variable
@@ -45,6 +44,7 @@ from sql.parse.statements import (
     ConfigureZone,
     DropColumn,
     DropConstraint,
+    NodeCommand,
     RenameColumn,
     RenameConstraint,
     RenameRelation,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from base.errors import error
 from sql.parse.cursor import Cursor
-from sql.parse.materialized import CreateMaterializedView, RefreshMaterializedView
 from sql.parse.parse_table import storage_options
 from sql.parse.query import parse_query_prefix
-from sql.parse.statements import SqlExpr
+from sql.parse.statements import CreateMaterializedView, RefreshMaterializedView, SqlExpr
 
 
 def parse_create_materialized(cursor: Cursor) -> CreateMaterializedView:

@@ -8,7 +8,6 @@ from typing import Final
 from base.errors import error
 from sql.parse.cursor import Cursor
 from sql.parse.lexer import IDENT, NUMBER, OP, STRING, WORD
-from sql.parse.nodes import NodeCommand
 from sql.parse.parse_txn import parse_modes, parse_set_constraints
 from sql.parse.query import parse_expression, parse_expression_prefix, parse_query
 from sql.parse.statements import (
@@ -21,6 +20,7 @@ from sql.parse.statements import (
     Execute,
     Fetch,
     Listen,
+    NodeCommand,
     Notify,
     ResetVariable,
     SetTransaction,

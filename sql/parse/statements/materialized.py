@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sql.parse.statements import Name, SqlExpr
+    from sql.parse.statements.names import Name, SqlExpr
 
 
 @dataclass(slots=True)
