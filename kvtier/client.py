@@ -56,6 +56,14 @@ class Kv(ABC):
         """
         return NOT_NOW
 
+    def scan_now(self, start: bytes, end: bytes, reverse: bool, limit: int, ts: int, owner: bytes) -> Any:
+        """Reads [start, end) at ``ts`` as a batch of one plain Scan would: (ScanResult, unsynced), or NOT_NOW.
+
+        ``unsynced`` as in a Reply; ``limit`` 0 is as many rows as a batch may have.  NOT_NOW as ``get_now``, but
+        for what waits for its sync.
+        """
+        return NOT_NOW
+
     def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
         """Locks a key and reads its newest value as a batch of one locking Get would; NOT_NOW as ``get_now``.
 

@@ -44,6 +44,7 @@ from kvtier.messages import (
     Wait,
     prefix_end,
 )
+from kvtier.mvcc.cached import scan_cached
 from kvtier.mvcc.intents import Missing
 from kvtier.mvcc.reads import newest
 from kvtier.runindex import Run
@@ -106,6 +107,15 @@ def lock_plainly(state: StoreState, key: bytes, txn: TxnMeta, strength: Lock) ->
     else:
         state.tscache.add(key, ts, txn.id)
     return value
+
+
+def scan_plainly(state: StoreState, start: bytes, end: bytes, reverse: bool, limit: int, ts: int) -> mvcc.Rows:
+    """Reads a span of a store without intents, from what is kept of it where that is all of it."""
+    if not reverse and not state.tombstones.overlap(start, end):
+        rows = scan_cached(state.engine, start, end, ts, limit)
+        if rows is not None:
+            return rows
+    return mvcc.scan(state.engine, start, end, ts, reverse, limit, 0, state.tombstones)
 
 
 class Reader:

@@ -120,6 +120,12 @@ class Router(Kv):
             return store.get_now(key, ts, owner)
         return NOT_NOW
 
+    def scan_now(self, start: bytes, end: bytes, reverse: bool, limit: int, ts: int, owner: bytes) -> Any:
+        store = self._store
+        if store.is_whole and not self._route_always and not self.max_offset_us:
+            return store.scan_now(start, end, reverse, limit, ts, owner)
+        return NOT_NOW
+
     def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
         store = self._store
         if store.is_whole and not self._route_always and not self.max_offset_us:

@@ -51,6 +51,7 @@ from kvtier.engine.contract import StoreEngine
 from kvtier.intents import Intent
 from kvtier.locks import NONE, LockRequest
 from kvtier.messages import (
+    KEYS_MAX,
     Batch,
     ChangeReplicas,
     Checksum,
@@ -63,6 +64,7 @@ from kvtier.messages import (
     PushResult,
     Reply,
     ResolveIntents,
+    ScanResult,
     Split,
     TxnMeta,
     TxnStatus,
@@ -70,7 +72,7 @@ from kvtier.messages import (
 )
 from kvtier.mvcc.reads import get_value
 from kvtier.opening import HLC_BOUND_KEY, StoreIdentity, bootstrap, is_fresh, load
-from kvtier.reading import get_locked, lock_plainly, read_batch
+from kvtier.reading import get_locked, lock_plainly, read_batch, scan_plainly, scanned_span
 from kvtier.replica import Replica
 from kvtier.runindex import Run, SpanIntent
 from kvtier.settings import StoreSettings
@@ -174,6 +176,15 @@ class Store(Kv):
         value = get_value(state.engine, key, ts, state.tombstones)
         state.tscache.add(key, ts, owner)
         return value
+
+    def scan_now(self, start: bytes, end: bytes, reverse: bool, limit: int, ts: int, owner: bytes) -> Any:
+        state = self.state
+        if not state.is_plain_at(ts) or (owner and state.poisoned) or start >= end:
+            return NOT_NOW
+        rows = scan_plainly(state, start, end, reverse, min(limit or KEYS_MAX, KEYS_MAX), ts)
+        lower, upper = scanned_span(start, end, reverse, rows[2])
+        state.tscache.add_span(lower, upper, ts, owner)
+        return ScanResult(rows[0], rows[1], rows[2]), state.unsynced_over(lower, upper)
 
     def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
         state = self.state

@@ -94,6 +94,14 @@ class HopKv(Kv):
             self._tell(f"read {key.hex()} at {ts} -> {value!r}")
         return value
 
+    def scan_now(self, start: bytes, end: bytes, reverse: bool, limit: int, ts: int, owner: bytes) -> Any:
+        if self._delay_parts and self._rng.below(ODDS_PARTS) < self._delay_parts:
+            return NOT_NOW
+        found = self._inner.scan_now(start, end, reverse, limit, ts, owner)
+        if self._tell is not None and found is not NOT_NOW:
+            self._tell(f"scan {start.hex()} to {end.hex()} at {ts} -> {found!r}")
+        return found
+
     def lock_now(self, key: bytes, txn: TxnMeta, strength: Lock) -> Any:
         if self._delay_parts and self._rng.below(ODDS_PARTS) < self._delay_parts:
             return NOT_NOW

@@ -257,14 +257,34 @@ class Reader(Attempt):
         wait: Wait = Wait.BLOCK,
         projection: bytes = b"",
     ) -> Eager[ScanResult]:
-        op = Scan(start, end, reverse, limit, lock, wait)
         buffer = self._buffer
         if buffer is not None and buffer.touches(start, end):
-            return self._scan_merged(op, projection)
+            return self._scan_merged(Scan(start, end, reverse, limit, lock, wait), projection)
+        if self._is_direct and not lock:
+            meta = self._meta
+            ts = self.read_ts or self._start()
+            found: Any = self._coordinator.kv.scan_now(start, end, reverse, limit, ts, b"" if meta is None else meta.id)
+            if found is not NOT_NOW:
+                return self._note_page(found, start, end, reverse, projection)
+        op = Scan(start, end, reverse, limit, lock, wait)
         reply = self._perform([op], start, lock)
         if isinstance(reply, Reply):
             return self._note_scan(reply, op, projection)
         return self._finish_scan(reply, op, projection)
+
+    def _note_page(
+        self, found: tuple[ScanResult, int], start: bytes, end: bytes, reverse: bool, projection: bytes
+    ) -> ScanResult:
+        """Records what ``scan_now`` has read: up to the resume key (reliability 18)."""
+        page, unsynced = found
+        if unsynced > self._unsynced:
+            self._unsynced = unsynced
+        if self._tracks:
+            if page.resume is not None:
+                start, end = (page.resume, end) if reverse else (start, page.resume)
+            if not self._held or not self._is_held(start, end):
+                self._reads.add_span(start, end, projection)
+        return page
 
     async def _finish_scan(self, pending: Awaitable[Reply], op: Scan, projection: bytes) -> ScanResult:
         return self._note_scan(await pending, op, projection)

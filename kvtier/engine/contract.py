@@ -25,6 +25,7 @@ from typing import Protocol
 from base.seams import Engine
 from kvtier.engine.batch import OpBatch
 from kvtier.engine.recent import RecentWrites
+from kvtier.engine.spancache import SpanCache
 
 
 class Cursor(Protocol):
@@ -51,6 +52,8 @@ class StoreEngine(Engine):
 
     recent: RecentWrites
     """What was written lately; every write is noted there."""
+    spans: SpanCache
+    """The newest versions of spans that are read often; every write is noted there, too."""
 
     @abstractmethod
     def batch(self) -> OpBatch: ...

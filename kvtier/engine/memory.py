@@ -26,6 +26,7 @@ from kvtier.engine.batch import DELETE_RANGE, PUT, OpBatch
 from kvtier.engine.contract import Cursor, StoreEngine
 from kvtier.engine.keylist import KeyList
 from kvtier.engine.recent import RecentWrites
+from kvtier.engine.spancache import SpanCache
 
 _FAMILIES: Final = range(len(CF_NAMES))
 
@@ -271,6 +272,7 @@ class MemoryEngine(StoreEngine):
     def __init__(self) -> None:
         self.faults = Faults()
         self.recent = RecentWrites()
+        self.spans = SpanCache()
         self._failure: StorageFailure | None = None
         self._families = [Family() for _ in _FAMILIES]
         self._cursors: list[MemoryCursor | None] = [None for _ in _FAMILIES]
@@ -308,6 +310,7 @@ class MemoryEngine(StoreEngine):
             else:
                 undo.append((cf, key, family.set(key, None)))
         self.recent.note(batch.ops)
+        self.spans.note(batch.ops)
         self._write_seq += 1
         self._unsynced.append(undo)
         for cf in _FAMILIES:
@@ -370,6 +373,7 @@ class MemoryEngine(StoreEngine):
         if self._failure is None:
             self._failure = StorageFailure(f"{what} of memory store failed: {cause}")
             self.forget_cursors()
+            self.spans.close()
         return self._failure
 
     def close(self) -> None:

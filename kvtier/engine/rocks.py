@@ -34,6 +34,7 @@ from kvtier.engine.contract import Cursor, StoreEngine
 from kvtier.engine.logsync import open_log_sync
 from kvtier.engine.options import BLOCK_CACHE_BYTES, block_cache, database_options, family_options
 from kvtier.engine.recent import RecentWrites
+from kvtier.engine.spancache import SpanCache
 from kvtier.engine.torn import mend
 from kvtier.engine.wal import WATERMARK_KEY, watermark
 
@@ -152,6 +153,7 @@ class RocksEngine(StoreEngine):
     def __init__(self, path: str, block_cache_bytes: int = BLOCK_CACHE_BYTES) -> None:
         self.path = path
         self.recent = RecentWrites()
+        self.spans = SpanCache()
         self._failure: StorageFailure | None = None
         self._write_seq = 0
         self._synced_seq = 0
@@ -182,6 +184,7 @@ class RocksEngine(StoreEngine):
             raise self._failure
         touched = self._write(batch.ops)
         self.recent.note(batch.ops)
+        self.spans.note(batch.ops)
         self._write_seq += 1
         cursors = self._cursors
         for cf in _FAMILIES:
@@ -378,6 +381,7 @@ class RocksEngine(StoreEngine):
 
     def _release_iterators(self, failure: StorageFailure) -> list[Any]:
         """Makes every iterator refuse; returns the native ones, which die with the list."""
+        self.spans.close()
         natives = self._cursors
         self._cursors = [None] * len(CF_NAMES)
         natives.extend(iterator.refuse(failure) for iterator in list(self._iterators.values()))

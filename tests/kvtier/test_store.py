@@ -95,6 +95,49 @@ def test_a_read_without_a_batch_gives_up_without_a_trace():
     assert case.state.tscache.get_max(k("a")) == before
 
 
+def test_a_scan_without_a_batch_is_the_same_scan():
+    """Same rows, same resume key, same trace in the timestamp cache, whether they are read or kept."""
+    case = Case()
+    first = case.put(a=b"1", b=b"2", c=b"3", d=b"4")
+    case.send(Delete(k("b")))
+    for reverse in (False, True):
+        for limit in (0, 1, 2):
+            for ts in (first - 1, first, case.kv.now()):
+                for _ in range(3):
+                    page, unsynced = case.kv.scan_now(k("a"), k("d"), reverse, limit, ts, b"reader")
+                    assert page == case.send(Scan(k("a"), k("d"), reverse, limit), ts=ts).results[0]
+                    assert not unsynced
+    assert len(case.state.engine.spans) == 3, "b and that it is gone, too"
+    ts = case.kv.now()
+    page, _ = case.kv.scan_now(k("a"), k("d"), False, 1, ts, b"reader")
+    assert page.resume is not None
+    assert case.state.tscache.get_max(k("a")) == (ts, b"reader")
+    assert case.state.tscache.get_max(k("c"))[0] < ts, "was not read"
+    case.send(DeleteSpan(k("c"), k("d")))
+    assert case.kv.scan_now(k("a"), k("d"), False, 0, case.kv.now(), b"")[0].keys == [k("a")]
+    written = case.kv.send(Batch([Put(k("b"), b"5")]))
+    page, unsynced = case.kv.scan_now(k("a"), k("d"), False, 0, case.kv.now(), b"")
+    assert page.values == [b"1", b"5"]
+    assert unsynced > 0, "its sync has not begun"
+    case.loop.finish(written)
+
+
+def test_a_scan_without_a_batch_gives_up_without_a_trace():
+    case = Case()
+    case.put(a=b"1", b=b"1")
+    ts = case.kv.now()
+    before = case.state.tscache.get_max(k("a"))
+    case.state.poison(b"t", ts)
+    assert case.kv.scan_now(k("a"), k("c"), False, 0, ts, b"t") is NOT_NOW
+    case.state.poisoned.clear()
+    case.state.gc_high = ts
+    assert case.kv.scan_now(k("a"), k("c"), False, 0, ts, b"") is NOT_NOW
+    case.state.gc_high = 0
+    case.send(Put(k("c"), b"2"), txn=case.txn())
+    assert case.kv.scan_now(k("a"), k("c"), False, 0, ts, b"") is NOT_NOW, "there are intents"
+    assert case.state.tscache.get_max(k("a")) == before
+
+
 def test_what_is_locked_and_not_written_is_protected_up_to_the_commit():
     """Its refresh is left out: while the lock is held nobody can write it, and afterwards nobody may below us."""
     case = Case()
