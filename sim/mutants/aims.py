@@ -21,6 +21,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "prefix-is-a-point": ("set",),
     "first-committer-loses": ("bank", "sql-bank"),
     "recent-tops-fall": ("predicates", "set"),
+    "kept-spans-miss-new-keys": ("predicates", "set"),
     "acknowledged-before-sync": ("set", "savepoints"),
     "unsynced-reads-told": ("set", "registers", "sql-sequence"),
     "failed-sync-tried-again": ("set", "queue"),

@@ -12,6 +12,7 @@ import kvtier.tscache
 from kvtier import mvcc
 from kvtier.committing import OnePhase
 from kvtier.engine.recent import RecentWrites
+from kvtier.engine.spancache import Page
 from kvtier.messages import Batch
 from kvtier.state import StoreState
 from kvtier.store import Store
@@ -163,3 +164,14 @@ def recent_tops_fall() -> list[Replacement]:
 
     right = RecentWrites.note
     return [(RecentWrites, "note", note)]
+
+
+@mutant
+def kept_spans_miss_new_keys() -> list[Replacement]:
+    """What is kept of a span follows the keys it has, but not those that come to it."""
+
+    def put(self: Page, key: bytes, suffix: bytes, stored: bytes) -> int:
+        return right(self, key, suffix, stored) if key in self.keys else 0
+
+    right = Page.put
+    return [(Page, "put", put)]
