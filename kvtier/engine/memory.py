@@ -372,6 +372,7 @@ class MemoryEngine(StoreEngine):
     def fail(self, what: str, cause: BaseException) -> StorageFailure:
         if self._failure is None:
             self._failure = StorageFailure(f"{what} of memory store failed: {cause}")
+            self.recent.newest.close()
             self.forget_cursors()
             self.spans.close()
         return self._failure

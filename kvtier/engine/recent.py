@@ -24,7 +24,8 @@ from typing import Final
 
 from base.hlc import LOGICAL_BITS, TS_MAX
 from base.seams import CF_DATA
-from kvtier.engine.batch import PUT, Operation
+from kvtier.engine.batch import DELETE, PUT, Operation
+from kvtier.engine.newest import NewestVersions
 
 KEYS_MAX: Final = 8192
 """Most keys kept; some seconds of writes."""
@@ -48,24 +49,36 @@ class RecentWrites:
         """What was written above ``_asked_ts``, sorted; good until the next write."""
         self._are_many = False
         """It was too much to be gathered."""
+        self.newest = NewestVersions(max(keys_max, 1))
+        """What the newest versions of some keys are."""
 
     def open(self, now: int, ahead_us: int) -> None:
         """Tells what a clock shows beyond which, by more than ``ahead_us``, no version is stored yet."""
         self._batches.clear()
         self._count = 0
         self._asked_ts = -1
+        self.newest.clear()
         self.floor = now + (ahead_us << LOGICAL_BITS)
 
     def note(self, ops: list[Operation]) -> None:
         """Notes a batch that was written."""
         keys: list[bytes] = []
         newest = b"\xff" * SUFFIX
-        for kind, cf, key, _ in ops:
-            if cf == CF_DATA and kind == PUT:
-                keys.append(key[:-SUFFIX])
+        versions = self.newest
+        for kind, cf, key, value in ops:
+            if cf != CF_DATA:
+                continue
+            if kind == PUT:
+                user_key = key[:-SUFFIX]
+                keys.append(user_key)
                 suffix = key[-SUFFIX:]
                 if suffix < newest:
                     newest = suffix
+                versions.put(user_key, suffix, value)
+            elif kind == DELETE:
+                versions.forget(key[:-SUFFIX])
+            else:
+                versions.clear()
         if not keys:
             return
         self._asked_ts = -1

@@ -376,6 +376,7 @@ class RocksEngine(StoreEngine):
         """May run in the thread that syncs, so native iterators are kept, not destroyed, here."""
         if self._failure is None:
             self._failure = StorageFailure(f"{what} of store {self.path} failed: {cause}")
+            self.recent.newest.close()
             self._retired = self._release_iterators(self._failure)
         return self._failure
 
@@ -398,6 +399,7 @@ class RocksEngine(StoreEngine):
                 self.mark_synced()
         finally:
             self._failure = self._failure or StorageFailure(f"store {self.path} is closed")
+            self.recent.newest.close()
             self._release_iterators(self._failure)
             self._retired.clear()
             self._handles.clear()

@@ -1,7 +1,7 @@
 """Reads of one key, and the check that a span still reads the same.
 
 Every read is one seek: to (key, ts) for what was at ``ts``, to the key for its newest
-version.  ``get_value`` is the hot path of the whole database: 1.3 us over RocksDB's
+version; or none, where the newest is known (``kvtier.engine.newest``).  ``get_value`` is the hot path of the whole database: 1.3 us over RocksDB's
 memtable with everything in Python.
 
 ``tombstones`` are the store's range tombstones; see ``kvtier.mvcc`` for their rule.
@@ -36,20 +36,26 @@ OLDER_STEPS_MAX: Final = 4
 
 def get_value(engine: StoreEngine, key: bytes, ts: int, tombstones: RangeTombstones = NO_TOMBSTONES) -> bytes | None:
     """Returns what a read at ``ts`` sees, or None."""
-    cursor = engine.point_iterator(CF_DATA)
-    cursor.seek(key + _pack(TS_MAX - ts))
-    found = cursor.key()
-    if found is None:
-        cursor.status()
+    wanted: bytes = _pack(TS_MAX - ts)
+    known = engine.recent.newest.find(key)
+    if known is not None and known[0] >= wanted:
+        suffix, stored = known
+    else:
+        cursor = engine.point_iterator(CF_DATA)
+        cursor.seek(key + wanted)
+        found = cursor.key()
+        if found is None:
+            cursor.status()
+            return None
+        if found[:-8] != key:
+            return None
+        suffix = found[-8:]
+        stored = cursor.value()  # type: ignore[assignment]  # a positioned cursor has a value
+    if tombstones.starts and tombstones.covering(key, ts) > ts_of(suffix):
         return None
-    if found[:-8] != key:
-        return None
-    stored = cursor.value()
-    if tombstones.starts and tombstones.covering(key, ts) > ts_of(found[-8:]):
-        return None
-    if stored > PLAIN_ABOVE:  # type: ignore[operator]  # a positioned cursor has a value
+    if stored > PLAIN_ABOVE:
         return stored
-    return from_stored(stored)  # type: ignore[arg-type]  # as above
+    return from_stored(stored)
 
 
 def get(
@@ -114,8 +120,30 @@ def _has_version_in(engine: StoreEngine, key: bytes, from_ts: int, to_ts: int) -
 
 
 def newest(engine: StoreEngine, key: bytes, tombstones: RangeTombstones = NO_TOMBSTONES) -> tuple[bytes | None, int]:
-    """Returns (newest committed value, its timestamp); a deletion is (None, when), nothing is (None, 0)."""
-    return version_at(engine, key, TS_MAX, tombstones)
+    """Returns (newest committed value, its timestamp); a deletion is (None, when), nothing is (None, 0).
+
+    What it finds is kept: whoever asks locks or writes the key, and is likely to ask again.
+    """
+    versions = engine.recent.newest
+    known = versions.find(key)
+    if known is None:
+        cursor = engine.point_iterator(CF_DATA)
+        cursor.seek(key)
+        found = cursor.key()
+        if found is None:
+            cursor.status()
+        if found is None or found[:-SUFFIX] != key:
+            return None, tombstones.covering(key, TS_MAX) if tombstones.starts else 0
+        stored = cursor.value()
+        assert stored is not None, f"{found=}"
+        known = (found[-SUFFIX:], stored)
+        versions.note(key, known[0], stored)
+    version_ts = ts_of(known[0])
+    if tombstones.starts:
+        cover = tombstones.covering(key, TS_MAX)
+        if cover > version_ts:
+            return None, cover
+    return from_stored(known[1]), version_ts
 
 
 def newest_ts(engine: StoreEngine, key: bytes, tombstones: RangeTombstones = NO_TOMBSTONES) -> int:

@@ -22,6 +22,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "first-committer-loses": ("bank", "sql-bank"),
     "recent-tops-fall": ("predicates", "set"),
     "kept-spans-miss-new-keys": ("predicates", "set"),
+    "newest-not-told": ("bank", "sql-bank"),
     "acknowledged-before-sync": ("set", "savepoints"),
     "unsynced-reads-told": ("set", "registers", "sql-sequence"),
     "failed-sync-tried-again": ("set", "queue"),

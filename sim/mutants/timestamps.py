@@ -11,6 +11,7 @@ import kvtier.store
 import kvtier.tscache
 from kvtier import mvcc
 from kvtier.committing import OnePhase
+from kvtier.engine.newest import NewestVersions
 from kvtier.engine.recent import RecentWrites
 from kvtier.engine.spancache import Page
 from kvtier.messages import Batch
@@ -175,3 +176,13 @@ def kept_spans_miss_new_keys() -> list[Replacement]:
 
     right = Page.put
     return [(Page, "put", put)]
+
+
+@mutant
+def newest_not_told() -> list[Replacement]:
+    """A locked key that is written again is still read as it was when it was locked first."""
+
+    def put(self: NewestVersions, key: bytes, suffix: bytes, stored: bytes) -> None:
+        return
+
+    return [(NewestVersions, "put", put)]
