@@ -20,6 +20,7 @@ import msgspec
 from base.errors import MeridianError, Overloaded, StorageFailure
 from base.hlc import Hlc
 from kvtier.engine.memory import MemoryEngine
+from kvtier.engine.recent import RecentWrites
 from kvtier.messages import Batch, Op, Reply
 from kvtier.replication.consistency import Mismatch
 from kvtier.router import Router
@@ -147,6 +148,7 @@ class Process:
         scope = self.scope
         rng = self.stream("node")
         txn_settings = msgspec.structs.replace(plan.txn)
+        self.engine.recent = RecentWrites(plan.knobs.recent_keys_max)
         self.store = Store(
             self.engine,
             scope.clock,
