@@ -130,8 +130,12 @@ def evaluate(
     return None, checksum(state, op)
 
 
-def split(state: StoreState, op: Split, now: int, with_meta: bool) -> tuple[RangeChange | None, RangeDescriptor]:
+def split(
+    state: StoreState, op: Split, now: int, with_meta: bool, floor: int = 0
+) -> tuple[RangeChange | None, RangeDescriptor]:
     """Divides a range; what is right of a key is new.  Result: the descriptor that begins at the last key.
+
+    ``floor``: no lease of the halves may begin below this.
 
     ``with_meta`` changes the meta entries in the same batch; they must be in this store.
     """
@@ -162,8 +166,9 @@ def split(state: StoreState, op: Split, now: int, with_meta: bool) -> tuple[Rang
         meta.drop(old)
         counts = meta.write(change.change, fresh, counts)
     change.removed = [replica]
+    lease_start = max(replica.lease_start, floor)
     for descriptor, counted in zip(fresh, counts):
-        change.put(RangeState(descriptor, replica.gc_threshold, replica.lease_start), counted, replica.is_estimate)
+        change.put(RangeState(descriptor, replica.gc_threshold, lease_start), counted, replica.is_estimate)
     change.change.commit_ts = now
     return change, fresh[-1]
 
@@ -210,6 +215,15 @@ def _restate(
     change.put(msgspec.structs.replace(replica.state(), descriptor=after), counts, replica.is_estimate)
     change.change.commit_ts = now
     return change, after
+
+
+def restated(replica: Replica, state: RangeState) -> RangeChange:
+    """Returns the change of a range's own state; its next generation, so that who waits for it routes again."""
+    change = RangeChange(Change(OpBatch()))
+    descriptor = msgspec.structs.replace(state.descriptor, generation=replica.generation + 1)
+    change.removed = [replica]
+    change.put(msgspec.structs.replace(state, descriptor=descriptor), replica.counts(), replica.is_estimate)
+    return change
 
 
 def _next_range_id(state: StoreState, batch: OpBatch, drawn: int) -> int:

@@ -55,6 +55,8 @@ class RangeDescriptor(Struct, frozen=True, array_like=True):
     next_replica_id: int = 2
     is_sticky: bool = False
     """Its start was made a border by hand: nothing merges it with its left neighbour of itself."""
+    leads: bool = False
+    """Its closed timestamps are ahead of the clock: every replica answers reads of now (``kvtier.replication.closing``)."""
 
     def contains(self, key: bytes) -> bool:
         """True if the key is in this range."""

@@ -21,6 +21,7 @@ from kvtier.messages import (
     Batch,
     ChangeReplicas,
     Checksum,
+    ClosePolicy,
     CollectGarbage,
     ConditionalPut,
     Delete,
@@ -87,6 +88,7 @@ KINDS: Final[dict[type, int]] = {
     Merge: OTHER,
     ChangeReplicas: OTHER,
     TransferLease: OTHER,
+    ClosePolicy: OTHER,
     CollectGarbage: OTHER,
     Checksum: OTHER,
 }

@@ -63,6 +63,8 @@ class Routing(IntEnum):
     NEAREST = 1
     """Any replica whose closed timestamp covers the read timestamp."""
     BOUNDED_STALENESS = 2
+    PRESENT = 3
+    """The leaseholder; plain reads of ranges whose closed timestamps lead the clock: any replica."""
 
 
 KEYS_MAX: Final = 1 << 20
@@ -342,6 +344,16 @@ class TransferLease(Struct, tag="lease", array_like=True):
     node_id: int
 
 
+class ClosePolicy(Struct, tag="policy", array_like=True):
+    """Lets the closed timestamps of the range of ``key`` lead the clock, or trail it again.  Result: its descriptor.
+
+    Refused with 55000 as long as it has promised more than its clock has passed.
+    """
+
+    key: bytes
+    leads: bool
+
+
 class CollectGarbage(Struct, tag="gc", array_like=True):
     """Removes versions in [start, end) that no read at or above ``threshold`` can see."""
 
@@ -359,7 +371,7 @@ class Checksum(Struct, tag="checksum", array_like=True):
 
 Op = Union[
     Get, Scan, Put, ConditionalPut, Delete, DeleteSpan, PutRun, SettleRuns, Refresh, EndTxn, Heartbeat, Push, QueryIntent,
-    Recover, ResolveIntents, Split, Unsplit, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum,
+    Recover, ResolveIntents, Split, Unsplit, Merge, ChangeReplicas, TransferLease, ClosePolicy, CollectGarbage, Checksum,
 ]  # fmt: skip
 
 
@@ -423,6 +435,17 @@ class Reply(Struct):
     staged: bool = False
     """EndTxn left the record STAGING (parallel commit); the transaction is implicitly committed
     when this and every in-flight write succeeded at write_ts."""
+
+
+def is_followed(batch: Batch) -> bool:
+    """True if a replica without the lease can answer: the batch only reads, and locks nothing."""
+    for op in batch.ops:
+        if isinstance(op, Get | Scan):
+            if op.lock:
+                return False
+        elif not (isinstance(op, Refresh) and op.to_ts):
+            return False
+    return True
 
 
 _batch_encoder = msgspec.msgpack.Encoder()

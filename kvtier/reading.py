@@ -101,7 +101,7 @@ def lock_plainly(state: StoreState, key: bytes, txn: TxnMeta, strength: Lock) ->
         lock.newest_size = stored_size(value)
     ts = txn.read_ts
     if version_ts > ts:
-        if txn.isolation != Isolation.READ_COMMITTED:
+        if txn.isolation != Isolation.READ_COMMITTED or version_ts > state.hlc.latest:
             raise WriteTooOld(key, version_ts)
         state.tscache.add(key, version_ts, txn.id)
     else:
@@ -207,7 +207,8 @@ class Reader:
                 return own
         value, version_ts = newest(state.engine, key, state.tombstones)
         self._note_newest(key, value, version_ts)
-        if version_ts > self._ts and txn.isolation != Isolation.READ_COMMITTED:
+        if version_ts > self._ts and (txn.isolation != Isolation.READ_COMMITTED or version_ts > state.hlc.latest):
+            # (What is ahead of the clock is not to be seen yet, whatever the isolation level.)
             raise WriteTooOld(key, version_ts)
         state.tscache.add(key, max(self._ts, version_ts), self._owner)
         self._depend_on(state.unsynced_of(key))
@@ -429,6 +430,9 @@ class Reader:
             return 0
         if txn.isolation != Isolation.READ_COMMITTED:
             raise WriteTooOld(conflict[0], conflict[1])
+        ahead = find_conflict(state, self._owner, lower, upper, state.hlc.latest, TS_MAX, b"")
+        if ahead is not None:
+            raise WriteTooOld(ahead[0], ahead[1])
         return state.hlc.latest
 
 

@@ -378,13 +378,17 @@ class Store(Kv):
             state.note_unsynced(seq, change.keys)
         if change.spans and not is_logged:
             state.unsynced_span_seq = seq
-        if change.commit_ts > self.hlc.latest:
+        if change.commit_ts > self.hlc.latest and (is_logged or self._is_own_time(change.commit_ts)):
             self.hlc.forward(change.commit_ts)
         if change.is_transactional:
             self._apply_transactional(change)
         for txn_id in change.release:
             state.locks.release_txn(txn_id)
         return seq
+
+    def _is_own_time(self, commit_ts: int) -> bool:
+        """False for a commit that a GLOBAL table has moved ahead of the clock: clocks do not follow those."""
+        return not self.hlc.max_offset_us or commit_ts <= self.hlc.now(self.clock.wall_ns())
 
     def _apply_transactional(self, change: Change) -> None:
         """Follows what changed in intents and records."""

@@ -36,6 +36,7 @@ class Choices(msgspec.Struct):
     mutant: str = ""
     nodes: int = 1
     regions: int = 1
+    leading: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def make_plan(seed: int, choices: Choices) -> Plan:
@@ -46,6 +47,8 @@ def make_plan(seed: int, choices: Choices) -> Plan:
     if len(levels) > 1:
         plan = draw_plan(*drawn, levels, choices.nodes, choices.regions)
     plan.mutant = choices.mutant
+    if plan.cluster is not None:
+        plan.cluster.leading = choices.leading
     return plan
 
 
@@ -172,6 +175,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--shrink", action="store_true", help="make a failing run small")
     parser.add_argument("--nodes", type=int, default=1, help="a cluster of so many nodes")
     parser.add_argument("--regions", type=int, default=1, help="the regions that they are in, in turns")
+    parser.add_argument(
+        "--leading", nargs="*", default=[], help="START..END: keys closed ahead of the clock, as GLOBAL tables are"
+    )
     parser.add_argument("--mutant", default="", help="with this historical bug")
     parser.add_argument("--mutants", type=int, nargs="?", const=500, help="find every mutant within so many seeds")
     parser.add_argument(
@@ -190,6 +196,7 @@ def main(arguments: Sequence[str]) -> int:
         options.mutant,
         options.nodes,
         max(1, min(options.regions, options.nodes)),
+        tuple([_span(text) for text in options.leading]),
     )
     if options.mutants is not None:
         from sim.hunt import hunt  # Only here: it makes its plans with this module.
@@ -214,6 +221,11 @@ def hush_the_buried() -> None:
             usual(unraisable)
 
     sys.unraisablehook = hook
+
+
+def _span(text: str) -> tuple[bytes, bytes]:
+    start, _, end = text.partition("..")
+    return start.encode(), end.encode()
 
 
 def _workloads(text: str | None) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from kvtier import mvcc
 from kvtier.descriptors import VOTER
 from kvtier.messages import Isolation, Lock
 from kvtier.raft.messages import encode
+from kvtier.replication.closing import LEAD_SECONDS_MAX
+from kvtier.replication.liveness import ticks_of
 from sim.invariants import Violation
 from sim.promises import Promises
 
@@ -248,6 +250,7 @@ class ClusterWatch:
         elif group.closed_here > closed:
             # Its leaseholder may have closed it since it was looked at, and died: never above any clock.
             latest = max([other.store.hlc.latest for other in self._world.running()])
+            latest += ticks_of(LEAD_SECONDS_MAX) if group.leads else 0
             if group.closed_here > latest:
                 raise Violation(
                     "followers serve what was closed",

@@ -151,6 +151,8 @@ class ClusterPlan(Struct):
     local_rtt_ms: float = 0.0
     dead_seconds: float = 60.0
     replication: ReplicationSettings = field(default_factory=ReplicationSettings)
+    leading: tuple[tuple[bytes, bytes], ...] = ()
+    """Spans whose closed timestamps lead the clock, as those of GLOBAL tables; for workloads over KV."""
 
     def region_of(self, node_id: int) -> str:
         """Returns the region of a node: they take turns."""
@@ -178,6 +180,8 @@ class Aim(Struct, frozen=True):
     """Between regions; none is as drawn."""
     faults: tuple[Fault, ...] = ()
     """Besides those that are drawn."""
+    leading: tuple[tuple[bytes, bytes], ...] = ()
+    """Of ``ClusterPlan``."""
 
 
 class Plan(Struct):
@@ -207,6 +211,7 @@ class Plan(Struct):
         ]
         if self.cluster is not None:
             parts.append((self.cluster.replication, aim.replication))
+            self.cluster.leading = aim.leading or self.cluster.leading
             if aim.rtt_ms and self.cluster.regions == 1 + len(aim.rtt_ms):
                 self.cluster.rtt_ms = aim.rtt_ms
         self.faults = sorted([*self.faults, *aim.faults], key=lambda fault: (fault.at, fault.kind, fault.choice))

@@ -23,6 +23,7 @@ from kvtier.engine.memory import MemoryEngine
 from kvtier.engine.recent import RecentWrites
 from kvtier.messages import Batch, Op, Reply
 from kvtier.replication.consistency import Mismatch
+from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
 from kvtier.router import Router
 from kvtier.rpc.settings import RpcSettings
 from kvtier.rpc.transport import Callbacks
@@ -203,6 +204,9 @@ class Process:
         )  # fmt: skip
         self.member.roster.on_stop = self.stop_soon
         self.member.replication.consistency.on_mismatch = _on_mismatch
+        if cluster.leading:
+            spans = SpanConfigs([Span(start, end, SpanConfig(leads=True)) for start, end in cluster.leading])
+            self.member.placement.spans = lambda: spans
         return self.member
 
     async def _take_part(self, member: Member) -> None:

@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING, Any, Final
 from base.eager import Eager
 from base.errors import ReadConflict, Retryable, TxnRetry, Uncertain, WriteTooOld
 from base.faults import fault
-from base.hlc import LOGICAL_BITS
+from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
 from kvtier.messages import Batch, Isolation, Lock, Op, Refresh, Reply, Routing, TxnMeta
+from kvtier.replication.closing import LEAD_SECONDS_MAX
+from kvtier.replication.liveness import ticks_of
 from txn.buffer import WriteBuffer
 from txn.spans import ReadSpans, point_end
 from txn.term import Term
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from txn.coordinator import Coordinator
 
 LEASEHOLDER: Final = Routing.LEASEHOLDER
+PRESENT: Final = Routing.PRESENT
 """A name, because mypyc takes a class attribute's initial value only from a literal or a constant."""
 
 OPEN: Final = 0
@@ -199,6 +202,20 @@ class Attempt(Txn):
             meta.anchor = anchor
         return meta
 
+    # --- what is ahead of the clock -------------------------------------------------
+
+    def _wall_us(self) -> int:
+        return self._coordinator.clock.wall_ns() // 1000 - EPOCH_UNIX_US
+
+    def _is_ahead(self, ts: int) -> bool:
+        """True for the timestamp of something that was written to a GLOBAL table, and is not to be seen yet."""
+        return not self.single_store and ts > self._coordinator.kv.now()
+
+    async def _wait_until_past(self, ts: int) -> None:
+        """Nothing is read ahead of the clock: other nodes would still read, and write, below it."""
+        while self._is_ahead(ts):
+            await self._coordinator.clock.sleep(((ts >> LOGICAL_BITS) - self._wall_us() + 1) / 1e6)
+
     # --- sending ----------------------------------------------------------------
 
     def _leave_fast_path(self) -> None:
@@ -215,7 +232,10 @@ class Attempt(Txn):
         meta = self._meta
         if meta is not None:
             meta.seq = self._seq
-        return Batch(ops, ts, meta, routing=self._routing, staleness_floor=self._staleness_floor)
+        routing = self._routing
+        if not self.single_store and not self._is_flushed:
+            routing = PRESENT  # (Intents of our own are where the lease is.)
+        return Batch(ops, ts, meta, routing=routing, staleness_floor=self._staleness_floor)
 
     def _perform(self, ops: list[Op], key: bytes, lock: Lock) -> Eager[Reply]:
         """Sends operations at the read timestamp; refreshes and sends again where a conflict allows it."""
@@ -296,19 +316,22 @@ class Attempt(Txn):
             return True
         if self._is_fixed or self.isolation == Isolation.REPEATABLE_READ:
             return False
-        return self._move_to(ts)
+        return self._move_later(ts) if self._is_ahead(ts) else self._move_to(ts)
+
+    async def _move_later(self, ts: int) -> bool:
+        await self._wait_until_past(ts)
+        moved = self._move_to(ts)
+        return moved if isinstance(moved, bool) else await moved
 
     async def _advance(self, conflict: Retryable) -> bool:
         """Moves the read timestamp above a conflict of one operation, if that is allowed."""
         if self._is_fixed or not self._tracks:
             return False
-        if isinstance(conflict, WriteTooOld):
-            if self.isolation == Isolation.REPEATABLE_READ:
-                return False
-            conflict_ts = conflict.existing_ts
-        else:
-            assert isinstance(conflict, Uncertain), repr(conflict)
-            conflict_ts = conflict.value_ts
+        conflict_ts = conflict_ts_of(conflict)
+        if self._is_ahead(conflict_ts):
+            await self._wait_until_past(conflict_ts)
+        if isinstance(conflict, WriteTooOld) and self.isolation == Isolation.REPEATABLE_READ:
+            return False
         moved = self._move_to(max(conflict_ts, self._coordinator.kv.now()))
         return moved if isinstance(moved, bool) else await moved
 
@@ -353,10 +376,14 @@ class Attempt(Txn):
         if self._is_fixed:
             return True
         self._held.append((start, end))
-        return self._show_all(start, end) if self.read_ts else True
+        return self._show_all(start, end) if self.read_ts or not self.single_store else True
 
     async def _show_all(self, start: bytes, end: bytes) -> bool:
         """True if the snapshot, moved if need be, shows all that was written in a span."""
+        if not self.single_store:
+            await self._pass_what_is_ahead(start, end)
+        if not self.read_ts:
+            return True
         now = self._coordinator.kv.now()
         try:
             reply = self._send(self._batch([Refresh(start, end, self.read_ts, now, is_held=True)]))
@@ -366,6 +393,20 @@ class Attempt(Txn):
             moved = self.refresh_to(now)
             return moved if isinstance(moved, bool) else await moved
         return True
+
+    async def _pass_what_is_ahead(self, start: bytes, end: bytes) -> None:
+        """Waits for what was written ahead of the clock by somebody who did not wait for it: a client that left."""
+        while True:
+            now = self._coordinator.kv.now()
+            check = Refresh(start, end, now, now + ticks_of(LEAD_SECONDS_MAX), is_held=True)
+            try:
+                reply = self._send(Batch([check], now))
+                if not isinstance(reply, Reply):
+                    await reply
+            except ReadConflict as ahead:
+                await self._wait_until_past(ahead.conflict_ts)
+            else:
+                return
 
     def _is_held(self, start: bytes, end: bytes) -> bool:
         return bool(self._held) and any([lower <= start and end <= upper for lower, upper in self._held])
@@ -409,3 +450,10 @@ class Attempt(Txn):
             "is_flushed": self._is_flushed,
             "has_locks": self._is_locked,
         }
+
+
+def conflict_ts_of(conflict: Retryable) -> int:
+    """Returns the timestamp of what stood in the way, 0 if that was no value."""
+    if isinstance(conflict, WriteTooOld):
+        return conflict.existing_ts
+    return conflict.value_ts if isinstance(conflict, Uncertain) else 0

@@ -44,7 +44,7 @@ from base.errors import (
     WriteTooOld,
 )
 from base.faults import fault
-from base.hlc import EPOCH_UNIX_US, LOGICAL_BITS
+from base.hlc import LOGICAL_BITS
 from base.seams import Waiter
 from kvtier.messages import (
     Batch,
@@ -190,9 +190,6 @@ class Committer(Reader):
             if ahead_us > 0:
                 return self._confirm_after(ahead_us)
         return self.commit_ts
-
-    def _wall_us(self) -> int:
-        return self._coordinator.clock.wall_ns() // 1000 - EPOCH_UNIX_US
 
     async def _confirm_after(self, ahead_us: int) -> int:
         while ahead_us > 0:
@@ -353,7 +350,13 @@ class Committer(Reader):
                 reply = self._send(batch)
                 if not isinstance(reply, Reply):
                     reply = await reply
-            except (TxnRetry, WriteTooOld):
+            except TxnRetry as error:
+                if error.reason == "closed_ahead":
+                    # No refresh catches up with what is closed there; intents stay where they were put.
+                    return await self._commit_parallel()
+                continue
+            except WriteTooOld as conflict:
+                await self._wait_until_past(conflict.existing_ts)
                 continue
             self._note_committed(reply.write_ts or reply.ts)
             self._release_remote(TxnStatus.COMMITTED)

@@ -35,14 +35,13 @@ from base.errors import (
     Retryable,
     TxnAborted,
     TxnRetry,
-    Uncertain,
     WriteTooOld,
 )
 from base.seams import Clock, Rng, Scheduler
 from kvtier.client import Kv
 from kvtier.messages import Batch, ConditionalPut, EndTxn, Isolation, Reply, Routing, TxnMeta, TxnStatus
 from kvtier.meta import ordered
-from txn.attempt import OPEN
+from txn.attempt import OPEN, conflict_ts_of
 from txn.buffer import WriteBuffer
 from txn.commit import ABORTED_MARK, COMMITTED_MARK, Committer
 from txn.settings import TxnSettings
@@ -187,16 +186,15 @@ class Transaction(Committer):
         self.rollback_to(self._statement_seq)
         self._new_snapshot()
         self._raise_floor(error)
+        return self._pause_for_floor() if self._is_ahead(self._floor_ts) else True
+
+    async def _pause_for_floor(self) -> bool:
+        await self._wait_until_past(self._floor_ts)
         return True
 
     def _raise_floor(self, error: Retryable) -> None:
         """The next snapshot must be above the conflict, even where another clock is ahead of ours."""
-        ts = 0
-        if isinstance(error, WriteTooOld):
-            ts = error.existing_ts
-        elif isinstance(error, Uncertain):
-            ts = error.value_ts
-        self._floor_ts = max(self._floor_ts, ts)
+        self._floor_ts = max(self._floor_ts, conflict_ts_of(error))
 
     def restart(self, error: Exception) -> Eager[bool]:
         settings = self._coordinator.settings
@@ -210,7 +208,7 @@ class Transaction(Committer):
         must_release = self._is_flushed or self._failure is not None or isinstance(error, (Deadlock, TxnAborted))
         released: Eager[None] = self._release(TxnStatus.ABORTED) if must_release else None
         self._reset(error, must_release)
-        if released is None and not must_release and self._restarts == 1:
+        if released is None and not must_release and self._restarts == 1 and not self._is_ahead(self._floor_ts):
             return True
         return self._pause(released)
 
@@ -221,6 +219,7 @@ class Transaction(Committer):
         settings = self._coordinator.settings
         seconds = min(settings.backoff_seconds * 2 ** min(self._restarts, 20), settings.backoff_seconds_max)
         await self._coordinator.clock.sleep(seconds * (0.5 + self._coordinator.rng.random() / 2))
+        await self._wait_until_past(self._floor_ts)
         return True
 
     def _reset(self, error: Retryable, must_release: bool) -> None:
@@ -350,7 +349,8 @@ class Coordinator:
                     reply = self.send(batch)
                     if not isinstance(reply, Reply):
                         await reply
-                except WriteTooOld:
+                except WriteTooOld as conflict:
+                    await txn._wait_until_past(conflict.existing_ts)
                     continue
                 except ConditionFailed as failed:
                     return "committed" if (failed.actual or b"").startswith(COMMITTED_MARK) else "aborted"

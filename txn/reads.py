@@ -16,7 +16,7 @@ from base.eager import Eager
 from base.errors import Uncertain, WriteTooOld
 from kvtier.client import NOT_NOW
 from kvtier.messages import SKIPPED, Batch, Get, Isolation, Lock, Op, Reply, Scan, ScanResult, Wait
-from txn.attempt import Attempt
+from txn.attempt import PRESENT, Attempt
 from txn.spans import POINTS_MAX
 
 
@@ -88,7 +88,7 @@ class Reader(Attempt):
         """``get`` that takes a batch: a lock, a transaction that has written, an answer that is not there at once."""
         ops: list[Op] = [Get(key, lock, wait)]
         try:
-            reply = self._send(Batch(ops, self.read_ts or self._start(), self._meta))
+            reply = self._send(Batch(ops, self.read_ts or self._start(), self._meta, routing=PRESENT))
         except (WriteTooOld, Uncertain) as conflict:
             return self._finish_get(self._perform_again(ops, conflict), key, lock, projection)
         if not isinstance(reply, Reply):

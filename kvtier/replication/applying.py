@@ -27,7 +27,9 @@ from kvtier.opening import put_range
 from kvtier.raft.core import LEADER
 from kvtier.raft.messages import CONF, ConfChange, Entry, decode_conf_change
 from kvtier.replication.applied import put_applied
+from kvtier.replication.closing import LEAD_SECONDS_MAX
 from kvtier.replication.group import Group, Proposal
+from kvtier.replication.liveness import ticks_of
 from kvtier.replication.members import members_changed
 from kvtier.replication.merging import joined, prepare
 from kvtier.replication.splitting import open_right_half, put_right_half
@@ -198,7 +200,13 @@ class Applier:
         assert replica is not None, group.range_id
         group.leased_term = term
         start = group.lease_start = clock_reading(store)
-        store.state.tscache.add_span(replica.start, replica.end, start, b"")
+        floor = max(start, replica.lease_start)
+        if group.leads:
+            # It may have promised, and been marked, ahead of its clock (``kvtier.replication.closing``).
+            floor = max(floor, start + ticks_of(LEAD_SECONDS_MAX))
+        store.state.tscache.add_span(replica.start, replica.end, floor, b"")
+        group.marked_ts = max(group.marked_ts, floor)
+        group.is_ending_lead = False
         group.closed_ts = max(group.closed_ts, self._replication.closing.closed_here(group))
         self._replication.led[group.range_id] = group
         self._replication.closing.begin(group)

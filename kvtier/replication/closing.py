@@ -7,6 +7,19 @@ A command under way was evaluated before the promise and is in the log before it
 names the last index of the log (reliability 42).  Intents may lie below; a reader that
 meets one asks the leaseholder (reliability 43, 44).
 
+Ranges of GLOBAL tables are closed ahead of the clock, so that every replica answers reads of now, with their whole
+uncertainty.  What is written there gets a timestamp above what is closed, and its transaction is told of only
+when the clock of its coordinator has passed that (``txn.commit``).  Clocks do not follow such timestamps: a reader
+who meets one waits for it (``txn.attempt``), so nothing is ever read ahead of the reader's clock.
+
+    closed or marked ahead of the clock   <= clock of the leaseholder + LEAD_SECONDS_MAX
+    the next leaseholder                  its clock is past that one's: it begins that much above its own
+
+That the range leads is in its descriptor, put there by its log before the first such promise, and taken away after
+the last one has passed.  A range that does not lead can be marked ahead, too: a transaction that writes to both checks there
+that what it read stays as it is until its commit.  Its lease is not handed over before the clock has passed the mark; one
+that ends without that ends above it.
+
 A range that is written is closed by itself, in every round; those that sleep are closed together, in one round of
 IDLE_ROUNDS (``kvtier.replication.idle``), so that a round costs what the ranges in use cost, however many there are.
 """
@@ -25,6 +38,8 @@ if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
 
 
+LEAD_SECONDS_MAX: Final = 1.2
+"""The lead of another range's leaseholder, and the offset of its clock: what any leaseholder lets itself be moved to."""
 IDLE_ROUNDS: Final = 5
 """With rounds of 0.2 s, followers of idle ranges serve what is 3 to 4 s old."""
 
@@ -61,6 +76,7 @@ class Closing:
         replication = self._replication
         now = clock_reading(replication.store)
         target = now - ticks_of(replication.settings.closed_lag_seconds)
+        ahead = now + ticks_of(replication.settings.closed_lead_seconds)
         self._rounds += 1
         is_idle_round = self._rounds % IDLE_ROUNDS == 0
         for group in list(self._awake.values()):
@@ -68,7 +84,8 @@ class Closing:
                 del self._awake[group.range_id]
             elif group.replica is not None and not group.replica.merging:
                 # (Whoever takes a frozen range in will have to respect what it closed.)
-                self._close(group, target, now, is_idle_round)
+                leads = group.leads and not group.is_ending_lead
+                self._close(group, ahead if leads else target, now, is_idle_round and not group.leads)
         if is_idle_round:
             self.leading.close(target, now)
             for node_id in self.leading.peers(replication.peers()):

@@ -6,6 +6,7 @@
     replica_regions regions that have at least one replica each; where no voter is, one that does not vote
     lease_regions   where the leaseholder should be, the best first
     confined_to     the one region that nothing may leave ("": anywhere)
+    leads           every replica shall answer reads of now (``kvtier.replication.closing``)
 
 SQL derives the spans from its descriptors (``sql.regions.spans``); a key that no span covers has ``SpanConfig()``:
 three voters, as far apart as can be.
@@ -28,6 +29,7 @@ class SpanConfig(Struct, frozen=True):
     replica_regions: tuple[str, ...] = ()
     lease_regions: tuple[str, ...] = ()
     confined_to: str = ""
+    leads: bool = False
 
 
 class Span(Struct, frozen=True):

@@ -84,6 +84,12 @@ class Group:
         """As leaseholder, while awake: nothing is evaluated at or below this any more."""
         self.bucket: Bucket | None = None
         """As leaseholder, asleep: closed with others (``kvtier.replication.idle``)."""
+        self.leads = False
+        """Closed timestamps may lead the clock (``RangeDescriptor.leads``)."""
+        self.is_ending_lead = False
+        """As leaseholder: they shall do so no more."""
+        self.marked_ts = 0
+        """As leaseholder: the latest timestamp ahead of the clock up to which something was read, or must not be written."""
         self.promised: deque[tuple[int, int]] = deque()
         """As follower: (index, closed timestamp), good once the index is applied."""
         self.closed_here = 0
@@ -103,6 +109,7 @@ class Group:
     def place(self, replica: Replica) -> None:
         """The group's range is this replica's, with these members."""
         self.replica = replica
+        self.leads = replica.descriptor.leads
         replica.set_logged()
         self.nodes = {place.replica_id: place.node_id for place in replica.descriptor.replicas}
 

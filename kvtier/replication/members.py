@@ -32,8 +32,11 @@ from kvtier.raft import storage
 from kvtier.raft.messages import ADD_LEARNER, ADD_VOTER, REMOVE, ConfChange, Step
 from kvtier.replica import Replica
 from kvtier.replication.applied import FIRST_INDEX, FIRST_TERM, put_applied
+from kvtier.replication.closing import LEAD_SECONDS_MAX
 from kvtier.replication.group import Group
+from kvtier.replication.liveness import ticks_of
 from kvtier.replication.removal import remove
+from kvtier.replication.stores import clock_reading
 
 if TYPE_CHECKING:
     from kvtier.replication.groups import Replication
@@ -98,6 +101,9 @@ def transfer_lease(replication: Replication, group: Group, node_id: int) -> None
     """Tells the replica on another node to take over; raises SqlError if there is none that votes."""
     if node_id in replication.draining:
         raise SqlError(f"node {node_id} is draining", sqlstate="55000")
+    if not group.leads and group.marked_ts > clock_reading(replication.store):
+        # Whoever is next begins at its clock: it must not be below what was promised here.
+        raise SqlError(f"range {group.range_id} was read ahead of the clock", sqlstate="55000")
     for replica_id, home in group.nodes.items():
         if home == node_id:
             try:
@@ -123,6 +129,8 @@ def add_first_member(replication: Replication, replica: Replica, op: ChangeRepli
     replica.set_descriptor(after)
     replication.store.note_ranges()
     group = replication.open_group(replica)
+    # As long as it was alone nobody noted what was read ahead of the clock.
+    group.marked_ts = clock_reading(replication.store) + ticks_of(LEAD_SECONDS_MAX)
     group.raft.campaign()
     replication.pump_soon()
     return after

@@ -33,7 +33,7 @@ import msgspec
 
 from base.errors import KvError, MeridianError, NotLeaseholder, Overloaded, SqlError
 from base.seams import CF_LOCAL
-from kvtier.administration import RangeChange, merge
+from kvtier.administration import RangeChange, merge, restated
 from kvtier.change import Change
 from kvtier.descriptors import KEY_MAX, META1, RangeDescriptor
 from kvtier.engine.batch import OpBatch
@@ -153,6 +153,8 @@ def _check(replication: Replication, group: Group, left: Replica, other: Group, 
         raise NotLeaseholder(left.range_id, group.leader_node())
     if not replication.holds_lease(other) or other.raft.transferee:
         raise not_possible("the lease of the right one is elsewhere")
+    if left.descriptor.leads != right.descriptor.leads:
+        raise not_possible("their timestamps are not closed alike")
     if left.merging or right.merging:
         raise not_possible("one of them is being merged already")
     places = [
@@ -168,22 +170,16 @@ def _check(replication: Replication, group: Group, left: Replica, other: Group, 
 
 async def _freeze(replication: Replication, other: Group, left: Replica, right: Replica, latch: Latch) -> Replica:
     """Ends the right range's log for everybody; returns its replica as it is then."""
-    await replication.proposals.propose(other, *_restated(replication, right, max(left.start, META1)), latch)
+    await replication.proposals.propose(other, *_frozen(right, max(left.start, META1)), latch)
     frozen = other.replica
     assert frozen is not None, right.range_id
     assert frozen.merging, right.range_id
     return frozen
 
 
-def _restated(replication: Replication, replica: Replica, merging: bytes) -> tuple[Change, RangeChange]:
-    """Returns the command that freezes a range, or thaws it (b""); its next generation, so that who waits routes again."""
-    change = RangeChange(Change(OpBatch()))
-    state = replica.state()
-    descriptor = msgspec.structs.replace(state.descriptor, generation=state.descriptor.generation + 1)
-    change.removed = [replica]
-    change.put(
-        msgspec.structs.replace(state, descriptor=descriptor, merging=merging), replica.counts(), replica.is_estimate
-    )
+def _frozen(replica: Replica, merging: bytes) -> tuple[Change, RangeChange]:
+    """Returns the command that freezes a range, or thaws it (b"")."""
+    change = restated(replica, msgspec.structs.replace(replica.state(), merging=merging))
     return change.change, change
 
 
@@ -237,7 +233,7 @@ async def thaw(replication: Replication, other: Group, frozen: Replica) -> None:
     if latch.waiter is not None:
         frozen.latches.release(latch)
         return  # It is being thawed.
-    await replication.proposals.propose(other, *_restated(replication, frozen, b""), latch)
+    await replication.proposals.propose(other, *_frozen(frozen, b""), latch)
 
 
 # --- what was left frozen ---------------------------------------------------------------------
@@ -313,6 +309,7 @@ def joined(replication: Replication, group: Group, right: Group, is_leading: boo
     replication.forget(right)
     right.doubt_proposals(replication.node_id, "its range was merged")
     group.closed_ts = max(group.closed_ts, right.closed_ts)
+    group.marked_ts = max(group.marked_ts, right.marked_ts)
     store.state.tscache.add_span(replica.start, replica.end, max(right.closed_ts, right.closed_here), b"")
     if not is_leading:
         store.state.locks.drop_span(replica.start, replica.end)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError
 from kvtier.descriptors import RangeDescriptor
-from kvtier.messages import Batch, ChangeReplicas, Split, TransferLease
+from kvtier.messages import Batch, ChangeReplicas, ClosePolicy, Split, TransferLease
 from kvtier.meta import split_allowed
 from kvtier.raft.progress import REPLICATE
 from kvtier.replica import Replica
@@ -35,7 +35,7 @@ BEHIND_MAX: Final = 100
 RANGES_AT_ONCE: Final = 20
 """Ranges looked at before others get their turn: some milliseconds."""
 
-Step = ChangeReplicas | TransferLease | Split
+Step = ChangeReplicas | TransferLease | Split | ClosePolicy
 
 
 class Placement:
@@ -157,6 +157,9 @@ class Placement:
         border = spans.border(replica.start, replica.end)
         if border is not None and split_allowed(border):
             return Split(border)
+        leads = spans.config(replica.start).leads
+        if leads != descriptor.leads and not replica.is_alone:
+            return ClosePolicy(max(replica.start, b"\x01"), leads)
         move, is_well = next_move(
             spans.config(replica.start), self._nodes or self.node_states(), replicas_of(replica),
             self._replication.node_id, lambda node_id: self._is_caught_up(replica, node_id), self._loads,

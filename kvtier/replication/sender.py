@@ -31,7 +31,7 @@ from base.errors import (
 )
 from base.seams import Clock, Rng
 from kvtier.descriptors import RangeDescriptor
-from kvtier.messages import Batch, ConditionalPut, Delete, DeleteSpan, EndTxn, Put, Reply, Routing
+from kvtier.messages import Batch, ConditionalPut, Delete, DeleteSpan, EndTxn, Put, Reply, Routing, is_followed
 from kvtier.replication.crossings import Crossings
 
 GIVE_UP_SECONDS: Final = 15.0
@@ -90,7 +90,8 @@ class RangeSender:
     async def _ask_around(self, descriptor: RangeDescriptor, batch: Batch, delivery: Delivery) -> Reply | None:
         """Asks every replica once, and whom they name; None if nobody answers."""
         range_id = descriptor.range_id
-        order = self._order(descriptor, batch)
+        is_near = is_for_any(descriptor, batch)
+        order = self._order(descriptor, is_near)
         asked: list[int] = []
         mismatches = 0
         while order:
@@ -117,7 +118,7 @@ class RangeSender:
                 self._forget(range_id, node_id)
                 delivery.answer_lost(silence)
             else:
-                if batch.routing == Routing.LEASEHOLDER:
+                if not is_near:
                     self._learn(range_id, node_id)
                 return reply
             finally:
@@ -127,12 +128,12 @@ class RangeSender:
             raise RangeMismatch(())
         return None
 
-    def _order(self, descriptor: RangeDescriptor, batch: Batch) -> list[int]:
+    def _order(self, descriptor: RangeDescriptor, is_near: bool) -> list[int]:
         """Returns the nodes to ask, the likeliest first; ties by id, so that runs repeat."""
         nodes = [place.node_id for place in descriptor.replicas]
         nodes.sort(key=lambda node_id: (self.distance(node_id), node_id))
         leaseholder = self._leaseholders.get(descriptor.range_id)
-        if batch.routing == Routing.LEASEHOLDER and leaseholder in nodes:
+        if not is_near and leaseholder in nodes:
             nodes.remove(leaseholder)
             nodes.insert(0, leaseholder)
         return nodes
@@ -163,6 +164,13 @@ class Delivery:
             raise AmbiguousResult("the outcome of the commit is unknown", detail=silence.message) from silence
         end = self._batch.ops[-1]
         self.is_commit_lost = self.is_commit_lost or (isinstance(end, EndTxn) and end.commit)
+
+
+def is_for_any(descriptor: RangeDescriptor, batch: Batch) -> bool:
+    """True if the nearest replica is to be asked first, whoever holds the lease."""
+    if batch.routing == Routing.PRESENT:
+        return descriptor.leads and is_followed(batch)
+    return batch.routing != Routing.LEASEHOLDER
 
 
 def is_behind(mismatch: RangeMismatch, descriptor: RangeDescriptor) -> bool:

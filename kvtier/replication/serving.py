@@ -1,7 +1,7 @@
 """Serving a batch on a replica of a range with several.
 
     leaseholder   latch -> evaluate -> propose -> (log) -> applied -> unlatch, reply
-    follower      reads at or below its closed timestamp; everything else: NotLeaseholder
+    follower      reads whose uncertainty ends at or below its closed timestamp; everything else: NotLeaseholder
 
 The evaluators are those of a range with one replica; only what comes after differs.  From
 evaluation until the command is applied its spans stay latched, so that nothing is evaluated
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from base.eager import Done, Eager, Suspended, run_eagerly
-from base.errors import NotLeaseholder, Overloaded, TxnRetry
+from base.errors import NotLeaseholder, Overloaded, SqlError, TxnRetry
 from kvtier import administration
 from kvtier.administration import RangeChange
 from kvtier.change import Change, Conflict
@@ -32,12 +32,15 @@ from kvtier.messages import (
     Batch,
     ChangeReplicas,
     Checksum,
+    ClosePolicy,
     CollectGarbage,
     EndTxn,
     Get,
     Members,
     Merge,
     PutRun,
+    QueryIntent,
+    Refresh,
     Reply,
     Routing,
     Scan,
@@ -45,15 +48,19 @@ from kvtier.messages import (
     TransferLease,
     TxnStatus,
     Unsplit,
+    is_followed,
     prefix_end,
 )
 from kvtier.raft.messages import ConfChange
 from kvtier.reading import read_batch
 from kvtier.replica import Replica
+from kvtier.replication.closing import LEAD_SECONDS_MAX
 from kvtier.replication.draining import hand_over
 from kvtier.replication.holders import LockHolders, LockWatch
+from kvtier.replication.liveness import ticks_of
 from kvtier.replication.members import changed, conf_change, transfer_lease
 from kvtier.replication.merging import merge_right
+from kvtier.replication.stores import clock_reading
 from kvtier.router import spans_of
 from kvtier.transactions import named_outcome, put_outcome
 
@@ -64,7 +71,7 @@ if TYPE_CHECKING:
 
 SAMPLE_EVERY: Final = 8
 """Of so many batches one is remembered, to find where a busy range is to be split."""
-ADMINISTRATION: Final = (Split, Unsplit, Merge, ChangeReplicas, TransferLease, CollectGarbage, Checksum)
+ADMINISTRATION: Final = (Split, Unsplit, Merge, ChangeReplicas, TransferLease, ClosePolicy, CollectGarbage, Checksum)
 
 
 class Evaluated:
@@ -128,6 +135,7 @@ class Serving:
                     group.sample(spans)
                 try:
                     done = self._evaluate(group, replica, batch)
+                    self._keep_marks(group, replica, batch, done)
                 finally:
                     # Whatever came of it: it may have locked some of its keys before it met a conflict.
                     self._note_holder(batch)
@@ -227,7 +235,9 @@ class Serving:
         closed = group.closed()
         txn = batch.txn
         if txn is None:
-            return msgspec.structs.replace(batch, ts=closed + 1) if batch.ts and batch.ts <= closed else batch
+            if batch.ts > closed or (not batch.ts and (not kinds & WRITE or closed <= self._store.hlc.latest)):
+                return batch
+            return msgspec.structs.replace(batch, ts=closed + 1)
         if txn.write_ts > closed:
             return batch
         end = batch.ops[-1]
@@ -238,8 +248,29 @@ class Serving:
             if record is not None and record.status == TxnStatus.STAGING and record.epoch == txn.epoch:
                 return batch
             if not end.can_forward and closed >= txn.read_ts:
-                raise TxnRetry("the transaction cannot move its read timestamp", reason="cannot_forward")
+                reason = "cannot_forward" if closed <= self._store.hlc.latest else "closed_ahead"
+                raise TxnRetry("the transaction cannot move its read timestamp", reason=reason)
         return msgspec.structs.replace(batch, txn=msgspec.structs.replace(txn, write_ts=closed + 1))
+
+    def _keep_marks(self, group: Group, replica: Replica, batch: Batch, done: Evaluated) -> None:
+        """Sees to it that what was just read or written ahead of the clock is respected by the next leaseholder, too.
+
+        No clock follows such timestamps, so the log does not bring them (``kvtier.replication.closing``).
+        """
+        reach = reach_of(batch, done)
+        if reach <= self._store.hlc.latest:
+            return
+        now = clock_reading(self._store)
+        if reach <= now:
+            return
+        if not group.leads and group.raft.transferee:
+            raise NotLeaseholder(replica.range_id, group.leader_node())
+        if reach > min(group.lease_end(), now + ticks_of(LEAD_SECONDS_MAX)):
+            # In a while it is not so far ahead any more.
+            raise NotLeaseholder(replica.range_id, group.leader_node())
+        group.marked_ts = max(group.marked_ts, reach)
+        if done.change is not None and done.change.commit_ts > now:
+            done.change.commit_ts = 0
 
     def _commit(self, batch: Batch, end: EndTxn | None) -> Evaluated:
         state = self._store.state
@@ -272,8 +303,10 @@ class Serving:
         if isinstance(op, TransferLease):
             transfer_lease(self._replication, group, op.node_id)
             return Evaluated(Reply([None], now))
-        if isinstance(op, Split):
-            ranges, result = administration.split(self._store.state, op, now, False)
+        if isinstance(op, ClosePolicy):
+            ranges, result = self._change_policy(group, replica, op)
+        elif isinstance(op, Split):
+            ranges, result = administration.split(self._store.state, op, now, False, group.marked_ts)
         elif isinstance(op, Unsplit):
             ranges, result = administration.unsplit(self._store.state, op, now, False)
         else:
@@ -283,15 +316,31 @@ class Serving:
             return Evaluated(reply)
         return Evaluated(reply, ranges.change, ranges)
 
+    def _change_policy(self, group: Group, replica: Replica, op: ClosePolicy) -> tuple[RangeChange | None, Any]:
+        state = replica.state()
+        group.is_ending_lead = not op.leads
+        if op.leads == state.descriptor.leads:
+            return None, state.descriptor
+        until = max(group.closed_ts, group.marked_ts)
+        if not op.leads and until >= clock_reading(self._store):
+            raise SqlError(f"range {replica.range_id} is closed until {until:x}", sqlstate="55000")
+        descriptor = msgspec.structs.replace(state.descriptor, leads=op.leads)
+        change = administration.restated(replica, msgspec.structs.replace(state, descriptor=descriptor))
+        return change, change.states[0][0].descriptor
+
     # --- followers ------------------------------------------------------------------------
 
     def _follow(self, group: Group, replica: Replica, batch: Batch) -> Reply:
-        """Answers reads at or below the closed timestamp; an intent in the way is for the leaseholder."""
+        """Answers reads below the closed timestamp; an intent in the way is for the leaseholder.
+
+        A value in the uncertainty of a read may have been told of before it began, so that has to be closed, too.
+        """
         refused = NotLeaseholder(replica.range_id, group.leader_node())
-        if batch.routing == Routing.LEASEHOLDER or not is_plain_read(batch):
+        if batch.routing == Routing.LEASEHOLDER or not is_followed(batch):
             raise refused
         ts = read_timestamp(batch)
-        if not ts or (ts > group.closed_here and ts > self._replication.closing.closed_here(group)):
+        horizon = horizon_of(batch)
+        if not ts or (horizon > group.closed_here and horizon > self._replication.closing.closed_here(group)):
             raise refused
         try:
             return read_batch(self._store.state, batch)
@@ -307,9 +356,28 @@ def read_timestamp(batch: Batch) -> int:
     return txn.read_ts
 
 
-def is_plain_read(batch: Batch) -> bool:
-    """True if a batch only reads and locks nothing."""
-    return all((isinstance(op, Get | Scan) and not op.lock) for op in batch.ops)
+def horizon_of(batch: Batch) -> int:
+    """Returns the latest timestamp that the answer to a batch of reads depends on."""
+    txn = batch.txn
+    horizon = batch.ts if txn is None else max(txn.read_ts, txn.uncertainty_limit)
+    for op in batch.ops:
+        if isinstance(op, Refresh) and op.to_ts > horizon:
+            horizon = op.to_ts
+    return horizon
+
+
+def reach_of(batch: Batch, done: Evaluated) -> int:
+    """Returns the latest timestamp at which an evaluated batch wrote something, or keeps others from writing."""
+    reach = done.reply.write_ts
+    if done.change is not None and done.change.commit_ts > reach:
+        reach = done.change.commit_ts
+    for op in batch.ops:
+        if isinstance(op, Refresh):
+            if op.to_ts > reach and not op.is_held:
+                reach = op.to_ts
+        elif isinstance(op, QueryIntent) and op.txn.write_ts > reach:
+            reach = op.txn.write_ts
+    return reach
 
 
 def contains(replica: Replica, spans: list[LatchSpan]) -> bool:

@@ -16,6 +16,9 @@ class ReplicationSettings(Struct):
     support_heartbeat_seconds: float = 0.7
     closed_lag_seconds: float = 3.0
     """How far closed timestamps trail the clock (design.md section 6)."""
+    closed_lead_seconds: float = 0.7
+    """How far closed timestamps of GLOBAL tables lead it: the offset of a reader's clock, the interval between two
+    promises, the way through the log and to the follower, and some slack (reliability 46)."""
     closed_interval_seconds: float = 0.2
     log_entries_max: int = 2_000
     """Applied entries kept for followers that are behind; more behind than this needs a snapshot."""

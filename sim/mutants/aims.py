@@ -100,5 +100,7 @@ CLUSTER_AIMS: Final[dict[str, Aim]] = {
     ),
     "replaced-replica-stays": Aim(("bank",), ("move", "partition")),
     "sequences-not-claimed": Aim(("sql-sequence",)),
+    "commit-wait-skipped": Aim(("registers",), (), leading=((b"a", b"z"),)),
+    "lead-begins-unprotected": Aim(("registers", "list-append"), ("split", "transfer"), leading=((b"a", b"z"),)),
 }
 AIMS: Final[dict[str, Aim]] = {**{name: Aim(homes) for name, homes in HOMES.items()}, **CLUSTER_AIMS}

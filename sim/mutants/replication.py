@@ -24,6 +24,7 @@ from sim.mutants.registry import Replacement, cluster_mutant
 from sql.catalog.keys import sequence_key
 from sql.sequences import BLOCK_MIN, STATE, Sequences
 from txn.attempt import Attempt
+from txn.commit import Committer
 
 FAR: Final = 1 << 62
 
@@ -234,3 +235,18 @@ def sequences_not_claimed() -> list[Replacement]:
         await self._send(Put(sequence_key(id), STATE.pack(state.ceiling, True)))
 
     return [(Sequences, "_claim_shared", wrong)]
+
+
+# --- ahead of the clock -------------------------------------------------------------
+
+
+@cluster_mutant
+def commit_wait_skipped() -> list[Replacement]:
+    """A write ahead of the clock is told of before readers would see it (46)."""
+    return [(Committer, "_confirm", lambda self: self.commit_ts)]
+
+
+@cluster_mutant
+def lead_begins_unprotected() -> list[Replacement]:
+    """A new leaseholder of a range that leads begins at its clock, below what the one before has promised (46)."""
+    return [(applying, "LEAD_SECONDS_MAX", 0.0)]

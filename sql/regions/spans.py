@@ -4,6 +4,7 @@
     survive zone   three voters at home; a copy that does not vote in every other region, for stale reads
     survive region five voters, two of them at home, no region with the majority
     restricted     nothing of a regional table leaves its home
+    global         a copy in every region, for reads of now
 
 Tables of databases without regions ask for nothing: three voters, far apart.  System ranges, and whatever else no
 table is in, survive what the most careful database survives.
@@ -28,11 +29,13 @@ REGION_HOME_VOTERS: Final = 2
 def span_config(config: RegionConfig, locality: LocalityDesc, home: str = "") -> SpanConfig:
     """Returns what a table, or the partition of one region of it, asks for; ``home`` "" is what the locality says."""
     home = home or locality.region or config.primary
-    if config.placement == "restricted" and locality.kind != "global":
+    leads = locality.kind == "global"
+    if config.placement == "restricted" and not leads:
         return SpanConfig(ZONE_VOTERS, ((home, ZONE_VOTERS),), False, (home,), (home,), home)
     if config.survival == "region":
-        return SpanConfig(REGION_VOTERS, ((home, REGION_HOME_VOTERS),), True, config.regions, (home, config.primary))
-    return SpanConfig(ZONE_VOTERS, ((home, ZONE_VOTERS),), False, config.regions, (home,))
+        voters = ((home, REGION_HOME_VOTERS),)
+        return SpanConfig(REGION_VOTERS, voters, True, config.regions, (home, config.primary), leads=leads)
+    return SpanConfig(ZONE_VOTERS, ((home, ZONE_VOTERS),), False, config.regions, (home,), leads=leads)
 
 
 def table_spans(config: RegionConfig, table: TableDesc, type_of_regions: PgType) -> list[Span]:

@@ -90,6 +90,18 @@ def test_a_node_finds_the_first_range_that_moved_while_it_was_down():
     assert result.failure == "", result.text
 
 
+@pytest.mark.parametrize(
+    ("seed", "workload", "start"),
+    [(1, "registers", b"a"), (2, "list-append", b"list/00010"), (4, "bank", b"bank/03"), (9, "bank", b"a")],
+)
+def test_ranges_that_lead_the_clock(seed: int, workload: str, start: bytes):
+    """All keys, or some of them, are those of GLOBAL tables."""
+    choices = Choices((workload,), None, 8.0, nodes=3, regions=3, leading=((start, b"z"),))
+    result = play(make_plan(seed, choices))
+    assert result.failure == "", result.text
+    assert result.ok > 0, result
+
+
 def test_a_sequence_repeats_nothing_between_nodes():
     """Two nodes took the same block: seed 2 of sql-sequence."""
     result = run(2, "sql-sequence")
@@ -146,7 +158,9 @@ def test_every_mutant_of_clusters_has_a_home():
 @pytest.mark.skipif(
     os.environ.get("MERIDIAN_TREE") == "compiled", reason="compiled callers do not see what a mutant replaces"
 )
-@pytest.mark.parametrize("name", ["replaced-replica-stays", "applied-index-apart", "sequences-not-claimed"])
+@pytest.mark.parametrize(
+    "name", ["replaced-replica-stays", "applied-index-apart", "sequences-not-claimed", "commit-wait-skipped"]
+)
 def test_a_mutant_of_clusters_is_found(name: str):
     found = find((name, 10, Choices(tuple(WORKLOADS), None, 6.0, nodes=3, regions=3)))
     assert found.seeds, found

@@ -35,7 +35,7 @@ CASES = [
     (REGION, IN_B, "", SpanConfig(5, (("b", 2),), True, ABC, ("b", "a"))),
     (RESTRICTED, IN_B, "", SpanConfig(3, (("b", 3),), False, ("b",), ("b",), "b")),
     # What is read everywhere is everywhere.
-    (RESTRICTED, LocalityDesc("global"), "", SpanConfig(3, (("a", 3),), False, ABC, ("a",))),
+    (RESTRICTED, LocalityDesc("global"), "", SpanConfig(3, (("a", 3),), False, ABC, ("a",), leads=True)),
     (RegionConfig("a", ("a",), 1), PRIMARY, "", SpanConfig(3, (("a", 3),), False, ("a",), ("a",))),
 ]
 
