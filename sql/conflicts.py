@@ -24,6 +24,7 @@ _REASONS: Final = {
     "aborted": "Another transaction aborted this one.",
     "aborted_record": "Another transaction that waited for this one aborted it.",
     "cannot_forward": "This transaction has read at a fixed time, and must commit later than that.",
+    "closed_ahead": "A GLOBAL table moved this transaction ahead of the clock, where it could not follow.",
     "deadline": "The transaction could not commit before its deadline.",
     "pushed": "A transaction of higher priority pushed this one to a later time, at which what it had read was changed.",
     "table_written": "A table that this transaction changes was written by another one after its snapshot.",

@@ -30,7 +30,7 @@ from planner.exec.deferral import check_later
 from planner.exec.runtime import BATCH_ROWS, Row, Rows, RowsFunction, Run, evaluate
 from planner.exec.scan import get_many
 from planner.exec.write import TableWriter
-from planner.schema import ForeignKeyDesc
+from planner.schema import ForeignKeyDesc, TableDesc
 
 ROWS_PER_CASCADE: Final = 1024
 """Child rows changed at a time."""
@@ -69,6 +69,17 @@ async def look_up(run: Run, index: IndexAccess, keys: list[bytes], lock: Lock, p
     return await get_many(run, keys, lock, Wait.BLOCK, projection)
 
 
+def parents_lock(target: TableDesc, isolation: Isolation) -> Lock:
+    """Returns how parents are locked.
+
+    A GLOBAL table's are read in the client's own region, where there are no locks: a SERIALIZABLE transaction commits only if
+    they are still there.
+    """
+    if target.locality.kind == "global" and isolation == Isolation.SERIALIZABLE:
+        return Lock.NONE
+    return Lock.SHARE
+
+
 class OutboundKey:
     """References from rows of ``child`` to ``target``."""
 
@@ -105,7 +116,8 @@ class OutboundKey:
 
     async def _missing(self, wanted: dict[bytes, Row], run: Run) -> dict[bytes, Row]:
         keys = list(wanted)
-        found = await look_up(run, self.index, keys, Lock.SHARE, self.projection)
+        lock = parents_lock(self.target.desc, run.txn.isolation)
+        found = await look_up(run, self.index, keys, lock, self.projection)
         return {key: wanted[key] for key, value in zip(keys, found) if value is None}
 
     async def _require(self, wanted: dict[bytes, Row], run: Run) -> None:

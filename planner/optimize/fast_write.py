@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def is_plain(writer: TableWriter) -> bool:
-    """No partial or expression indexes, no generated columns, deferrable keys or partitions: what compiled writes keep up."""
+    """No partial or expression indexes, generated columns, deferrable keys, partitions or GLOBAL parents: what compiled writes keep up."""
     if writer.generated or writer.deferrable or writer.is_partitioned or len(writer.access.key_attnums) == 0:
         return False
-    if any(foreign.index.implicit for foreign in writer.outbound):
+    if any(foreign.index.implicit or foreign.target.desc.locality.kind == "global" for foreign in writer.outbound):
         return False
     return all(index.predicate is None and index.computed is None for index in writer.indexes)
 

@@ -5,6 +5,8 @@ that the rows of one region are contiguous:
 
     | index prefix | region | columns that the index names |
 
+A GLOBAL table's rows are at home in the primary region and read in all (``kvtier.replication.closing``).
+
 Unless a column is named (AS c), it is ``crdb_region``, hidden, which new rows fill with the region of the node that
 inserts them.  Rows of a table that becomes one get the primary region.
 """
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from sql.session import Session
 
 REGION_COLUMN: Final = "crdb_region"
-_NAMES: Final = {"global": "LOCALITY GLOBAL", "parent": "REGIONAL BY PARENT"}
 
 
 async def checked_locality(session: Session, written: ast.Locality | None, temporary: bool = False) -> LocalityDesc:
@@ -36,8 +37,8 @@ async def checked_locality(session: Session, written: ast.Locality | None, tempo
     config = require_regions(database, "tables cannot have a locality")
     if temporary:
         raise SqlError("temporary tables cannot have a locality", sqlstate="42P16")
-    if written.kind in _NAMES:
-        raise FeatureNotSupported(f"{_NAMES[written.kind]} is not supported yet")
+    if written.kind == "parent":
+        raise FeatureNotSupported("REGIONAL BY PARENT is not supported yet")
     if written.region and written.region not in config.regions:
         raise SqlError(
             f'region "{written.region}" has not been added to database "{database.name}"',

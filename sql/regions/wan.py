@@ -10,6 +10,9 @@ A prediction from descriptors, not from ranges as they happen to be: leaseholder
     commit    to the leaseholder, and from there for votes, where those at home are not enough; before that, to what
               was read in other ranges; with writes in several ranges twice, for them and for the transaction's end
 
+GLOBAL tables are read in the client's own region; what is locked or written there is at home in the primary one.
+Their commits are told when the clock has passed them (``kvtier.replication.closing``), which comes beside the round trips.
+
 What takes locks in several regions goes there one after the other (``kvtier.router``).  New keys are locked at home
 only, unless the isolation level is weaker than SERIALIZABLE, and looked for everywhere at once.
 """
@@ -19,7 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from kvtier.messages import Isolation, Lock
+from kvtier.replication.settings import ReplicationSettings
 from planner.access import IndexAccess
+from planner.exec.foreign import parents_lock
 from planner.exec.lookup import LookupJoinOp, LookupSide
 from planner.exec.modify import DeleteOp, InsertOp, ModifyOp, UpdateOp
 from planner.exec.physical_plan import PhysicalPlan
@@ -74,6 +80,8 @@ class Forecast:
         self._gateway = gateway
         self._rtt = rtt
         self.steps: list[Step] = []
+        self.waits = False
+        """A GLOBAL table is written."""
         self.unknown: dict[str, None] = {}
         """Tables of databases without regions: they may be anywhere."""
 
@@ -102,6 +110,9 @@ class Forecast:
             found.append(f"  {number}. {step.what}: {cost} ms")
             if step.remedy:
                 found.append(f"     spared by {step.remedy}")
+        if self.waits:
+            found.append(f"Predicted Commit Wait: {_commit_wait()} ms")
+            found.append("  because a GLOBAL table is written")
         if self.unknown:
             found.append(f"  not predicted, because their database has no regions: {', '.join(self.unknown)}")
         return found
@@ -131,7 +142,9 @@ class Forecast:
             for foreign in operator.writer.outbound:
                 if isinstance(operator, InsertOp) or operator.changed & set(foreign.key.columns):
                     positions = (_ANYWHERE,) if foreign.index.implicit else ()
-                    self._read(foreign.index, positions, True, True, "look for parents in")
+                    isolation = Isolation.SERIALIZABLE if self._is_serializable else Isolation.READ_COMMITTED
+                    locks = parents_lock(foreign.target.desc, isolation) != Lock.NONE
+                    self._read(foreign.index, positions, locks, True, "look for parents in")
         if isinstance(operator, DeleteOp):
             for foreign in operator.writer.inbound:
                 index = foreign.index if foreign.index is not None else foreign.child.primary
@@ -157,8 +170,10 @@ class Forecast:
         name = index.desc.name
         if table.locality.kind != "row":
             home = table.locality.region or config.primary
+            if table.locality.kind == "global" and not locks and self._gateway in config.regions:
+                home = self._gateway
             rounds = (self._to(home),) * (1 if covering or index.is_primary else 2)
-            remedy = (
+            remedy = "" if table.locality.kind == "global" else (
                 f'LOCALITY REGIONAL BY TABLE IN "{self._gateway}" or REGIONAL BY ROW'
                 + ("" if locks else ", or AS OF SYSTEM TIME follower_read_timestamp()")
             )  # fmt: skip
@@ -236,6 +251,7 @@ class Forecast:
             if config is None:
                 continue
             survives = survives or config.survival == "region"
+            self.waits = self.waits or table.locality.kind == "global"
             for is_worst, rounds in ((False, best), (True, worst)):
                 home = self._written_at(operator, config, is_worst)
                 homes[home] = None
@@ -343,6 +359,13 @@ def _changed_indexes(operator: ModifyOp) -> list[IndexAccess]:
         return indexes
     changed = operator.changed
     return [i for i in indexes if i.is_primary or changed & {*i.attnums, *i.include, *i.table.key_attnums}]
+
+
+def _commit_wait() -> str:
+    """Milliseconds from the write to the time that a leaseholder has closed, just now or an interval ago."""
+    settings = ReplicationSettings()
+    most = settings.closed_lead_seconds
+    return _span(_ms((most - settings.closed_interval_seconds) * 1e3), _ms(most * 1e3))
 
 
 def _ms(time: float | None) -> str:

@@ -320,6 +320,76 @@ def test_a_warehouse_of_tpcc_is_served_at_home() -> None:
     Regions(9).play(WAREHOUSES, body)
 
 
+GLOBAL = [
+    *SCHEMA[:3],
+    "CREATE TABLE currency (code text PRIMARY KEY, rate int) LOCALITY GLOBAL",
+    "INSERT INTO currency VALUES ('EUR', 1), ('USD', 2)",
+    "CREATE TABLE price (id int PRIMARY KEY, code text REFERENCES currency, v int)",
+    "INSERT INTO price VALUES (1, 'EUR', 1)",
+]
+NOWHERE = "Predicted Cross-Region Round Trips: 0"
+
+
+def test_global_tables_are_read_at_home_everywhere() -> None:
+    async def body(regions: Regions) -> None:
+        assert ("public", "currency", "table", "root", "GLOBAL") in await regions.run(4, "SHOW TABLES")
+        for node_id in range(1, 10):
+            for sql in ("SELECT rate FROM currency WHERE code = 'EUR'", "SELECT * FROM currency"):
+                await regions.run(node_id, sql)
+                assert await regions.timed(node_id, sql) < 5, (node_id, sql)
+                assert await regions.analyzed(node_id, sql) == "Cross-Region Round Trips: 0"
+                assert (NOWHERE,) in await regions.run(node_id, f"EXPLAIN (WAN) {sql}")
+        # A parent is looked for here, so a child costs what it costs without one.
+        for number in range(3):
+            taken = await regions.timed(5, f"INSERT INTO price VALUES ({number + 10}, 'USD', 1)")
+        assert 120 <= taken < 132
+        await regions.run(5, "SET meridian.max_wan_hops = 0")
+        assert await regions.run(5, "SELECT count(*) FROM currency") == [("2",)]
+        with pytest.raises(SqlFailure, match="54000"):
+            await regions.run(5, "UPDATE currency SET rate = 9")
+        with pytest.raises(SqlFailure, match="54000"):
+            await regions.run(5, "SELECT * FROM currency FOR UPDATE")
+
+    Regions(8).play(GLOBAL, body)
+
+
+def test_what_was_written_to_a_global_table_is_seen_everywhere_at_once() -> None:
+    """Clocks differ by up to 200 ms; the read begins when the writer has been told."""
+
+    async def body(regions: Regions) -> None:
+        for node_id, offset_ms in ((3, 100), (5, -100), (7, 60), (8, 90), (9, -90)):
+            regions.world.processes[node_id - 1].set_clock(offset_ms * 1_000_000, 0)
+        read = "SELECT rate FROM currency WHERE code = 'EUR'"
+        for number, writer in enumerate((1, 5, 9, 3, 8)):
+            taken = await regions.timed(writer, f"UPDATE currency SET rate = {number} WHERE code = 'EUR'")
+            assert 400 < taken < 1_400, taken
+            for node_id in range(1, 10):
+                assert await regions.run(node_id, read) == [(str(number),)], (writer, node_id)
+        # With a row of another table, too.
+        for number, writer in enumerate((4, 6), 10):
+            await regions.run(writer, "BEGIN")
+            await regions.run(writer, f"UPDATE currency SET rate = {number} WHERE code = 'EUR'")
+            await regions.run(writer, f"UPDATE price SET v = {number} WHERE id = 1")
+            await regions.run(writer, "COMMIT")
+            for node_id in range(1, 10):
+                both = "SELECT rate, v FROM currency JOIN price USING (code) WHERE id = 1"
+                assert await regions.run(node_id, both) == [(str(number), str(number))], (writer, node_id)
+        # A parent that is gone has no more children, from wherever they come.
+        await regions.run(2, "DELETE FROM currency WHERE code = 'USD'")
+        for node_id in (1, 5, 9):
+            with pytest.raises(SqlFailure, match="23503"):
+                await regions.run(node_id, f"INSERT INTO price VALUES ({node_id + 50}, 'USD', 1)")
+        # And back: writes are told at once again.
+        await regions.run(3, "ALTER TABLE currency SET LOCALITY REGIONAL BY TABLE IN PRIMARY REGION")
+        await regions.world.sleep(5.0)
+        await regions.wait_until_placed()
+        await regions.run(1, "UPDATE currency SET rate = 99 WHERE code = 'EUR'")
+        assert await regions.timed(1, "UPDATE currency SET rate = 100 WHERE code = 'EUR'") < 300
+        assert await regions.run(9, read) == [("100",)]
+
+    Regions(9).play(GLOBAL, body)
+
+
 def test_regions_are_given_while_the_cluster_runs() -> None:
     """Any node changes them; replicas follow, and rows are found from everywhere at every moment."""
 
