@@ -385,7 +385,7 @@ class Session(CallPath):
             self.server.retries += 1
             if is_first:
                 self.statements_done = 0
-                block.draft = None
+                block.draft = block.base = None
                 block.past = None
         return again
 

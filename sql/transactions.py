@@ -15,8 +15,10 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from base.errors import MeridianError, Retryable, SqlError, TxnRetry
-from kvtier.messages import Isolation
+from base.seams import Waiter
+from kvtier.messages import Isolation, Lock
 from kvtier.replication.crossings import Meter
+from sql.catalog.changes import version_of
 from sql.catalog.draft import Draft, Snapshot
 from sql.plancache import PlanEntry
 from txn.coordinator import Transaction
@@ -57,6 +59,8 @@ class TransactionBlock:
         self.is_implicit = True
         self.txn: Transaction | None = None
         self.draft: Draft | None = None
+        self.base: CatalogState | None = None
+        """The catalog before the first DDL, or the first wait for it."""
         self.savepoints: list[Savepoint] = []
         self.locked_tables: dict[int, None] = {}
         self.change: SchemaChange | None = None
@@ -222,6 +226,7 @@ class TransactionBlock:
         session = self.session
         catalog = session.server.catalog
         moved: list[int] = []
+        waiter: Waiter | None = None
         try:
             await session.before_commit()
             for sync in self.syncs:
@@ -232,6 +237,8 @@ class TransactionBlock:
             if draft is not None or self.change is not None:
                 await self._stamp(txn)
             if draft is not None:
+                waiter = session.server.scheduler.waiter()
+                catalog.begin_commit(waiter)
                 moved = draft.moved
                 catalog.begin_move(moved)
             committed = txn.commit()
@@ -253,13 +260,19 @@ class TransactionBlock:
         finally:
             session.is_committing = False
             catalog.end_move(moved)
+            if waiter is not None:
+                catalog.end_commit(waiter)
         if self.change is not None:
             await self._announce(self.change, is_private)
 
     async def _stamp(self, txn: Transaction) -> None:
         """Makes a schema change one that other nodes can learn, as the last step before its commit."""
-        agreement = self.session.server.agreement
+        agreement, catalog, draft = self.session.server.agreement, self.session.server.catalog, self.draft
         if agreement is None:
+            if draft is not None and not draft.is_empty:
+                await version_of(txn, Lock.EXCLUSIVE)
+                await catalog.settle()
+                draft.require_sound(catalog.state)
             return
         if self.change is None:
             self.change = agreement.fences.begin()
@@ -335,7 +348,7 @@ class TransactionBlock:
             if self.txn is not None:
                 self.txn.unwatch()
         self.txn = None
-        self.draft = None
+        self.draft = self.base = None
         self.status = "I"
         self.is_implicit = True
         self.as_of_ts = None
@@ -439,8 +452,13 @@ class TransactionBlock:
         """Returns the catalog draft, making the first statement of DDL start one."""
         txn = self.ensure()
         if self.draft is None:
-            self.draft = Draft(self.session.server.catalog, txn)
+            self.draft = Draft(self.session.server.catalog, txn, self._first_state())
         return self.draft
+
+    def _first_state(self) -> CatalogState:
+        if self.base is None:
+            self.base = self.session.server.catalog.state
+        return self.base
 
     def wait_for(self, sync: Awaitable[Any]) -> None:
         """Lets the commit wait for a sync that goes on meanwhile."""
@@ -458,6 +476,8 @@ class TransactionBlock:
         """Takes a table lock until the transaction ends."""
         self.ensure()
         self.locked_tables[table_id] = None
+        if exclusive:
+            self._first_state()
         session = self.session
         timeout_ms, agreement = session.lock_timeout_ms, session.server.agreement
         if exclusive and agreement is not None and self.is_shared(table_id):

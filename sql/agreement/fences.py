@@ -20,7 +20,7 @@ from planner.schema import TableDesc
 from sql.agreement.keeper import ATTEMPTS_MAX, POLL_SECONDS, RETRY_SECONDS, Keeper
 from sql.agreement.rows import PUBLISHED, FenceRow, decode_fence, encode_row
 from sql.catalog import keys
-from sql.catalog.changes import Change, read_span, settled, stamp
+from sql.catalog.changes import Change, read_span, settled, stamp, state_of
 from txn.transaction import Txn
 
 if TYPE_CHECKING:
@@ -217,13 +217,15 @@ class Fences:
     # --- with the commit ------------------------------------------------------------------
 
     async def stamp(self, txn: Txn, change: SchemaChange, draft: Draft | None) -> None:
-        """Makes the transaction a version of the catalog; raises TxnRetry if it has lost one of its fences."""
+        """Makes the transaction a version of the catalog; raises TxnRetry if it has lost a fence, or what it refers to."""
         change.version = 0
         if draft is not None and not draft.is_empty:
             sequences = [id for id, desc in draft.descs.items() if isinstance(desc, TableDesc) and desc.kind == "S"]
             change.version = await stamp(
                 txn, Change(tuple(draft.descs), tuple(draft.roles), sequences=tuple(sequences))
             )
+            catalog = self.keeper.catalog
+            draft.require_sound(await state_of(txn, change.version - 1, catalog.version, catalog.state))
         for table_id in change.tables:
             key = keys.fence_key(table_id)
             raw = await settled(txn.get(key, Lock.EXCLUSIVE))

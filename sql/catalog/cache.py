@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from base.errors import ConditionFailed, StorageFailure
+from base.seams import Waiter
 from kvtier.client import Kv
 from kvtier.messages import Batch, ConditionalPut, Get, Op, Put, Reply, Scan, ScanResult
 from planner.schema import DatabaseDesc, SchemaDesc, TableDesc, TableStats
@@ -59,6 +60,7 @@ class Catalog:
         self.publications = 0
         self.moving: dict[int, int] = {}
         """Tables whose rows go to another place by a commit under way, and by how many: see ``begin_move``."""
+        self._committing: list[Waiter] = []
         self._past: dict[tuple[int, int], CatalogState] = {}
         self._next_id = 0
         self._id_limit = 0
@@ -131,6 +133,20 @@ class Catalog:
             self.moving[id] -= 1
             if not self.moving[id]:
                 del self.moving[id]
+
+    def begin_commit(self, waiter: Waiter) -> None:
+        """A schema change is about to commit, and to be published: ``end_commit`` it."""
+        self._committing.append(waiter)
+
+    def end_commit(self, waiter: Waiter) -> None:
+        """It is published, or has failed."""
+        self._committing.remove(waiter)
+        waiter.wake()
+
+    async def settle(self) -> None:
+        """Waits for the commits under way; for whoever holds the version's lock, so that no further one begins."""
+        while self._committing:
+            await self._committing[0].wait()
 
     async def state_at(self, ts: int) -> CatalogState:
         """Returns the catalog as it was; owners and privileges are those of today."""

@@ -6,6 +6,9 @@
 A transaction that changes the catalog stamps itself last of all: it takes the next version and writes what it touched.
 Whoever knows version v reads the changes after v and the descriptors they name; if some of them are no longer
 there, it reads everything.  A node that is alone, and was never one of several, keeps no log.
+
+The lock of the version's row, which a node that is alone takes too, makes one line of all schema changes: whoever has
+it looks whether others have left what its own change refers to (``sql.catalog.references``), and then commits.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from base.eager import Eager
+from base.errors import TxnRetry
 from kvtier.messages import Lock, ScanResult
 from planner.schema import TableStats
 from sql.catalog import keys
@@ -81,6 +85,20 @@ async def stamp(txn: Txn, change: Change) -> int:
     return version
 
 
+async def state_of(txn: Txn, version: int, known: int, state: CatalogState) -> CatalogState:
+    """Returns the catalog of a version that a transaction has read, from the state of an earlier one that is known.
+
+    Raises TxnRetry if that is too long ago.
+    """
+    if version == known:
+        return state
+    changes = await _read_changes(txn, known, version)
+    if changes is None:
+        raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
+    news = await _read_changed(txn, version, [Change(change.ids, change.roles) for change in changes])
+    return state.replace(news.descs, news.roles, generation=0)
+
+
 async def read_span(txn: Txn, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
     """Reads a whole small span."""
     rows: list[tuple[bytes, bytes]] = []
@@ -95,14 +113,16 @@ async def read_span(txn: Txn, start: bytes, end: bytes) -> list[tuple[bytes, byt
 async def read_news(txn: Txn, known: int | None, state: CatalogState) -> News:
     """Returns what changed after version ``known`` (None: nothing is known), as a fresh transaction reads it."""
     version = await version_of(txn)
-    if known is not None:
-        changes = [
-            _change_decoder.decode(value)
-            for _, value in await read_span(txn, keys.change_key(known + 1), keys.change_key(version + 1))
-        ]
-        if len(changes) == version - known:
-            return await _read_changed(txn, version, changes)
+    changes = None if known is None else await _read_changes(txn, known, version)
+    if changes is not None:
+        return await _read_changed(txn, version, changes)
     return await _read_all(txn, version, state)
+
+
+async def _read_changes(txn: Txn, known: int, version: int) -> list[Change] | None:
+    """Returns the changes after one version and up to another; None if some are not kept any more."""
+    rows = await read_span(txn, keys.change_key(known + 1), keys.change_key(version + 1))
+    return [_change_decoder.decode(value) for _, value in rows] if len(rows) == version - known else None
 
 
 async def _read_changed(txn: Txn, version: int, changes: list[Change]) -> News:

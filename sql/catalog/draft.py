@@ -13,18 +13,22 @@ from kvtier.messages import Lock
 from planner.schema import TableDesc
 from sql.catalog import keys
 from sql.catalog.cache import Catalog
+from sql.catalog.references import conflict
 from sql.catalog.state import CatalogState, Desc, RoleDesc, decode_descriptor, encode_descriptor, name_of
 from txn.transaction import Txn
 
+_role_decoder = msgspec.msgpack.Decoder(RoleDesc)
 Snapshot = tuple[CatalogState, dict[int, "Desc | None"], dict[str, "RoleDesc | None"]]
 
 
 class Draft:
     """Uncommitted DDL of one transaction."""
 
-    def __init__(self, catalog: Catalog, txn: Txn) -> None:
+    def __init__(self, catalog: Catalog, txn: Txn, base: CatalogState) -> None:
         self.catalog = catalog
         self.txn = txn
+        self.base = base
+        """The catalog before any of it, or earlier: what was decided upon was not older."""
         self.state = catalog.state
         self.descs: dict[int, Desc | None] = {}
         self.roles: dict[str, RoleDesc | None] = {}
@@ -74,15 +78,27 @@ class Draft:
 
     async def put_role(self, role: RoleDesc) -> None:
         key = keys.role_key(role.name)
-        await self._get(key)
+        await self._lock_role(role.name)
         self.txn.put(key, msgspec.msgpack.encode(role))
         self._remember_role(role.name, role)
 
     async def drop_role(self, name: str) -> None:
-        key = keys.role_key(name)
-        await self._get(key)
-        self.txn.delete(key)
+        await self._lock_role(name)
+        self.txn.delete(keys.role_key(name))
         self._remember_role(name, None)
+
+    def require_sound(self, current: CatalogState) -> None:
+        """Raises TxnRetry if with what others have committed meanwhile something would refer to what is not there.
+
+        To be asked while no schema change but this one can commit.
+        """
+        if current is self.base:
+            return
+        merged = current.replace(self.descs, self.roles, generation=0)
+        problem = conflict(self.base, self.state, current, merged)
+        if problem:
+            text = "could not serialize access due to concurrent schema change"
+            raise TxnRetry(f"{text}: {problem}", reason="schema_change")
 
     async def update_table(self, table: TableDesc, **changes: object) -> TableDesc:
         """Puts the table's next version with some fields changed and returns it."""
@@ -95,6 +111,11 @@ class Draft:
         raw = await self._get(keys.descriptor_key(id))
         stored = None if raw is None else decode_descriptor(raw)
         if (stored.version if stored else 0) != (known.version if known else 0):
+            raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
+
+    async def _lock_role(self, name: str) -> None:
+        raw = await self._get(keys.role_key(name))
+        if (None if raw is None else _role_decoder.decode(raw)) != self.state.roles.get(name):
             raise TxnRetry("could not serialize access due to concurrent schema change", reason="schema_change")
 
     async def _claim(self, desc: Desc) -> None:

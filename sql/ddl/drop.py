@@ -78,6 +78,7 @@ async def drop_relations(session: Session, targets: list[TableDesc], cascade: bo
         current = session.state().table_by_id(desc.id)
         if current is None:
             continue
+        current = await lock_exclusively(session, current, f"DROP {WORDS[current.kind].upper()}")
         _restrict(session, current, ids, cascade)
         await drop_relation(session, current)
 

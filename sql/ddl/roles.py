@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from base.errors import FeatureNotSupported, SqlError
-from planner.schema import DatabaseDesc, SchemaDesc, TableDesc
+from planner.schema import DatabaseDesc, SchemaDesc, TableDesc, TypeDesc
 from sql.catalog.state import RoleDesc
 from sql.commands import handles
 from sql.parse import statements as ast
@@ -96,6 +96,7 @@ async def alter_role(session: Session, statement: ast.AlterRole, portal: QueryPo
     if statement.new_name is not None:
         if statement.new_name in session.state().roles:
             raise SqlError(f'role "{statement.new_name}" already exists', sqlstate="42710")
+        await _rename_references(session, role.name, statement.new_name)
         await draft.drop_role(role.name)
         role = msgspec.structs.replace(role, name=statement.new_name)
     if statement.setting is not None:
@@ -104,6 +105,22 @@ async def alter_role(session: Session, statement: ast.AlterRole, portal: QueryPo
         role = _with_options(session, role, statement.options)
     await draft.put_role(role)
     session.sink.complete("ALTER ROLE")
+
+
+async def _rename_references(session: Session, old: str, new: str) -> None:
+    """Owners, grantees and memberships name roles."""
+    draft = session.block.ddl()
+    for desc in list(session.state().by_id.values()):
+        changes: dict[str, Any] = {"owner": new} if desc.owner == old else {}
+        privileges = () if isinstance(desc, TypeDesc) else desc.privileges
+        if old in dict(privileges):
+            changes["privileges"] = tuple((new if name == old else name, letters) for name, letters in privileges)
+        if changes:
+            await draft.put(msgspec.structs.replace(desc, version=desc.version + 1, **changes))
+    for role in list(session.state().roles.values()):
+        if old in role.member_of:
+            member_of = tuple(new if name == old else name for name in role.member_of)
+            await draft.put_role(msgspec.structs.replace(role, member_of=member_of))
 
 
 def _owned(session: Session, role: str) -> list[str]:
