@@ -116,15 +116,15 @@ class RangeChange:
 
 
 def evaluate(
-    state: StoreState, op: Split | Unsplit | Merge | CollectGarbage | Checksum, now: int
+    state: StoreState, op: Split | Unsplit | Merge | CollectGarbage | Checksum, now: int, with_meta: bool
 ) -> tuple[RangeChange | None, Any]:
-    """Returns what is to be done (None: nothing) and the result."""
+    """Returns what is to be done (None: nothing) and the result; for ``with_meta`` see ``split``."""
     if isinstance(op, Split):
-        return split(state, op, now, True)
+        return split(state, op, now, with_meta)
     if isinstance(op, Unsplit):
-        return unsplit(state, op, now, True)
+        return unsplit(state, op, now, with_meta)
     if isinstance(op, Merge):
-        return merge(state, op.key, now, True)
+        return merge(state, op.key, now, with_meta)
     if isinstance(op, CollectGarbage):
         return collect(state, op)
     return None, checksum(state, op)

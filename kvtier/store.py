@@ -44,7 +44,7 @@ from kvtier.cleanup import RESOLVE_KEYS_MAX, Cleanup
 from kvtier.client import NOT_NOW, Kv
 from kvtier.commit_group import CommitGroup
 from kvtier.committing import OnePhase
-from kvtier.descriptors import KEY_MAX, RangeDescriptor
+from kvtier.descriptors import DATA_START, KEY_MAX, META1, RangeDescriptor
 from kvtier.dispatch import END, KINDS, OTHER, READ, General, is_one_phase
 from kvtier.engine.batch import PUT
 from kvtier.engine.contract import StoreEngine
@@ -131,6 +131,8 @@ class Store(Kv):
         """Puts a change into the log of such a range."""
         self.change_replicas: Callable[[Replica, ChangeReplicas], RangeDescriptor] = _refuse_replicas
         """Gives a range that is here alone its second replica."""
+        self.publish: Callable[[RangeChange], None] = _publishes_nothing
+        """Tells the directory, where it is not here alone, what has become of ranges that are."""
         self.is_whole = False
         """True if every range of the cluster is here alone: nothing need be routed."""
         self.note_ranges()
@@ -329,10 +331,14 @@ class Store(Kv):
 
     def _administer(self, op: Split | Unsplit | Merge | CollectGarbage | Checksum) -> Eager[Reply]:
         now = self.now()
-        change, result = administration.evaluate(self.state, op, now)
+        # Once the directory has other replicas, it is written through its log, like that of any other node's ranges.
+        has_meta = self.is_whole or self.covers_alone(META1, DATA_START)
+        change, result = administration.evaluate(self.state, op, now, has_meta)
         if change is None:
             return Reply([result], now)
         seq = self.apply_ranges(change)
+        if not has_meta:
+            self.publish(change)
         return self.group.reply(Reply([result], now), seq)
 
     # --- application ------------------------------------------------------------------
@@ -620,6 +626,10 @@ class Store(Kv):
 
 def _leads_nothing(replica: Replica) -> bool:
     return False
+
+
+def _publishes_nothing(change: RangeChange) -> None:
+    """A store opened without replication holds the directory itself."""
 
 
 def _refuse_replicas(replica: Replica, op: ChangeReplicas) -> RangeDescriptor:

@@ -207,6 +207,7 @@ class Process:
         if cluster.leading:
             spans = SpanConfigs([Span(start, end, SpanConfig(leads=True)) for start, end in cluster.leading])
             self.member.placement.spans = lambda: spans
+            store.cleanup.divides = lambda start, end: spans.border(start, end) is not None
         return self.member
 
     async def _take_part(self, member: Member) -> None:

@@ -138,6 +138,7 @@ class Replication:
         store.serve_replicated = self.serving.send
         store.leads = self.leads
         store.submit_logged = self.proposals.submit
+        store.publish = self.publisher.enter_all
         store.change_replicas = lambda replica, op: add_first_member(self, replica, op)
         transport.on_message(CHANNEL, self._receive)
         transport.on_disconnect(self._on_disconnect)

@@ -19,6 +19,7 @@ from kvtier.messages import Batch, ConditionalPut, Get, Op, Reply
 from kvtier.meta import entry_keys
 
 if TYPE_CHECKING:
+    from kvtier.administration import RangeChange
     from kvtier.store import Store
 
 NEXT_ID_KEY: Final = b"\x03cr"
@@ -137,6 +138,15 @@ class Publisher:
             self._is_starting = True
             self._runners += 1
             self._store.scheduler.spawn(self._run(), "publish ranges")
+
+    def enter_all(self, change: RangeChange) -> None:
+        """Sees to it that the meta ranges learn what has become of ranges that were split or merged."""
+        ends = [state.descriptor.end for state, _, _ in change.states]
+        for replica in change.removed:
+            if replica.end not in ends:
+                self.drop(replica.descriptor)
+        for state, _, _ in change.states:
+            self.enter(state.descriptor)
 
     def drop(self, descriptor: RangeDescriptor) -> None:
         """Sees to it that nobody is told of a range's old end; a reader of what is left learns from the range itself."""

@@ -310,7 +310,7 @@ class Serving:
         elif isinstance(op, Unsplit):
             ranges, result = administration.unsplit(self._store.state, op, now, False)
         else:
-            ranges, result = administration.evaluate(self._store.state, op, now)
+            ranges, result = administration.evaluate(self._store.state, op, now, False)
         reply = Reply([result], now)
         if ranges is None or not ranges.change.batch.ops:
             return Evaluated(reply)

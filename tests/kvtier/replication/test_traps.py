@@ -11,7 +11,7 @@ import pytest
 from base.errors import AmbiguousResult, KvError, Overloaded, RangeMismatch, RangeUnavailable, Retryable
 from base.seams import CF_DATA
 from kvtier import mvcc
-from kvtier.descriptors import META2
+from kvtier.descriptors import DATA_START, META1, META2, decode_descriptor
 from kvtier.engine.batch import PUT
 from kvtier.messages import (
     Batch,
@@ -23,6 +23,7 @@ from kvtier.messages import (
     Heartbeat,
     Isolation,
     Lock,
+    Merge,
     Op,
     Put,
     Reply,
@@ -501,6 +502,25 @@ def test_a_commit_that_was_not_waited_for_is_not_torn() -> None:
 
 async def _wait(commit: Awaitable[int]) -> int:
     return await commit
+
+
+def test_a_range_of_one_replica_is_split_where_the_directory_has_several() -> None:
+    """Its entries went past the directory's log, and one replica of that had them: registers, seed 15."""
+    cluster = Cluster(2, 18, founders=1)
+    cluster.do(1, Put(A, b"left"), Put(B, b"right"))
+    cluster.do(1, Split(A))
+    add(cluster, META1, 2)
+    cluster.do(1, Split(B))
+    cluster.do(1, Merge(A))
+    cluster.do(1, Split(B + b"m"))
+    cluster.run_for(3.0)
+    digests = [mvcc.checksum(node.engine, META1, DATA_START) for node in cluster.nodes.values()]
+    assert digests[0] == digests[1]
+    assert cluster.do(2, Get(A), Get(B)).results == [b"left", b"right"]
+    found = cluster.do(2, Scan(META2, DATA_START)).results[0].values
+    directory = {descriptor.start: descriptor for descriptor in map(decode_descriptor, found)}
+    here = {replica.start: replica.descriptor for replica in cluster.nodes[1].store.ranges.all()}
+    assert directory == here
 
 
 def ask(cluster: Cluster, source: int, target: int, batch: Batch) -> Any:
