@@ -28,7 +28,14 @@ from sql.ddl.columns import (
     stored_default,
     with_new_layout,
 )
-from sql.ddl.constraints import add_check, add_foreign_key, build_unique, require_free_name, validate_table_expressions
+from sql.ddl.constraints import (
+    add_check,
+    add_foreign_key,
+    build_unique,
+    forget_source,
+    require_free_name,
+    validate_table_expressions,
+)
 from sql.ddl.drop import WORDS, dependents, drop_index, drop_relation
 from sql.ddl.locality import partitioned, refuse_region_column, set_locality
 from sql.ddl.locking import lock_exclusively
@@ -236,10 +243,17 @@ async def _drop_keys_on(session: Session, table: TableDesc, column: ColumnDesc, 
             )
         if hit:
             await draft.update_table(other, foreign_keys=tuple(k for k in other.foreign_keys if k not in hit))
+            await forget_source(session, table.id, other.id)
     current = session.state().table_by_id(table.id)
     assert current is not None
-    kept = tuple(key for key in current.foreign_keys if column.id not in key.columns)
-    return current if len(kept) == len(current.foreign_keys) else await draft.update_table(current, foreign_keys=kept)
+    lost = [key for key in current.foreign_keys if column.id in key.columns]
+    if lost:
+        await draft.update_table(current, foreign_keys=tuple(k for k in current.foreign_keys if k not in lost))
+    for key in lost:
+        await forget_source(session, key.target_table, table.id)
+    current = session.state().table_by_id(table.id)
+    assert current is not None
+    return current
 
 
 @_acts(ast.AlterColumnDefault)
@@ -547,12 +561,11 @@ async def drop_constraint(session: Session, table: TableDesc, action: ast.DropCo
         return await draft.update_table(table, checks=tuple(c for c in table.checks if c.name != name))
     keys = [key for key in table.foreign_keys if key.name == name]
     if keys:
-        table = await draft.update_table(table, foreign_keys=tuple(k for k in table.foreign_keys if k.name != name))
-        target = session.state().table_by_id(keys[0].target_table)
-        if target is not None and all(k.target_table != target.id for k in table.foreign_keys):
-            updated = await draft.update_table(target, inbound=tuple(id for id in target.inbound if id != table.id))
-            table = updated if updated.id == table.id else table
-        return table
+        await draft.update_table(table, foreign_keys=tuple(k for k in table.foreign_keys if k.name != name))
+        await forget_source(session, keys[0].target_table, table.id)
+        changed = session.state().table_by_id(table.id)
+        assert changed is not None
+        return changed
     for index in table.indexes:
         if index.constraint == name:
             return await _drop_key_constraint(session, table, index, action.cascade)
@@ -584,6 +597,7 @@ async def _drop_key_constraint(session: Session, table: TableDesc, index: IndexD
             await session.block.ddl().update_table(
                 other, foreign_keys=tuple(k for k in other.foreign_keys if k not in hit)
             )
+            await forget_source(session, table.id, other.id)
     current = session.state().table_by_id(table.id)
     assert current is not None
     if index.id == 1:

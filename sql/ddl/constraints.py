@@ -187,6 +187,12 @@ def _target_index(target: TableDesc, wanted: tuple[int, ...]) -> tuple[IndexDesc
     )
 
 
-def drop_inbound(target: TableDesc, source_id: int) -> tuple[int, ...]:
-    """Returns the referenced table's ``inbound`` without one referencing table."""
-    return tuple(id for id in target.inbound if id != source_id)
+async def forget_source(session: Session, target_id: int, source_id: int) -> None:
+    """Has a referenced table forget a referencing one that has no foreign key to it any more."""
+    state = session.state()
+    target, source = state.table_by_id(target_id), state.table_by_id(source_id)
+    if target is None or source_id not in target.inbound:
+        return
+    if source is None or all([key.target_table != target_id for key in source.foreign_keys]):
+        inbound = tuple([id for id in target.inbound if id != source_id])
+        await session.block.ddl().update_table(target, inbound=inbound)

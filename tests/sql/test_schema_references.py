@@ -185,6 +185,41 @@ def test_a_renamed_role_keeps_what_it_has() -> None:
     story(body)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE t DROP COLUMN a CASCADE",
+        "ALTER TABLE u DROP COLUMN a",
+        "ALTER TABLE u DROP CONSTRAINT u_a_fkey",
+        "ALTER TABLE t DROP CONSTRAINT t_a_key CASCADE",
+    ],
+)
+def test_a_referenced_table_forgets_who_has_no_key_any_more(change: str) -> None:
+    """Seed 8 of sql-ddl: the columns of a foreign key went, and its table stayed known to the other for ever."""
+
+    async def body(node: Node, one: Client, two: Client) -> None:
+        await one.run(
+            "CREATE TABLE t (id int PRIMARY KEY, a int UNIQUE); CREATE TABLE u (a int REFERENCES t (a), b int)"
+        )
+        await one.run("ALTER TABLE u ADD FOREIGN KEY (b) REFERENCES t")
+        assert await one.run(change) == ["(ALTER TABLE)"]
+        assert dangling(node.catalog.state) == []
+        assert await one.run("INSERT INTO t (id) VALUES (1)") == ["(INSERT 0 1)"]
+        assert is_error(await one.run("INSERT INTO u (b) VALUES (2)"), "23503")
+        await one.run("ALTER TABLE u DROP COLUMN b")
+        assert await one.run("DROP TABLE t") == ["(DROP TABLE)"]
+
+    story(body)
+
+
+def test_a_key_that_goes_takes_the_foreign_keys_to_it_along() -> None:
+    async def body(node: Node, one: Client, two: Client) -> None:
+        await one.run("CREATE TABLE t (id int PRIMARY KEY, a int UNIQUE); CREATE TABLE u (a int REFERENCES t (a))")
+        assert await one.run("ALTER TABLE t DROP CONSTRAINT t_a_key CASCADE") == ["(ALTER TABLE)"]
+
+    story(body)
+
+
 # --- several gateways ------------------------------------------------------------------
 
 REGION = Pair(
