@@ -137,6 +137,8 @@ class Knobs(Struct):
     """Writes that the engine remembers as recent."""
     points: dict[str, float] = field(default_factory=dict)
     """Fault point -> odds."""
+    objects: float = 0.0
+    """Of sql-ddl: odds of an operation on schema objects that refer to each other."""
 
 
 class ClusterPlan(Struct):
@@ -267,6 +269,8 @@ def draw_plan(
     plan.isolation = rng.pick(isolations) if rng.chance(0.5) else isolations[0]
     plan.knobs = draw_knobs(streams.stream("knobs"), nemesis)
     plan.knobs.recent_keys_max = streams.stream("recent").pick((8192, 8192, 3, 30))
+    if plan.workload == "sql-ddl":
+        plan.knobs.objects = streams.stream("objects").pick((0.0, 0.3, 0.9))
     plan.store = draw_store_settings(streams.stream("store"))
     plan.txn = draw_txn_settings(streams.stream("txn"), plan.store)
     if nodes > 1:

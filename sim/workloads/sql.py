@@ -8,6 +8,7 @@ from sim.checkers import bank, list_append, mixed, sets
 from sim.invariants import Violation
 from sim.sqlclient import SqlConnection, SqlFailure, SqlSession
 from sim.workloads.base import LEVELS, MODELS, Client, Outcome, Workload
+from sim.workloads.sql_objects import check_references, draw_statements
 
 
 class SqlWorkload(Workload):
@@ -490,7 +491,10 @@ class SqlSequence(SqlWorkload):
 
 
 class SqlDdl(SqlWorkload):
-    """Columns and indexes come and go while rows are written: every view of the table agrees."""
+    """Columns and indexes come and go while rows are written: every view of the table agrees.
+
+    So do, in some runs, other objects that refer to each other (``sim.workloads.sql_objects``).
+    """
 
     name = "sql-ddl"
     isolations: ClassVar[tuple[str, ...]] = ("serializable",)
@@ -499,6 +503,10 @@ class SqlDdl(SqlWorkload):
     async def operate(self, client: Client) -> None:
         rng = client.rng
         session = self.session(client)
+        share = self.world.plan.knobs.objects
+        if share and rng.chance(share):
+            await self._change_objects(client)
+            return
         number = rng.below(3)
         if rng.chance(0.15):
             statement = rng.pick(
@@ -528,6 +536,19 @@ class SqlDdl(SqlWorkload):
         if rng.chance(0.15):
             await self._look(session)
 
+    async def _change_objects(self, client: Client) -> None:
+        rng = client.rng
+        statements = draw_statements(rng)
+
+        async def change(connection: SqlConnection) -> None:
+            for statement in statements:
+                await connection.run(statement)
+
+        is_alone = len(statements) == 1 and rng.chance(0.7)
+        level = "" if is_alone else rng.pick(("serializable", "repeatable read", "read committed"))
+        await self.session(client).transact("objects", statements, change, level)
+        check_references(self.world)
+
     async def _look(self, session: SqlSession) -> None:
         outcome = await session.transact("look", None, _by_every_way, "serializable")
         if outcome.status == "ok":
@@ -541,6 +562,7 @@ class SqlDdl(SqlWorkload):
 
     async def finish(self) -> None:
         await self._look(self.final)
+        check_references(self.world)
 
     def check(self) -> None:
         """Views were compared all along."""
