@@ -18,7 +18,7 @@ from base.errors import MeridianError, Retryable, SqlError, TxnRetry
 from base.seams import Waiter
 from kvtier.messages import Isolation, Lock
 from kvtier.replication.crossings import Meter
-from sql.catalog.changes import version_of
+from sql.catalog.changes import Change, read_back, settled, version_of
 from sql.catalog.draft import Draft, Snapshot
 from sql.plancache import PlanEntry
 from txn.coordinator import Transaction
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sql.session import Session
 
 SAVEPOINTS_MAX: Final = 10_000
+FIND_OUT_ATTEMPTS_MAX: Final = 10
+"""How often what became of a schema change is asked for."""
 LEVELS: Final = {
     "serializable": Isolation.SERIALIZABLE,
     "repeatable read": Isolation.REPEATABLE_READ,
@@ -255,6 +257,7 @@ class TransactionBlock:
                 if txn.state == "ambiguous":
                     # What was written for it may be in use: it is left where it is.
                     self.scrapped, self.rubbish = [], []
+                    await self._find_out()
                 await self.rollback()
             raise
         finally:
@@ -264,6 +267,27 @@ class TransactionBlock:
                 catalog.end_commit(waiter)
         if self.change is not None:
             await self._announce(self.change, is_private)
+
+    async def _find_out(self) -> None:
+        """Publishes what is stored after a commit of unknown outcome, before its table locks go.
+
+        Of several nodes the log of changes tells; one that is alone would go on with a catalog that its next life
+        does not have, and leave an index without entries.
+        """
+        server, draft = self.session.server, self.draft
+        if server.agreement is not None or draft is None or draft.is_empty:
+            return
+        for _ in range(FIND_OUT_ATTEMPTS_MAX):
+            txn = server.coordinator.begin(Isolation.SERIALIZABLE)
+            try:
+                news = await read_back(txn, Change(tuple(draft.descs), tuple(draft.roles)))
+                await settled(txn.commit())
+            except MeridianError:
+                continue
+            finally:
+                txn.rollback()
+            server.publish(news.descs, news.roles, news.ts, self.session)
+            return
 
     async def _stamp(self, txn: Transaction) -> None:
         """Makes a schema change one that other nodes can learn, as the last step before its commit."""

@@ -99,6 +99,11 @@ async def state_of(txn: Txn, version: int, known: int, state: CatalogState) -> C
     return state.replace(news.descs, news.roles, generation=0)
 
 
+async def read_back(txn: Txn, change: Change) -> News:
+    """Returns what is stored now of what a change touched that nobody knows the outcome of."""
+    return await _read_changed(txn, 0, [change])
+
+
 async def read_span(txn: Txn, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
     """Reads a whole small span."""
     rows: list[tuple[bytes, bytes]] = []

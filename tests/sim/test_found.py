@@ -15,7 +15,7 @@ from kvtier.router import Router
 from kvtier.store import Store
 from planner.schema import SequenceDesc
 from sim.loop import Loop
-from sim.plan import Fault, Plan
+from sim.plan import Fault, Plan, draw_plan
 from sim.run import play
 from sql.sequences import Sequences
 from txn.coordinator import Coordinator
@@ -255,3 +255,8 @@ def test_a_block_whose_commit_is_refused_is_over():
     plan.faults = [Fault(0.5 * number, "write-stall", 0.2) for number in range(1, 6)]
     plan.knobs.think_seconds = 0.02
     assert play(plan).failure == ""
+
+
+def test_a_schema_change_of_unknown_outcome_is_looked_up():
+    """Seed 37: CREATE INDEX had committed, the node did not know, and wrote rows past it until its next life."""
+    assert play(draw_plan(37, ("sql-ddl",), seconds=20.0)).failure == ""
