@@ -41,6 +41,7 @@ class Change:
         "batch",
         "commit_ts",
         "counted",
+        "counted_from",
         "deltas",
         "finished",
         "forgotten",
@@ -75,6 +76,8 @@ class Change:
         """What to add to the statistics of the replicas; whoever applies writes the sums."""
         self.counted: list[Replica] = []
         """Replicas whose statistics are exact again."""
+        self.counted_from = 0
+        """``Replica.guesses`` when counting began: by more of them, before this is proposed, they are not exact."""
         self.intents: list[tuple[bytes, TxnMeta, int, int]] = []
         """(key, transaction, write_ts, seq) of intents written."""
         self.span_intents: list[SpanIntent] = []

@@ -371,10 +371,12 @@ class Cleanup:
         change.deltas.append((replica, [*[new - before for new, before in zip(counted, old)], 0]))
         if is_unchanged:
             change.counted.append(replica)
-            del self._recounted_ns[replica.range_id]
+            change.counted_from = guesses
         counting = store.submit(replica.start, change)
         if counting is not None:
             await counting
+        if change.counted:
+            self._recounted_ns.pop(replica.range_id, None)
 
     async def _wait_for_writes(self, replica: Replica) -> None:
         """Returns when all that was evaluated in a range is applied."""

@@ -97,9 +97,9 @@ class Replica:
         self.version_count = 0
         self.total_bytes = 0
         self.is_estimate = False
-        self.guesses = 0
-        """How many changes were evaluated here, since this start, that make the statistics an estimate."""
         """True after a range tombstone, until the range is counted again."""
+        self.guesses = 0
+        """How many changes were applied here, since this start, that left the statistics an estimate."""
         self.last_write_seq = 0
         """Engine sequence of the last write of data into this range, since the store opened."""
         self.stats_key = stats_key(descriptor.range_id)
@@ -137,14 +137,17 @@ class Replica:
         """Returns (live keys, live bytes, versions, total bytes)."""
         return self.live_count, self.live_bytes, self.version_count, self.total_bytes
 
-    def encode_sum(self, delta: list[int]) -> bytes:
-        """Returns the stored form of the statistics after a change: the four counts and "is an estimate"."""
+    def encode_sum(self, delta: list[int], is_counted: bool = False) -> bytes:
+        """Returns the stored form of the statistics after a change: the four counts and "is an estimate".
+
+        What is an estimate stays one until it ``is_counted``: the change may have been evaluated before it was one.
+        """
         return pack_stats(
             self.live_count + delta[0],
             self.live_bytes + delta[1],
             self.version_count + delta[2],
             self.total_bytes + delta[3],
-            delta[4],
+            delta[4] or (self.is_estimate and not is_counted),
         )
 
     def load_stats(self, stored: bytes) -> None:

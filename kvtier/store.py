@@ -362,7 +362,7 @@ class Store(Kv):
         if self.on_change is not None:
             self.on_change(change, ranges)
         for replica, delta in change.deltas:
-            batch.ops.append((PUT, CF_LOCAL, replica.stats_key, replica.encode_sum(delta)))
+            batch.ops.append((PUT, CF_LOCAL, replica.stats_key, replica.encode_sum(delta, replica in change.counted)))
         if batch.ops:
             try:
                 self.engine.write(batch)
@@ -376,6 +376,7 @@ class Store(Kv):
             replica.count(delta[0], delta[1], delta[2], delta[3])
             if delta[4]:
                 replica.is_estimate = True
+                replica.guesses += 1
             if not is_logged:
                 replica.last_write_seq = seq
         for replica in change.counted:

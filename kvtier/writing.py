@@ -94,7 +94,6 @@ class Tally:
     def guess(self, replica: Replica) -> None:
         """Makes a range's statistics an estimate."""
         self.of(replica)[4] = 1
-        replica.guesses += 1
 
     def finish(self, change: Change) -> None:
         """Adds the deltas to the change."""

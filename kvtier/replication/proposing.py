@@ -88,4 +88,6 @@ class Proposals:
         except BaseException:
             replica.latches.release(latch)
             raise
+        # All that was evaluated is applied now, also what came while this waited.
+        change.counted = [counted for counted in change.counted if counted.guesses == change.counted_from]
         await self.propose(group, change, None, latch)
