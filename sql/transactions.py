@@ -18,7 +18,7 @@ from base.errors import MeridianError, Retryable, SqlError, TxnRetry
 from base.seams import Waiter
 from kvtier.messages import Isolation, Lock
 from kvtier.replication.crossings import Meter
-from sql.catalog.changes import Change, read_back, settled, version_of
+from sql.catalog.changes import Change, News, read_back, settled, version_of
 from sql.catalog.draft import Draft, Snapshot
 from sql.plancache import PlanEntry
 from txn.coordinator import Transaction
@@ -277,17 +277,24 @@ class TransactionBlock:
         server, draft = self.session.server, self.draft
         if server.agreement is not None or draft is None or draft.is_empty:
             return
+        change = Change(tuple(draft.descs), tuple(draft.roles))
         for _ in range(FIND_OUT_ATTEMPTS_MAX):
-            txn = server.coordinator.begin(Isolation.SERIALIZABLE)
-            try:
-                news = await read_back(txn, Change(tuple(draft.descs), tuple(draft.roles)))
-                await settled(txn.commit())
-            except MeridianError:
-                continue
-            finally:
-                txn.rollback()
-            server.publish(news.descs, news.roles, news.ts, self.session)
-            return
+            news = await self._stored(change)
+            if news is not None:
+                server.publish(news.descs, news.roles, news.ts, self.session)
+                return
+
+    async def _stored(self, change: Change) -> News | None:
+        """Returns what is stored of what a change names; None if that cannot be read now."""
+        txn = self.session.server.coordinator.begin(Isolation.SERIALIZABLE)
+        try:
+            news = await read_back(txn, change)
+            await settled(txn.commit())
+            return news
+        except MeridianError:
+            return None
+        finally:
+            txn.rollback()
 
     async def _stamp(self, txn: Transaction) -> None:
         """Makes a schema change one that other nodes can learn, as the last step before its commit."""
