@@ -356,16 +356,15 @@ class Cleanup:
         if self._recounted_ns.get(replica.range_id, now_ns - RECOUNT_NS) > now_ns - RECOUNT_NS:
             return
         self._recounted_ns[replica.range_id] = now_ns
-        # What was evaluated before and is applied later would not be seen to have changed anything.
-        await self._wait_for_writes(replica)
         seq = replica.last_write_seq
         guesses = replica.guesses
         old = replica.counts()
         survey = await self._survey(replica)
         if store.ranges.get(replica.range_id) is not replica:
             return
-        # Writes of replicated ranges do not pass ``last_write_seq``; every write counts a version or is a guess, though.
-        is_unchanged = replica.last_write_seq == seq and replica.counts() == old and replica.guesses == guesses
+        # Writes of replicated ranges do not pass ``last_write_seq``; every write counts a version, though, or is a
+        # guess, which is looked for when this is proposed: then all is applied that was evaluated before.
+        is_unchanged = replica.last_write_seq == seq and replica.counts() == old
         counted = survey.stats.as_tuple()
         change = Change(store.engine.batch())
         change.deltas.append((replica, [*[new - before for new, before in zip(counted, old)], 0]))
@@ -377,14 +376,6 @@ class Cleanup:
             await counting
         if change.counted:
             self._recounted_ns.pop(replica.range_id, None)
-
-    async def _wait_for_writes(self, replica: Replica) -> None:
-        """Returns when all that was evaluated in a range is applied."""
-        nothing = Change(self._store.engine.batch())
-        nothing.deltas.append((replica, [0, 0, 0, 0, replica.is_estimate]))
-        applying = self._store.submit(replica.start, nothing)
-        if applying is not None:
-            await applying
 
     async def _survey(self, replica: Replica) -> mvcc.Survey:
         """Reads all of a range, a little at a time."""
