@@ -203,26 +203,23 @@ def _restate(
     state: StoreState, replica: Replica, is_sticky: bool, now: int, with_meta: bool
 ) -> tuple[RangeChange, RangeDescriptor]:
     """Returns a range's next generation, that differs in whether its start stays a border."""
-    old = replica.descriptor
-    after = msgspec.structs.replace(old, generation=old.generation + 1, is_sticky=is_sticky)
-    change = RangeChange(Change(state.engine.batch()))
-    counts = replica.counts()
-    if with_meta:
-        meta = MetaEdit(state, now)
-        meta.put(after)
-        counts = meta.write(change.change, [after], [counts])[0]
-    change.removed = [replica]
-    change.put(msgspec.structs.replace(replica.state(), descriptor=after), counts, replica.is_estimate)
+    after = replica.state()
+    after = msgspec.structs.replace(after, descriptor=msgspec.structs.replace(after.descriptor, is_sticky=is_sticky))
+    change = restated(replica, after, MetaEdit(state, now) if with_meta else None)
     change.change.commit_ts = now
-    return change, after
+    return change, change.states[0][0].descriptor
 
 
-def restated(replica: Replica, state: RangeState) -> RangeChange:
+def restated(replica: Replica, state: RangeState, meta: MetaEdit | None = None) -> RangeChange:
     """Returns the change of a range's own state; its next generation, so that who waits for it routes again."""
     change = RangeChange(Change(OpBatch()))
     descriptor = msgspec.structs.replace(state.descriptor, generation=replica.generation + 1)
+    counts = replica.counts()
+    if meta is not None:
+        meta.put(descriptor)
+        counts = meta.write(change.change, [descriptor], [counts])[0]
     change.removed = [replica]
-    change.put(msgspec.structs.replace(state, descriptor=descriptor), replica.counts(), replica.is_estimate)
+    change.put(msgspec.structs.replace(state, descriptor=descriptor), counts, replica.is_estimate)
     return change
 
 

@@ -332,7 +332,7 @@ class Store(Kv):
     def _administer(self, op: Split | Unsplit | Merge | CollectGarbage | Checksum) -> Eager[Reply]:
         now = self.now()
         # Once the directory has other replicas, it is written through its log, like that of any other node's ranges.
-        has_meta = self.is_whole or self.covers_alone(META1, DATA_START)
+        has_meta = self.covers_alone(META1, DATA_START)
         change, result = administration.evaluate(self.state, op, now, has_meta)
         if change is None:
             return Reply([result], now)

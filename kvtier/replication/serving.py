@@ -307,8 +307,6 @@ class Serving:
             ranges, result = self._change_policy(group, replica, op)
         elif isinstance(op, Split):
             ranges, result = administration.split(self._store.state, op, now, False, group.marked_ts)
-        elif isinstance(op, Unsplit):
-            ranges, result = administration.unsplit(self._store.state, op, now, False)
         else:
             ranges, result = administration.evaluate(self._store.state, op, now, False)
         reply = Reply([result], now)
