@@ -180,22 +180,11 @@ class Reader(Attempt):
         self, keys: list[bytes], lock: Lock, wait: Wait, projection: bytes
     ) -> Eager[list[bytes | None]]:
         """Asks the store only for what the buffer does not know."""
-        buffer = self._buffer
-        assert buffer is not None, "nothing to merge"
-        values: list[Any] = []
-        missing: list[bytes] = []
-        places: list[int] = []
-        for key in keys:
-            entry = buffer.lookup(key)
-            if entry is None:
-                places.append(len(values))
-                missing.append(key)
-                values.append(None)
-            else:
-                values.append(entry[0])
-        if not missing:
+        values, places = self._buffered(keys)
+        if not places:
             self._check_open()
             return values
+        missing = [keys[place] for place in places]
         found = self._get_many_plainly(missing, lock, projection)
         if found is not None:
             return _place(values, places, found)
@@ -204,6 +193,19 @@ class Reader(Attempt):
         if isinstance(reply, Reply):
             return _place(values, places, self._note_gets(reply.results, missing, lock, projection))
         return self._finish_merged(reply, values, places, missing, lock, projection)
+
+    def _buffered(self, keys: list[bytes]) -> tuple[list[Any], list[int]]:
+        """Returns what the buffer knows of keys, with gaps, and the places of these."""
+        buffer = self._buffer
+        values: list[Any] = [None] * len(keys)
+        places: list[int] = []
+        for place, key in enumerate(keys):
+            entry = buffer.lookup(key) if buffer is not None else None
+            if entry is None:
+                places.append(place)
+            else:
+                values[place] = entry[0]
+        return values, places
 
     async def _finish_merged(
         self,
@@ -222,27 +224,18 @@ class Reader(Attempt):
     async def _claim(self, keys: list[bytes], rivals: list[bytes]) -> list[bytes | None]:
         wanted = keys + rivals
         locked = len(keys) if self.isolation == Isolation.SERIALIZABLE else len(wanted)
-        buffer = self._buffer
-        values: list[Any] = [None] * len(wanted)
-        places: list[int] = []
-        ops: list[Op] = []
-        for place, key in enumerate(wanted):
-            entry = buffer.lookup(key) if buffer is not None else None
-            if entry is not None:
-                values[place] = entry[0]
-                continue
-            places.append(place)
-            ops.append(Get(key, Lock.EXCLUSIVE if place < locked else Lock.NONE, Wait.BLOCK))
-        if not ops:
+        values, places = self._buffered(wanted)
+        if not places:
             self._check_open()
             return values
-        reply = self._perform(ops, wanted[places[0]], Lock.EXCLUSIVE if places[0] < locked else Lock.NONE)
+        locks = [Lock.EXCLUSIVE if place < locked else Lock.NONE for place in places]
+        ops: list[Op] = [Get(wanted[place], lock, Wait.BLOCK) for place, lock in zip(places, locks)]
+        reply = self._perform(ops, wanted[places[0]], locks[0])
         if not isinstance(reply, Reply):
             reply = await reply
-        for place, value in zip(places, reply.results):
-            values[place] = value
-            self._record(wanted[place], Lock.EXCLUSIVE if place < locked else Lock.NONE, b"")
-        return values
+        for place, lock in zip(places, locks):
+            self._record(wanted[place], lock, b"")
+        return _place(values, places, reply.results)
 
     # --- spans ------------------------------------------------------------------
 
@@ -275,33 +268,33 @@ class Reader(Attempt):
     def _note_page(
         self, found: tuple[ScanResult, int], start: bytes, end: bytes, reverse: bool, projection: bytes
     ) -> ScanResult:
-        """Records what ``scan_now`` has read: up to the resume key (reliability 18)."""
+        """Records what ``scan_now`` has read."""
         page, unsynced = found
         if unsynced > self._unsynced:
             self._unsynced = unsynced
         if self._tracks:
-            if page.resume is not None:
-                start, end = (page.resume, end) if reverse else (start, page.resume)
-            if not self._held or not self._is_held(start, end):
-                self._reads.add_span(start, end, projection)
+            self._note_span(start, end, reverse, page.resume, projection)
         return page
+
+    def _note_span(self, start: bytes, end: bytes, reverse: bool, resume: bytes | None, projection: bytes) -> None:
+        """Records what was really read: up to the resume key (reliability 18)."""
+        if resume is not None:
+            start, end = (resume, end) if reverse else (start, resume)
+        if not self._is_held(start, end):
+            self._reads.add_span(start, end, projection)
 
     async def _finish_scan(self, pending: Awaitable[Reply], op: Scan, projection: bytes) -> ScanResult:
         return self._note_scan(await pending, op, projection)
 
     def _note_scan(self, reply: Reply, op: Scan, projection: bytes) -> ScanResult:
-        """Records what was really read: up to the resume key (reliability 18)."""
+        """Records what a Scan has read, and locked."""
         page: ScanResult = reply.results[0]
-        resume = page.resume
         if op.wait == Wait.SKIP:
             # What was skipped was not seen, and may change: a job queue's workers do not conflict.
             for key in page.keys:
                 self._record(key, op.lock, projection)
         elif self._tracks:
-            start = op.start if resume is None or not op.reverse else resume
-            end = op.end if resume is None or op.reverse else resume
-            if not self._is_held(start, end):
-                self._reads.add_span(start, end, projection)
+            self._note_span(op.start, op.end, op.reverse, page.resume, projection)
         if op.lock and not self.single_store:
             self._lock_spans.append((op.start, op.end))
             for key in page.keys:
