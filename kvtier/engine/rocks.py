@@ -376,12 +376,12 @@ class RocksEngine(StoreEngine):
         """May run in the thread that syncs, so native iterators are kept, not destroyed, here."""
         if self._failure is None:
             self._failure = StorageFailure(f"{what} of store {self.path} failed: {cause}")
-            self.recent.newest.close()
             self._retired = self._release_iterators(self._failure)
         return self._failure
 
     def _release_iterators(self, failure: StorageFailure) -> list[Any]:
         """Makes every iterator refuse; returns the native ones, which die with the list."""
+        self.recent.newest.close()
         self.spans.close()
         natives = self._cursors
         self._cursors = [None] * len(CF_NAMES)
@@ -399,7 +399,6 @@ class RocksEngine(StoreEngine):
                 self.mark_synced()
         finally:
             self._failure = self._failure or StorageFailure(f"store {self.path} is closed")
-            self.recent.newest.close()
             self._release_iterators(self._failure)
             self._retired.clear()
             self._handles.clear()

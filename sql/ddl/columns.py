@@ -20,8 +20,8 @@ COLUMNS_MAX: Final = 1600
 SYSTEM_COLUMNS: Final = ("tableoid", "xmin", "xmax", "cmin", "cmax", "ctid")
 INTEGERS: Final = (INT2, INT4, INT8)
 ROWID: Final = "rowid"
-ROWID_DEFAULT: Final = "unique_rowid()"
 """Hidden primary key of a table that has none."""
+ROWID_DEFAULT: Final = "unique_rowid()"
 
 
 def layout_columns(
