@@ -55,6 +55,8 @@ class AutoStats:
         self.hand_over: Callable[[int, int], bool] = lambda table_id, rows: False
         """Tells the node that analyzes of changed rows; False where that is this one."""
         self.running: Session | None = None
+        self.running_table = 0
+        """The table of ``running``."""
         self.is_waiting = False
         self.is_stopped = False
         self.analyses = 0
@@ -92,7 +94,9 @@ class AutoStats:
         self._wake(DELAY_SECONDS)
 
     def analyzed(self, table_id: int) -> None:
-        """A table was analyzed, by whomever: counting starts anew."""
+        """A table was analyzed, by whomever: counting starts anew, and a scan for the same has nothing more to find out."""
+        if self.running is not None and self.running_table == table_id:
+            self.running.context.canceled = True
         self.changes.pop(table_id, None)
         self.due.pop(table_id, None)
         self.analyzed_us[table_id] = self.server.clock.wall_ns() // 1000
@@ -145,6 +149,7 @@ class AutoStats:
         if table.options.get("autovacuum_enabled") in ("false", "off", "0", "no"):
             return
         self.running = session = internal_session(server, database)
+        self.running_table = table.id
         try:
             await self._scan(session, table)
         except StorageFailure:

@@ -98,6 +98,31 @@ def table_id(node: Node) -> int:
     return next(d.id for d in node.catalog.state.by_id.values() if getattr(d, "kind", "") == "r")
 
 
+def test_a_users_analyze_ends_the_nodes_own() -> None:
+    """Loads are followed by ANALYZE: the node's slow scan of the same rows would go on for nothing."""
+
+    async def body(node: Node) -> None:
+        client = await connected(node)
+        auto = node.sql.autostats
+        await client.run("CREATE TABLE t (a int PRIMARY KEY)")
+        await client.run("INSERT INTO t SELECT generate_series(1, 20000)")
+        async with asyncio.timeout(10):
+            while auto.running is None:
+                await asyncio.sleep(0)
+        await client.run("ANALYZE t")
+        running = auto.running
+        assert running is None or running.context.canceled
+        async with asyncio.timeout(10):
+            while auto.is_waiting:
+                await asyncio.sleep(0.001)
+        assert auto.analyses == 0, "it was ended before it had seen every page"
+        stats = stats_of(node, "t")
+        assert stats is not None and stats.rows == 20000.0
+        client.close()
+
+    with_node(body)
+
+
 def test_a_plan_is_made_again() -> None:
     """A join of a table thought to be empty changes its plan once it is known not to be."""
 
