@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
+from node.outbox import Outbox, Sender
 from wire.connection import Connection
 from wire.io import ConnectionIo
 
@@ -22,12 +23,11 @@ CLOSE_SECONDS_MAX: Final = 1.0
 
 
 class _SocketIo(ConnectionIo):
-    def __init__(
-        self, protocol: ClientProtocol, transport: asyncio.Transport, tls: ssl.SSLContext | None, certificate: bytes
-    ) -> None:
+    def __init__(self, listener: Listener, protocol: ClientProtocol, transport: asyncio.Transport) -> None:
+        self._outbox = listener.outbox
         self._protocol = protocol
-        self._tls = tls
-        self._certificate = certificate
+        self._tls = listener.tls
+        self._certificate = listener.certificate
         self.is_tls = False
         peer = transport.get_extra_info("peername")
         self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "local"
@@ -38,11 +38,11 @@ class _SocketIo(ConnectionIo):
 
     def _use(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        # The transport's own method on the instance: one call less for every answer.
-        self.write = transport.write  # type: ignore[method-assign]
+        # On the instance: one call less for every answer.
+        self.write = Sender(self._outbox, transport.write).write  # type: ignore[method-assign]
 
     def write(self, data: bytes) -> None:
-        raise AssertionError("replaced by the transport's")
+        raise AssertionError("replaced by the sender's")
 
     def pause_reading(self) -> None:
         if not self._transport.is_closing():
@@ -54,6 +54,7 @@ class _SocketIo(ConnectionIo):
 
     async def start_tls(self) -> None:
         assert self._tls is not None
+        self._outbox.flush()
         loop = asyncio.get_running_loop()
         upgraded = await loop.start_tls(self._transport, self._protocol, self._tls, server_side=True)
         if upgraded is None:
@@ -64,6 +65,7 @@ class _SocketIo(ConnectionIo):
         self.certificate = self._certificate
 
     def close(self) -> None:
+        self._outbox.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -84,7 +86,7 @@ class ClientProtocol(asyncio.Protocol):
             socket_transport.abort()
             return
         socket_transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        self.connection = listener.connect(_SocketIo(self, socket_transport, listener.tls, listener.certificate))
+        self.connection = listener.connect(_SocketIo(listener, self, socket_transport))
         listener.protocols[id(self)] = self
         # The transport looks its callback up once: here, and after the upgrade to TLS.
         self.data_received = self.connection.data_received  # type: ignore[method-assign]
@@ -120,12 +122,15 @@ class Listener:
         self.connect = connect
         self.tls = tls
         self.certificate = certificate
+        self.outbox: Outbox
+        """Of the loop that ``start`` runs on."""
         self.protocols: dict[int, ClientProtocol] = {}
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listens; returns the port (useful with port 0).  Raises OSError if it is taken."""
         loop = asyncio.get_running_loop()
+        self.outbox = Outbox(loop.call_soon)
         self._server = await loop.create_server(lambda: ClientProtocol(self), host, port, backlog=BACKLOG)
         return int(self._server.sockets[0].getsockname()[1])
 
