@@ -48,6 +48,8 @@ class AutoStats:
         self.server = server
         self.changes: dict[int, int] = {}
         """Rows changed since the last ANALYZE, by table."""
+        self.enough: dict[int, float] = {}
+        """Changes up to which a table was found not to be due: not looked at again before."""
         self.due: dict[int, None] = {}
         self.rests_until_ns: dict[int, int] = {}
         self.analyzed_us: dict[int, int] = {}
@@ -69,7 +71,7 @@ class AutoStats:
         for table_id in tables:
             total = changes.get(table_id, 0) + counted.get(table_id, statements)
             changes[table_id] = total
-            if total > THRESHOLD_ROWS and table_id not in self.due:
+            if total > self.enough.get(table_id, THRESHOLD_ROWS) and table_id not in self.due:
                 self._test(table_id, total)
 
     def add(self, table_id: int, rows: int) -> None:
@@ -83,7 +85,9 @@ class AutoStats:
             self.changes.pop(table_id, None)
             return
         stats = self.server.catalog.stats.get(table_id)
-        if total <= THRESHOLD_ROWS + SCALE_FACTOR * (stats.rows if stats is not None else 0):
+        enough = THRESHOLD_ROWS + SCALE_FACTOR * (stats.rows if stats is not None else 0)
+        if total <= enough:
+            self.enough[table_id] = enough
             return
         if self.is_stopped or self.server.defaults["autovacuum"] != "on":
             return
@@ -98,12 +102,13 @@ class AutoStats:
         if self.running is not None and self.running_table == table_id:
             self.running.context.canceled = True
         self.changes.pop(table_id, None)
+        self.enough.pop(table_id, None)
         self.due.pop(table_id, None)
         self.analyzed_us[table_id] = self.server.clock.wall_ns() // 1000
 
     def forget(self, table_id: int) -> None:
         """A table is gone."""
-        for kept in (self.changes, self.due, self.rests_until_ns, self.analyzed_us):
+        for kept in (self.changes, self.enough, self.due, self.rests_until_ns, self.analyzed_us):
             kept.pop(table_id, None)
 
     # --- scanning --------------------------------------------------------------
@@ -130,6 +135,7 @@ class AutoStats:
                 continue
             self.due.pop(table_id, None)
             self.changes.pop(table_id, None)
+            self.enough.pop(table_id, None)
             await self._analyze(table_id)
             ended_ns = clock.monotonic_ns()
             rest_ns = max(REST_FACTOR * (ended_ns - started_ns), int(REST_SECONDS_MIN * 1e9))

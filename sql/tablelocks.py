@@ -10,6 +10,8 @@ Invariant: a table has either any number of writers or one exclusive holder (who
 seized stands beside writers that cannot commit.
 
 In a cluster a holder may be a schema change of another node (``sql.agreement``).
+
+Compiled with mypyc; see docs/STYLE.md#compiled.
 """
 
 from __future__ import annotations
