@@ -35,8 +35,9 @@ from sql.settings import Settings, builtin_defaults, canonical
 from sql.temporary import drop_leftovers
 from txn.coordinator import Coordinator
 from txn.settings import TxnSettings
-from wire.connection import Connection, ConnectionSettings
+from wire.connection import Connection
 from wire.io import ConnectionIo
+from wire.opening import ConnectionSettings
 
 if TYPE_CHECKING:
     from kvtier.replication.constraints import SpanConfigs

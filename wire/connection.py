@@ -6,9 +6,7 @@ The connection does no I/O itself (``wire.io``) and knows no plan (``sql.api``).
 message it has at once; a session call that ends without suspending is answered in the same tick.  While one is
 suspended, further messages wait in the input buffer, and reading pauses above INPUT_BYTES_MAX.
 
-Output collects in a buffer and goes to the socket when the client must see it: after ReadyForQuery, on Flush, when COPY
-waits for data, or above OUTPUT_FLUSH_BYTES.  Until then ``rewind`` can take it back, which is how a statement is run again
-after a conflict without the client noticing.
+How it begins stands in ``wire.opening``, what it has to say in ``wire.output``, what COPY reads in ``wire.copyinput``.
 
 After an error in the extended protocol everything up to Sync is skipped (chapter 55.2.3).
 
@@ -18,17 +16,15 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from base.eager import Done, Suspended, run_eagerly
 from base.errors import InternalError, MeridianError, QueryCanceled, SqlError
-from base.seams import Rng, Scheduler, Waiter
-from base.typeio import IoSettings
-from planner.exec.fast import EncodedRows, RowFormat
-from sql.api import Call, ResultColumn, RowEncoder, Server, SessionApi, Sink
-from wire import encode, frontend, startup
-from wire.auth import ScramExchange
+from base.seams import Rng, Scheduler
+from planner.exec.fast import EncodedRows
+from sql.api import Call, Server, SessionApi
+from wire import encode, frontend
 from wire.calls import (
     BIND,
     EXECUTE,
@@ -44,43 +40,19 @@ from wire.calls import (
     number_at,
     split_values,
 )
+from wire.copyinput import COPY_QUEUE_BYTES_MAX, MESSAGE_BYTES_MAX
 from wire.io import ConnectionIo
-from wire.rows import row_encoder, row_format
+from wire.opening import ConnectionSettings, Opening
 
-MESSAGE_BYTES_MAX: Final = 64 << 20
-"""Largest message of a logged-in client; a larger one is refused before it is read."""
 AUTH_MESSAGE_BYTES_MAX: Final = 8192
 INPUT_BYTES_MAX: Final = 1 << 20
 """Reading pauses while this much waits to be handled."""
-OUTPUT_FLUSH_BYTES: Final = 128 << 10
-"""Output is handed to the socket at least this often."""
-COPY_QUEUE_BYTES_MAX: Final = 4 << 20
-AUTHENTICATION_SECONDS: Final = 15.0
 _LENGTH: Final = struct.Struct("!I")
 COUNTS_MAX: Final = 100
 """Numbers of rows for which a call's CommandComplete is kept."""
-COPY_DATA: Final = 100
-COPY_IN_KINDS: Final = b"dcfHS"
 
 
-TAGS_MAX: Final = 1_000
-_TAGS: dict[str, bytes] = {}
-"""CommandComplete messages by tag; there are few."""
-
-
-class ConnectionSettings:
-    """What the node decides for all connections."""
-
-    def __init__(self, trust_loopback: bool, has_tls: bool, require_tls: bool, server_secret: bytes) -> None:
-        self.trust_loopback = trust_loopback
-        """--insecure: no password from loopback addresses."""
-        self.has_tls = has_tls
-        self.require_tls = require_tls
-        self.server_secret = server_secret
-        """Salts the mock exchange of unknown roles."""
-
-
-class Connection(Sink):
+class Connection(Opening):
     """See the module docstring."""
 
     def __init__(
@@ -92,37 +64,14 @@ class Connection(Sink):
         settings: ConnectionSettings,
         on_bug: Callable[[BaseException], str],
     ) -> None:
-        self.server = server
-        self.io = io
-        self.scheduler = scheduler
-        self.rng = rng
-        self.settings = settings
+        super().__init__(server, io, scheduler, rng, settings)
         self.on_bug = on_bug
         """Logs an unexpected exception and returns the id that the client is told."""
-        self.state = "startup"
-        self.session: SessionApi | None = None
-        self.full = False
-        self._input = bytearray()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._sent = 0
-        self._busy = False
         self._notified: list[bytes] = []
         """Notifications to be sent when the session is idle."""
         self._skipping = False
-        self._startup: startup.Startup | None = None
-        self._exchange: ScramExchange | None = None
-        self._exchange_step = ""
-        self._asked_tls = self._asked_gss = False
-        self._reading_paused = False
-        self._drain_waiter: Waiter | None = None
-        self._copy: list[bytes | MeridianError | None] | None = None
-        self._copy_bytes = 0
-        self._copy_waiter: Waiter | None = None
         self._calls: dict[bytes, CallHead] = {}
         """By the bytes of Bind before its values."""
-        self._descriptions: dict[int, tuple[Any, tuple[int, ...], bytes]] = {}
-        self._cancel_timer = scheduler.call_later(AUTHENTICATION_SECONDS, self._authentication_timeout)
         self._idle_timer: Callable[[], None] | None = None
         self._closing: SessionApi | None = None
         """Session of a lost client, to close when its running statement has ended."""
@@ -161,16 +110,6 @@ class Connection(Sink):
                     session.cancel()
             else:
                 self._close_session(session)
-
-    def pause_writing(self) -> None:
-        """The socket's buffer is above its high-water mark."""
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self.full = False
-        if self._drain_waiter is not None:
-            waiter, self._drain_waiter = self._drain_waiter, None
-            waiter.wake()
 
     def shut_down(self, also_busy: bool = False) -> None:
         """The node drains: idle clients are told and closed; busy ones after their transaction, or now if asked."""
@@ -418,112 +357,6 @@ class Connection(Sink):
         if pending is not None:
             self.scheduler.spawn(_awaited(pending), "close session")
 
-    # --- startup and authentication --------------------------------------------
-
-    def _startup_packet(self) -> bool:
-        buffer = self._input
-        if len(buffer) < 4:
-            return False
-        length = int.from_bytes(buffer[:4], "big")
-        startup.check_length(length)
-        if len(buffer) < length:
-            return False
-        code = int.from_bytes(buffer[4:8], "big")
-        body = bytes(buffer[8:length])
-        del buffer[:length]
-        if code == startup.CANCEL_REQUEST:
-            self.server.cancel(*startup.parse_cancel(body))
-            self._close()
-            return False
-        if code == startup.SSL_REQUEST:
-            return self._ssl_request()
-        if code == startup.GSS_REQUEST:
-            if self._asked_gss:
-                raise frontend.violation("duplicate GSSENCRequest")
-            self._asked_gss = True
-            self.io.write(b"N")
-            return True
-        self._startup = startup.parse_startup(code, body)
-        self._begin_authentication(self._startup)
-        return True
-
-    def _ssl_request(self) -> bool:
-        if self._asked_tls or self.io.is_tls:
-            raise frontend.violation("duplicate SSLRequest")
-        self._asked_tls = True
-        if not self.settings.has_tls:
-            self.io.write(b"N")
-            return True
-        if self._input:
-            # CVE-2021-23214: bytes sent before the handshake would pass as if they had been encrypted.
-            raise SqlError("received unencrypted data after SSL request", sqlstate="08P01")
-        self.io.write(b"S")
-        self._busy = True
-        self.scheduler.spawn(self._upgrade(), "tls handshake")
-        return False
-
-    async def _upgrade(self) -> None:
-        try:
-            await self.io.start_tls()
-        except OSError:
-            self.io.abort()
-            self.connection_lost()
-            return
-        finally:
-            self._busy = False
-        self._process()
-
-    def _begin_authentication(self, packet: startup.Startup) -> None:
-        self.state = "auth"
-        if packet.minor > 0 or packet.unknown:
-            self._put(encode.negotiate_protocol(0, packet.unknown))
-        if self.settings.require_tls and not self.io.is_tls and not self.io.is_loopback:
-            raise SqlError("connection requires TLS", sqlstate="28000", hint="Connect with sslmode=require.")
-        if self.settings.trust_loopback and self.io.is_loopback:
-            self._authenticated()
-            return
-        secret = self.server.scram_secret(packet.user)
-        assert secret is None or isinstance(secret, str)
-        self._exchange = ScramExchange(packet.user, secret, self.settings.server_secret, self.rng, self.io.certificate)
-        self._exchange_step = "first"
-        self._put(encode.authentication(10, self._exchange.mechanisms()))
-        self._flush()
-
-    def _auth_message(self, kind: int, body: bytes) -> None:
-        if kind == 88:  # Terminate
-            self._close()
-            return
-        if kind != 112 or self._exchange is None:
-            raise frontend.violation(f"expected SASL response, got message type {kind}")
-        if self._exchange_step == "first":
-            self._put(encode.authentication(11, self._exchange.first(body)))
-            self._exchange_step = "final"
-            self._flush()
-            return
-        answer = self._exchange.final(body)
-        self._exchange = None
-        self._put(encode.authentication(12, answer))
-        self._authenticated()
-
-    def _authenticated(self) -> None:
-        packet = self._startup
-        assert packet is not None
-        session = self.server.open_session(packet.user, packet.database, packet.options, self)
-        assert isinstance(session, SessionApi)
-        self._cancel_timer()
-        self.session = session
-        self.state = "ready"
-        self._put(encode.AUTHENTICATION_OK)
-        for name, value in self.server.parameter_statuses(session):
-            self._put(encode.parameter_status(name, value))
-        self._put(encode.backend_key_data(session.pid, session.cancel_key))
-        self._ready(session)
-
-    def _authentication_timeout(self) -> None:
-        if self.state in ("startup", "auth"):
-            self.io.abort()
-            self.connection_lost()
-
     # --- handlers of the ready state -------------------------------------------
 
     def _on_query(self, session: SessionApi, body: bytes) -> Any:
@@ -639,6 +472,25 @@ class Connection(Sink):
         else:
             self._fatal(SqlError("terminating connection due to idle-in-transaction timeout", sqlstate="25P03"))
 
+    # --- notifications ---------------------------------------------------------
+
+    def parameter_status(self, name: str, value: str) -> None:
+        if self.session is not None:
+            self._put(encode.parameter_status(name, value))
+
+    def notification(self, pid: int, channel: str, payload: str) -> None:
+        """Told when the session is idle: after the answer to what it is doing, outside of a transaction."""
+        if not self._notified:
+            self.scheduler.call_later(0, self._send_notifications)
+        self._notified.append(encode.notification(pid, channel, payload))
+
+    def _send_notifications(self) -> None:
+        if not self._busy and self.session is not None and self.session.transaction_status == "I":
+            for notified in self._notified:
+                self._put(notified)
+            self._notified.clear()
+            self._flush()
+
     # --- errors ----------------------------------------------------------------
 
     def _internal(self, bug: BaseException) -> MeridianError:
@@ -685,210 +537,6 @@ class Connection(Sink):
         if self._idle_timer is not None:
             self._idle_timer()
             self._idle_timer = None
-
-    # --- output: the Sink ------------------------------------------------------
-
-    def _put(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
-
-    def _flush(self) -> None:
-        if self._out:
-            self.io.write(b"".join(self._out) if len(self._out) > 1 else self._out[0])
-            self._sent += self._out_bytes
-            self._out.clear()
-            self._out_bytes = 0
-
-    def position(self) -> int:
-        return self._sent + self._out_bytes
-
-    def rewind(self, position: int) -> bool:
-        if position < self._sent:
-            return False
-        excess = self._sent + self._out_bytes - position
-        while excess > 0:
-            last = self._out.pop()
-            if len(last) > excess:
-                last = last[: len(last) - excess]
-                self._out.append(last)
-                self._out_bytes -= excess
-                return True
-            excess -= len(last)
-            self._out_bytes -= len(last)
-        return True
-
-    def encoder(self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings) -> RowEncoder:
-        return row_encoder([column.type for column in columns], formats, settings)
-
-    def row_format(
-        self, columns: Sequence[ResultColumn], formats: Sequence[int], settings: IoSettings
-    ) -> RowFormat | None:
-        return row_format([column.type for column in columns], formats, settings)
-
-    def describe(self, columns: Sequence[ResultColumn] | None, formats: Sequence[int] = ()) -> None:
-        if columns is None:
-            self._put(encode.NO_DATA)
-            return
-        kept = self._descriptions.get(id(columns))
-        if kept is not None and kept[0] is columns and kept[1] == formats:
-            self._put(kept[2])
-            return
-        data = encode.row_description(columns, formats)
-        if len(self._descriptions) > 1000:
-            self._descriptions.clear()
-        self._descriptions[id(columns)] = (columns, tuple(formats), data)
-        self._put(data)
-
-    def rows(self, encoded: bytes, count: int) -> None:
-        self._out.append(encoded)
-        self._out_bytes += len(encoded)
-        if self._out_bytes >= OUTPUT_FLUSH_BYTES:
-            self._flush()
-
-    def complete(self, tag: str) -> None:
-        data = _TAGS.get(tag)
-        if data is None:
-            data = encode.command_complete(tag)
-            if len(_TAGS) < TAGS_MAX:
-                _TAGS[tag] = data
-        self._out.append(data)
-        self._out_bytes += len(data)
-
-    def empty(self) -> None:
-        self._put(encode.EMPTY_QUERY)
-
-    def suspended(self) -> None:
-        self._put(encode.PORTAL_SUSPENDED)
-
-    def notice(self, severity: str, error: MeridianError) -> None:
-        self._put(encode.notice_response(error, severity))
-
-    def parameter_status(self, name: str, value: str) -> None:
-        if self.session is not None:
-            self._put(encode.parameter_status(name, value))
-
-    def notification(self, pid: int, channel: str, payload: str) -> None:
-        """Told when the session is idle: after the answer to what it is doing, outside of a transaction."""
-        if not self._notified:
-            self.scheduler.call_later(0, self._send_notifications)
-        self._notified.append(encode.notification(pid, channel, payload))
-
-    def _send_notifications(self) -> None:
-        if not self._busy and self.session is not None and self.session.transaction_status == "I":
-            for notified in self._notified:
-                self._put(notified)
-            self._notified.clear()
-            self._flush()
-
-    async def drain(self) -> None:
-        self._flush()
-        if self.state == "closed":
-            raise QueryCanceled("client connection lost")
-        if self.full:
-            self._drain_waiter = self.scheduler.waiter()
-            await self._drain_waiter.wait()
-
-    # --- COPY ------------------------------------------------------------------
-
-    def copy_in(self, overall_format: int, column_formats: Sequence[int]) -> None:
-        self._put(encode.copy_response(b"G", overall_format, column_formats))
-        self._copy = []
-        self._copy_bytes = 0
-        self._flush()
-
-    async def read_copy(self) -> bytes | None:
-        assert self._copy is not None
-        if not self._copy:
-            self._process_copy_input()
-        while not self._copy:
-            self._copy_waiter = self.scheduler.waiter()
-            await self._copy_waiter.wait()
-            self._copy_waiter = None
-        item = self._copy.pop(0)
-        if isinstance(item, MeridianError):
-            self.end_copy()
-            raise item
-        if item is None:
-            self.end_copy()
-            return None
-        self._copy_bytes -= len(item)
-        self._resume_reading()
-        return item
-
-    def _resume_reading(self) -> None:
-        """Reads on if a COPY's queue was what reading had paused for."""
-        if self._reading_paused and self._copy_bytes <= COPY_QUEUE_BYTES_MAX // 2:
-            self._reading_paused = False
-            self.io.resume_reading()
-
-    def _process_copy_input(self) -> None:
-        """Takes what already waits in the input buffer, up to the queue's bound."""
-        while self._reads_copy() and self._copy_bytes < COPY_QUEUE_BYTES_MAX:
-            if not self._take_copy_data() and not self._next_message():
-                return
-
-    def _take_copy_data(self) -> bool:
-        """Queues the whole CopyData messages at the head of the input buffer as one; False if there is none.
-
-        libpq sends a message for every row; their borders mean nothing.
-        """
-        buffer = self._input
-        parts: list[bytearray] = []
-        at, size, length_of = 0, len(buffer), _LENGTH.unpack_from
-        while size - at >= 5 and buffer[at] == COPY_DATA:
-            (length,) = length_of(buffer, at + 1)
-            end = at + 1 + length
-            if end > size or length < 4 or length > MESSAGE_BYTES_MAX:
-                break
-            parts.append(buffer[at + 5 : end])
-            at = end
-        if not parts:
-            return False
-        del buffer[:at]
-        self._copy_message(COPY_DATA, b"".join(parts))
-        return True
-
-    def _reads_copy(self) -> bool:
-        """True while messages are a COPY's: what follows its end (the Sync above all) is not."""
-        copy = self._copy
-        return copy is not None and (not copy or copy[-1].__class__ is bytes)
-
-    def end_copy(self) -> None:
-        """A COPY is over, or the session gave up on it: what the client still sends of it is dropped."""
-        self._copy = None
-        self._copy_bytes = 0
-        self._resume_reading()
-
-    def _copy_message(self, kind: int, body: bytes) -> None:
-        assert self._copy is not None
-        if kind == COPY_DATA:
-            self._copy.append(body)
-            self._copy_bytes += len(body)
-            if self._copy_bytes > COPY_QUEUE_BYTES_MAX and not self._reading_paused:
-                self._reading_paused = True
-                self.io.pause_reading()
-        elif kind == 99:
-            self._copy.append(None)
-        elif kind == 102:
-            reason, _ = frontend.text_at(body, 0)
-            self._copy.append(QueryCanceled(f"COPY from stdin failed: {reason}"))
-        elif kind not in COPY_IN_KINDS:
-            self._copy.append(
-                SqlError(f"unexpected message type 0x{kind:02X} during COPY from stdin", sqlstate="08P01")
-            )
-        if self._copy_waiter is not None and self._copy:
-            self._copy_waiter.wake()
-
-    def copy_out(self, overall_format: int, column_formats: Sequence[int]) -> None:
-        self._put(encode.copy_response(b"H", overall_format, column_formats))
-
-    def copy_data(self, chunk: bytes) -> None:
-        self._put(encode.copy_data(chunk))
-        if self._out_bytes >= OUTPUT_FLUSH_BYTES:
-            self._flush()
-
-    def copy_done(self) -> None:
-        self._put(encode.COPY_DONE)
 
 
 async def _finish(connection: Connection, kind: int, pending: Awaitable[Any]) -> None:

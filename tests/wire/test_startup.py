@@ -9,7 +9,7 @@ import pytest
 from node.process import Node
 from tests.inprocess import Client, message, with_node
 from tests.wire.frames import Raw, field, query, special, startup
-from wire.connection import ConnectionSettings
+from wire.opening import ConnectionSettings
 
 SSL, GSS, CANCEL = 80877103, 80877104, 80877102
 GARBAGE = [
