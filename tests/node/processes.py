@@ -33,13 +33,14 @@ def meridian(*arguments: str, seconds: float = 60.0) -> subprocess.CompletedProc
 
 
 class NodeProcess:
-    """A running ``meridian start``; ``dsn`` is what it printed."""
+    """A running ``meridian start``; ``dsn`` is what it printed, ``within`` what its command line begins with."""
 
-    def __init__(self, store: Path, *arguments: str) -> None:
+    def __init__(self, store: Path, *arguments: str, within: tuple[str, ...] = ()) -> None:
         self.log = store.parent / "node.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
+                    *within,
                     sys.executable,
                     "-m",
                     "node.cli",
@@ -72,6 +73,10 @@ class NodeProcess:
 
     def http(self) -> str:
         return self._printed(r"http://([0-9.:]+)/healthz")
+
+    def rpc(self) -> str:
+        """Where it listens for other nodes."""
+        return self._printed(r"nodes +([0-9.:]+), node")
 
     def wait(self, seconds: float = 30.0) -> int:
         return self.process.wait(timeout=seconds)

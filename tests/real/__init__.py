@@ -6,6 +6,7 @@
     hermitage.py    scripted two- and three-connection cases per isolation level
     crash.py        write, kill -9 (or cut the power), restart, compare: python -m tests.real.crash
     shim/           an LD_PRELOAD library that knows what was synced, and delays or fails syncs
+    namespaces.py   network namespaces as far apart as regions; delays.py is the network where the kernel has no netem
     tiny_writer.py  a store that keeps or breaks its promises, to test the harness itself
 
 Everything runs against any DSN, so that PostgreSQL proves the harness.
