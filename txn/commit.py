@@ -1,4 +1,4 @@
-"""How a transaction ends: one-phase commit, parallel commit, rollback, heartbeats.
+"""How a transaction commits: in one phase, in parallel, in two rounds.
 
     read-only            nothing is sent; waits until what it saw is durable
     one-phase            every key in this store and nothing flushed: one batch
@@ -29,8 +29,8 @@ Compiled with mypyc; see docs/STYLE.md#compiled.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable
+from typing import Final
 
 from base.eager import Eager
 from base.errors import (
@@ -38,40 +38,32 @@ from base.errors import (
     ConditionFailed,
     KvError,
     MeridianError,
-    Overloaded,
     TxnAborted,
     TxnRetry,
     WriteTooOld,
 )
 from base.faults import fault
 from base.hlc import LOGICAL_BITS
-from base.seams import Waiter
 from kvtier.messages import (
     Batch,
     ConditionalPut,
     Delete,
     DeleteSpan,
     EndTxn,
-    Heartbeat,
     Isolation,
     Lock,
     Op,
     Put,
-    PutRun,
     Refresh,
     Reply,
-    ResolveIntents,
-    SettleRuns,
     TxnMeta,
     TxnStatus,
 )
 from kvtier.meta import ordered
-from txn.attempt import ABORTED, AMBIGUOUS, COMMITTED, COMMITTING, OPEN
-from txn.buffer import WriteBuffer
-from txn.reads import Reader
+from txn.attempt import AMBIGUOUS, COMMITTED, COMMITTING, OPEN
+from txn.flushing import FLUSH_OPS_MAX
+from txn.releasing import Releaser
 from txn.spans import point_end
-
-T = TypeVar("T")
 
 COMMITTED_MARK: Final = b"C"
 ABORTED_MARK: Final = b"A"
@@ -80,29 +72,12 @@ ABORTED_MARK: Final = b"A"
 CHECKS_THERE_MAX: Final = 100
 """Reads that are looked at one by one, whether they can be checked with the commit."""
 
-ResolvePart = tuple[tuple[bytes, ...], tuple[tuple[bytes, bytes], ...]]
-"""(keys, spans) of one ResolveIntents."""
 
-
-class Owned:
-    """Awaitable result of a task of the node; nobody has to await it."""
-
-    def __init__(self, waiter: Waiter) -> None:
-        self._waiter = waiter
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._waiter.wait().__await__()
-
-
-class Committer(Reader):
+class Committer(Releaser):
     """The ending half of ``Transaction``."""
 
     _commit_key: str = ""
     _deadline_ts: int = 0
-    _is_abandoned: bool = False
-    """Rolled back by its owner while its commit was under way in a task of the node."""
-
-    _stop_timer: Callable[[], None] | None = None
 
     def set_commit_key(self, name: str) -> None:
         """Names the transaction; its outcome can be asked for later by that name."""
@@ -306,12 +281,6 @@ class Committer(Reader):
         meta.seq = self._seq
         return meta
 
-    def _first_key(self, writes: list[Op]) -> bytes:
-        if not writes:
-            return b""
-        op = writes[0]
-        return op.start if isinstance(op, DeleteSpan) else op.key  # type: ignore[union-attr]  # a write
-
     def _checks(self, to_ts: int) -> list[Op]:
         """Returns what must be the same at the commit timestamp (0) as when it was read."""
         ops: list[Op] = []
@@ -499,368 +468,3 @@ class Committer(Reader):
             if not await self._try(Batch(end, self.read_ts, meta)):
                 return
         await self._resolve(meta, TxnStatus.COMMITTED, commit_ts, self._remainder())
-
-    # --- releasing --------------------------------------------------------------
-
-    def rollback(self) -> Eager[None]:
-        if self._state == COMMITTING:
-            self._is_abandoned = True
-        if self._state != OPEN:
-            return None
-        self._state = ABORTED
-        self._leave_fast_path()
-        return self._release(TxnStatus.ABORTED)
-
-    def adopt(self, meta: TxnMeta) -> None:
-        """Takes over what a batch sent under this identity may have locked; ``rollback`` gives it up."""
-        self._meta = meta
-        self._is_locked = True
-
-    def _release(self, status: TxnStatus, is_certain: bool = True) -> Eager[None]:
-        """Gives up locks and, aborting, intents; never raises.  Awaiting it is optional: the node finishes it.
-
-        If it is not certain that it has not committed, nothing is resolved before its record says so: where a
-        heartbeat had written a record, a commit in one phase leaves intents, which are the committed values.
-        """
-        self._stop_heartbeat()
-        meta = self._meta
-        if meta is None or not (self._is_locked or self._is_flushed):
-            return None
-        keys = tuple(self._intent_keys)
-        spans = tuple(self._spans_written())
-        batch = Batch([EndTxn(status == TxnStatus.COMMITTED, intents=keys, intent_spans=spans)], 0, meta)
-        rest = self._remainder() if self._is_flushed or not self.single_store else ()
-        try:
-            reply = self._send(batch)
-        except Overloaded:
-            return self._own(self._release_later(batch, meta, status, rest, is_certain), "release")
-        except MeridianError:
-            self._coordinator.counts["releases_failed"] += 1
-            return self._own(self._resolve(meta, status, 0, rest), "release") if rest and is_certain else None
-        if isinstance(reply, Reply) and not rest:
-            return None
-        return self._own(self._finish_release(reply, batch, meta, status, rest, is_certain), "release")
-
-    async def _release_later(
-        self, batch: Batch, meta: TxnMeta, status: TxnStatus, rest: tuple[ResolvePart, ...], is_certain: bool
-    ) -> None:
-        """The store takes no writes for now; nobody else knows of the locks, so it is asked until it does."""
-        self._coordinator.counts["releases_failed"] += 1
-        settings = self._coordinator.settings
-        for attempt in range(RELEASE_ATTEMPTS_MAX):
-            await self._coordinator.clock.sleep(
-                min(settings.backoff_seconds * 2 ** min(attempt, 20), settings.backoff_seconds_max)
-            )
-            try:
-                reply = self._send(batch)
-                if not isinstance(reply, Reply):
-                    await reply
-            except Overloaded:
-                continue
-            except MeridianError:
-                self._coordinator.counts["releases_failed"] += 1
-                break
-            is_certain = True
-            break
-        if is_certain:
-            await self._resolve(meta, status, 0, rest)
-
-    async def _finish_release(
-        self,
-        reply: Eager[Reply],
-        batch: Batch,
-        meta: TxnMeta,
-        status: TxnStatus,
-        rest: tuple[ResolvePart, ...],
-        is_certain: bool,
-    ) -> None:
-        try:
-            if not isinstance(reply, Reply):
-                await reply
-        except Overloaded:
-            await self._release_later(batch, meta, status, rest, is_certain)
-            return
-        except MeridianError:
-            self._coordinator.counts["releases_failed"] += 1
-            if not is_certain:
-                return
-        await self._resolve(meta, status, 0, rest)
-
-    def _release_remote(self, status: TxnStatus) -> None:
-        """After a one-phase commit: frees locks that other stores hold for us."""
-        if self._lock_keys or self._lock_spans:
-            meta = self._meta
-            assert meta is not None, "locks without identity"
-            self._coordinator.scheduler.spawn(self._resolve(meta, status, self.commit_ts, self._remainder()), "release")
-
-    def _remainder(self) -> tuple[ResolvePart, ...]:
-        """Returns intents to resolve and locks to free, in parts of bounded size (reliability 17)."""
-        keys = list({**self._intent_keys, **self._lock_keys})
-        spans = tuple(self._spans_written() + self._lock_spans)
-        parts: list[ResolvePart] = []
-        for first in range(0, max(len(keys), 1), RESOLVE_KEYS_MAX):
-            parts.append((tuple(keys[first : first + RESOLVE_KEYS_MAX]), spans))
-            spans = ()
-        return tuple(parts)
-
-    async def _resolve(self, meta: TxnMeta, status: TxnStatus, commit_ts: int, parts: tuple[ResolvePart, ...]) -> None:
-        """Resolves intents and frees locks, one batch a part."""
-        if fault("txn.resolve.skipped"):
-            return
-        for place, (keys, spans) in enumerate(parts):
-            if place:
-                await self._coordinator.clock.sleep(0)
-            if keys or spans:
-                await self._try(Batch([ResolveIntents(keys, spans, meta, int(status), commit_ts)]))
-
-    async def _try(self, batch: Batch) -> bool:
-        """Sends what others would finish if we cannot; False if it failed."""
-        try:
-            reply = self._send(batch)
-            if not isinstance(reply, Reply):
-                await reply
-        except MeridianError:
-            self._coordinator.counts["releases_failed"] += 1
-            return False
-        return True
-
-    # --- work that outlives its caller ------------------------------------------
-
-    def _own(self, coroutine: Coroutine[Any, Any, T], name: str) -> Awaitable[T]:
-        """Runs a coroutine in a task of the node and returns an awaitable of its result (reliability 133)."""
-        waiter = self._coordinator.scheduler.waiter()
-        self._coordinator.scheduler.spawn(self._run_owned(coroutine, waiter), name)
-        return Owned(waiter)
-
-    async def _run_owned(self, coroutine: Coroutine[Any, Any, Any], waiter: Waiter) -> None:
-        try:
-            result = await coroutine
-        except MeridianError as error:
-            failure = await self._fail_owned(error)
-            if failure is None:
-                waiter.wake(self.commit_ts)
-            else:
-                waiter.fail(failure)
-        else:
-            waiter.wake(result)
-
-    async def _fail_owned(self, error: MeridianError) -> MeridianError | None:
-        """After a failed commit: open again for its owner, or rolled back if the owner has left.
-
-        Returns what to raise, None if it turned out to have committed before under its name.
-        """
-        if self._state != COMMITTING:
-            return error
-        failure = self._reopen(error)
-        if failure is None:
-            self._finish_repeated()
-        elif self._state == OPEN and self._is_abandoned:
-            self._state = ABORTED
-            released = self._release(TxnStatus.ABORTED)
-            if released is not None:
-                await released
-        return failure
-
-    # --- intents ----------------------------------------------------------------
-
-    async def _flush(self, buffer: WriteBuffer) -> None:
-        """Writes every version of the buffer as intents, in order, in bounded batches (reliability 21)."""
-        if not self.read_ts:
-            self._start()
-        if self._has_stale_runs:
-            await self._settle_runs(0)
-        ops = buffer.into_flush_ops()
-        meta = self._ensure_meta(self._first_key(ops))
-        self._is_flushed = True
-        self._is_direct = False
-        self._flushed_seq = self._seq
-        for op in ops:
-            if isinstance(op, DeleteSpan):
-                self._intent_spans.append((op.start, op.end))
-                op.is_held = self._is_held(op.start, op.end)
-                if self.isolation == Isolation.SERIALIZABLE and not op.is_held:
-                    # A row that appears in the span before we commit must not survive its deletion.
-                    self._reads.add_span(op.start, op.end, b"")
-            elif isinstance(op, (Put, Delete)):
-                self._intent_keys[op.key] = None
-        self._start_heartbeat()
-        chunks = _chunks(ops, self._coordinator.settings.flush_bytes_max)
-        for place, chunk in enumerate(chunks):
-            if place:
-                await self._coordinator.clock.sleep(0)  # The loop serves others, and our heartbeat.
-            reply = self._perform(chunk, meta.anchor, Lock.NONE)
-            if not isinstance(reply, Reply):
-                await reply
-        buffer.clear()
-
-    _flushed_seq: int = 0
-
-    # --- runs -------------------------------------------------------------------
-
-    _run_span: tuple[bytes, bytes] | None = None
-    """Covers every run of the transaction."""
-    _run_seq: int = 0
-    """Of the latest run."""
-    _savepoint_seq: int = 0
-    """Of the latest savepoint: what came after it can only be rolled back together."""
-    _has_stale_runs: bool = False
-    """A savepoint's rollback left rows in the store that must go before anything else is written."""
-
-    def _spans_written(self) -> list[tuple[bytes, bytes]]:
-        """Returns spans that hold whatever is to be resolved beside point intents."""
-        return self._intent_spans if self._run_span is None else [*self._intent_spans, self._run_span]
-
-    async def _put_run(self, keys: list[bytes], values: list[bytes], is_distinct: bool) -> int:
-        buffer = self._buffer
-        start, end = keys[0], point_end(keys[-1])
-        if buffer is not None and (buffer.touches(start, end) or buffer.has_span_in(*self._covered_with(start, end))):
-            # The store decides by what it knows: a deleted span may lie over a run that this one grows.
-            await self._flush(buffer)
-        if self._has_stale_runs:
-            await self._settle_runs(0)
-        if not self.read_ts:
-            self._start()
-        meta = self._ensure_meta(keys[0])
-        done = 0
-        for first, last in _slices(keys, values, self._coordinator.settings.flush_bytes_max):
-            self._seq += 1
-            op = PutRun(keys[first:last], values[first:last], self._seq, self._savepoint_seq, is_distinct)
-            before = self._note_run(op)
-            reply = await self._send_patiently(op, meta)
-            if not reply.results[0]:
-                self._run_span, self._is_flushed = before
-                break
-            self._note_reply(reply)
-            self._run_seq = self._flushed_seq = self._seq
-            self.is_read_only = False
-            self._leave_fast_path()
-            self._start_heartbeat()
-            done = last
-            # The loop serves others, and our heartbeat: silent for too long we would be taken for dead.
-            await self._coordinator.clock.sleep(0)
-        return done
-
-    def _note_run(self, op: PutRun) -> tuple[tuple[bytes, bytes] | None, bool]:
-        """Remembers, before it is sent, that there is something to resolve; returns what was known before."""
-        before = (self._run_span, self._is_flushed)
-        self._run_span = self._covered_with(op.keys[0], point_end(op.keys[-1]))
-        self._is_flushed = True
-        return before
-
-    def _covered_with(self, start: bytes, end: bytes) -> tuple[bytes, bytes]:
-        """Returns what covers a span and every run of the transaction."""
-        span = self._run_span
-        return (start, end) if span is None else (min(start, span[0]), max(end, span[1]))
-
-    async def _send_patiently(self, op: Op, meta: TxnMeta) -> Reply:
-        """Sends bulk; where the disk falls behind, waits for it, because a load may be slow but not fail for it."""
-        settings = self._coordinator.settings
-        for attempt in range(STALL_ATTEMPTS_MAX):
-            meta.seq = self._seq
-            try:
-                reply = self._send(Batch([op], self.read_ts, meta))
-                return reply if isinstance(reply, Reply) else await reply
-            except Overloaded:
-                await self._coordinator.clock.sleep(
-                    min(settings.backoff_seconds * 2 ** min(attempt, 20), settings.backoff_seconds_max)
-                )
-            self._check_open()
-        raise Overloaded("the storage engine has not taken writes for too long")
-
-    async def _settle_runs(self, to_ts: int) -> None:
-        """Makes the runs in the store what this transaction still sees of them, and moves them to ``to_ts``."""
-        assert self._run_span is not None, "no runs to settle"
-        assert self._meta is not None, "runs without identity"
-        at, end = self._run_span
-        while True:
-            reply = await self._send_patiently(SettleRuns(at, end, to_ts), self._meta)
-            resume: bytes | None = reply.results[0]
-            if resume is None:
-                break
-            at = resume
-            await self._coordinator.clock.sleep(SETTLE_PAUSE_SECONDS)
-        self._has_stale_runs = False
-
-    # --- heartbeats -------------------------------------------------------------
-
-    def _start_heartbeat(self) -> None:
-        """From the first intent on, or the first lock that others cannot see released, we show that we live."""
-        if self._stop_timer is None:
-            interval = self._coordinator.settings.heartbeat_seconds
-            self._stop_timer = self._coordinator.scheduler.call_later(interval, self._beat)
-
-    def _stop_heartbeat(self) -> None:
-        if self._stop_timer is not None:
-            self._stop_timer()
-            self._stop_timer = None
-
-    def _beat(self) -> None:
-        """Sends one heartbeat; the next is due an interval after its answer."""
-        if self._stop_timer is None or self._meta is None:
-            return
-        self._coordinator.scheduler.spawn(self._beat_once(self._meta), "heartbeat")
-
-    async def _beat_once(self, meta: TxnMeta) -> None:
-        status: Any = TxnStatus.PENDING
-        try:
-            if not fault("txn.heartbeat.skipped"):
-                # Even asking for the time may be refused, by a disk that cannot keep the clock's bound.
-                reply = self._send(Batch([Heartbeat(meta.anchor, self._coordinator.kv.now())], 0, meta))
-                if not isinstance(reply, Reply):
-                    reply = await reply
-                status = reply.results[0]
-        except TxnAborted:
-            status = TxnStatus.ABORTED
-        except MeridianError:
-            self._coordinator.counts["heartbeats_failed"] += 1
-        if self._stop_timer is None or meta is not self._meta:
-            return
-        self._stop_timer = None
-        if status == TxnStatus.ABORTED and self._state == OPEN:
-            self._failure = TxnAborted()
-            self._leave_fast_path()
-        elif self._state in (OPEN, COMMITTING):
-            self._start_heartbeat()
-
-
-FLUSH_OPS_MAX: Final = 4_096
-"""Intents of one batch, besides the bound on its bytes."""
-RELEASE_ATTEMPTS_MAX: Final = 10_000
-"""Attempts to release locks while the store refuses writes: a quarter of an hour at the longest pause."""
-STALL_ATTEMPTS_MAX: Final = 3_000
-"""Attempts of one bulk write while the store refuses writes: five minutes at the longest pause."""
-SETTLE_PAUSE_SECONDS: Final = 0.001
-"""Between two steps of settling runs: the loop serves what has come in."""
-RESOLVE_KEYS_MAX: Final = 4_096
-"""Intents resolved by one batch."""
-
-
-def _chunks(ops: list[Op], bytes_max: int) -> list[list[Op]]:
-    """Cuts writes into batches of bounded size, keeping their order; a span deletion begins its own."""
-    chunks: list[list[Op]] = [[]]
-    size = 0
-    for op in ops:
-        size += 64 + (len(op.value) if isinstance(op, Put) else 0)
-        is_full = size > bytes_max or len(chunks[-1]) >= FLUSH_OPS_MAX
-        if chunks[-1] and (is_full or isinstance(op, DeleteSpan)):
-            chunks.append([])
-            size = 64
-        chunks[-1].append(op)
-    return chunks
-
-
-def _slices(keys: list[bytes], values: list[bytes], bytes_max: int) -> list[tuple[int, int]]:
-    """Cuts rows into [first, last) of bounded bytes and number."""
-    if len(keys) <= FLUSH_OPS_MAX and sum(map(len, keys)) + sum(map(len, values)) <= bytes_max:
-        return [(0, len(keys))]
-    slices: list[tuple[int, int]] = []
-    first = size = 0
-    for index in range(len(keys)):
-        size += len(keys[index]) + len(values[index])
-        if size > bytes_max or index - first == FLUSH_OPS_MAX:
-            if index > first:
-                slices.append((first, index))
-            first = index
-            size = len(keys[index]) + len(values[index])
-    slices.append((first, len(keys)))
-    return slices

@@ -17,7 +17,9 @@ The layers of the class, each in its own file:
 
     Attempt      identity, timestamps, sending, refresh          txn/attempt.py
     Reader       get, get_many, scan                             txn/reads.py
-    Committer    commit, rollback, flush, heartbeats             txn/commit.py
+    Flusher      intents, runs, heartbeats                       txn/flushing.py
+    Releaser     rollback, release, work that outlives its owner txn/releasing.py
+    Committer    commit                                          txn/commit.py
     Transaction  writes, savepoints, statements, restarts        here
 
 Compiled with mypyc; see docs/STYLE.md#compiled.
