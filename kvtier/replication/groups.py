@@ -47,7 +47,7 @@ from kvtier.replication.envelope import (
 )
 from kvtier.replication.group import Group
 from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, merged_of, removed_of
-from kvtier.replication.members import add_first_member
+from kvtier.replication.members import add_first_member, place_on
 from kvtier.replication.merging import Thawing, take_merged
 from kvtier.replication.proposing import Proposals
 from kvtier.replication.publishing import Publisher, RangeIds
@@ -195,9 +195,12 @@ class Replication:
 
     def open_group(self, replica: Replica) -> Group:
         """Begins the group of a replica whose range is here."""
-        place = next(place for place in replica.descriptor.replicas if place.node_id == self.node_id)
-        group = self._make_group(replica.range_id, place.replica_id, conf_of(replica.descriptor))
+        place = place_on(replica.descriptor, self.node_id)
+        replica_id = replica_id_of(self.store.engine, replica.range_id) if place is None else place.replica_id
+        group = self._make_group(replica.range_id, replica_id, conf_of(replica.descriptor))
         self.place(group, replica)
+        if place is None:
+            remove(self, group)  # The store ended between the entry that removed it and this.
         return group
 
     def place(self, group: Group, replica: Replica) -> None:

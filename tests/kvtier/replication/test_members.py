@@ -6,7 +6,7 @@ import pytest
 
 from base.errors import SqlError
 from kvtier.descriptors import RangeDescriptor, ReplicaPlace
-from kvtier.messages import ChangeReplicas, Get, Members, Put, Scan, Split, TransferLease
+from kvtier.messages import Batch, ChangeReplicas, Get, Members, Put, Scan, Split, TransferLease
 from kvtier.raft import leases
 from kvtier.replication.leaving import is_removed
 from kvtier.replication.members import place_on
@@ -124,6 +124,30 @@ def test_a_removed_replica_is_gone_for_good() -> None:
     place = place_on(replica.descriptor, 3)
     assert place is not None
     assert place.replica_id == 4
+
+
+def test_a_store_that_stopped_before_it_took_a_removed_replica_out_starts() -> None:
+    """Its descriptor on disk does not name it any more: seed 3028 of sql-orders."""
+    cluster = grown()
+    cluster.do(1, TransferLease(A, 1))
+    assert cluster.wait_for_leader() == 1
+    store, first = cluster.nodes[3].store, cluster.nodes[1]
+
+    async def change() -> None:
+        await first.router.send(Batch([ChangeReplicas(A, 3, Members.REMOVE)]))  # type: ignore[misc]  # it waits
+
+    first.scope.spawn(change(), "change")
+    while (replica := store.ranges.find(A)) is not None and place_on(replica.descriptor, 3) is not None:
+        cluster.loop.step()
+    assert store.ranges.find(A) is not None, "or this shows nothing"
+    cluster.nodes[3].engine.sync()
+    cluster.nodes[3].crash()
+    cluster.nodes[3].start()
+    cluster.run_for(5.0)
+    assert cluster.nodes[3].store.ranges.find(A) is None
+    assert cluster.do(3, Get(A)).results == [b"before"]
+    add(cluster, A, 3)
+    assert cluster.nodes[3].replication.groups[1].replica_id == 4
 
 
 @pytest.mark.parametrize("members", [Members.REMOVE, Members.DEMOTE])
