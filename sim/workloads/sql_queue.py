@@ -13,6 +13,8 @@ from sim.workloads.sql import SqlWorkload
 FIRST_FREE: Final = "SELECT id FROM jobs WHERE state = 'new' ORDER BY id LIMIT {limit} FOR UPDATE SKIP LOCKED"
 JOBS_MAX: Final = 4
 """Most jobs that one INSERT adds or one worker takes."""
+REAPED_MAX: Final = 30
+"""Most jobs that are cleared in one transaction: a statement each, and a client must get something done in the calm."""
 
 
 class SqlQueue(SqlWorkload):
@@ -71,7 +73,7 @@ class SqlQueue(SqlWorkload):
 
         async def body(connection: SqlConnection) -> list[Any]:
             rows = await connection.run(
-                "SELECT id, taker FROM jobs WHERE state = 'done' ORDER BY id FOR UPDATE SKIP LOCKED"
+                f"SELECT id, taker FROM jobs WHERE state = 'done' ORDER BY id LIMIT {REAPED_MAX} FOR UPDATE SKIP LOCKED"
             )
             for row in rows:
                 await connection.run("DELETE FROM jobs WHERE id = $1::int", row[0])
