@@ -54,6 +54,13 @@ def entry_keys(descriptor: RangeDescriptor) -> list[bytes]:
     return keys
 
 
+def entry_spans(descriptor: RangeDescriptor) -> list[tuple[bytes, bytes]]:
+    """Returns the meta spans of all entries of ranges that end within this one: its own, the last, and stale ones."""
+    return [
+        (prefix_end(key[: len(META2)] + ordered(descriptor.start)), prefix_end(key)) for key in entry_keys(descriptor)
+    ]
+
+
 def split_allowed(key: bytes) -> bool:
     """True if a range may begin at this key: never inside META1, which must stay one range."""
     return META2 <= key < KEY_MAX

@@ -64,6 +64,11 @@ ROUTE_ATTEMPTS_AT_ONCE: Final = 4
 ROUTE_PAUSE_SECONDS: Final = 0.01
 ROUTE_PAUSE_SECONDS_MAX: Final = 0.5
 
+LOST_MAX: Final = 1_000
+"""Addresses remembered that nobody knew; past it the memory starts again from nothing."""
+ENTRIES_SKIPPED_MAX: Final = 64
+"""Meta entries that are read past one that nobody knew."""
+
 PARTS_AT_ONCE: Final = 64
 """Parts of one batch that are under way together; more go one after the other."""
 
@@ -86,6 +91,8 @@ class Router(Kv):
         """The range that holds META1 as others told of it; for nodes without a replica of it."""
         self.draw_range_id: Callable[[], Awaitable[int]] | None = None
         """Gives ids to new ranges where several stores make them; one store numbers its own."""
+        self._lost: dict[int, int] = {}
+        """Range -> its generation in an address under which nobody knew it."""
         self.mismatches = 0
         self.lookups = 0
         store.kv = self
@@ -196,10 +203,27 @@ class Router(Kv):
         attempts = Attempts(self)
         while True:
             descriptor = await self._read_entry(key)
+            if self._lost.get(descriptor.range_id) == descriptor.generation:
+                descriptor = await self._newer_entry(descriptor, key)
             if descriptor.contains(key):
                 self.cache.insert(descriptor)
                 return descriptor
             await attempts.failed(descriptor, RangeMismatch(()))
+
+    async def _newer_entry(self, found: RangeDescriptor, key: bytes) -> RangeDescriptor:
+        """Returns the entry of the range that has swallowed one that its replicas do not know; the same if there is none.
+
+        Who merged it may have died before it withdrew the entry.
+        """
+        at = found.end
+        for _ in range(ENTRIES_SKIPPED_MAX):
+            if at >= KEY_MAX:
+                break
+            entry = await self._read_entry(at)
+            if entry.contains(key) and entry.generation > found.generation:
+                return entry
+            at = entry.end
+        return found
 
     async def _read_entry(self, key: bytes) -> RangeDescriptor:
         """Reads the first meta entry above a key; the descriptor of the first range is the store's to know."""
@@ -259,6 +283,10 @@ class Router(Kv):
     def _learn(self, used: RangeDescriptor, mismatch: RangeMismatch) -> None:
         self.mismatches += 1
         self.cache.evict(used)
+        if not mismatch.descriptors:
+            if len(self._lost) >= LOST_MAX:
+                self._lost.clear()
+            self._lost[used.range_id] = used.generation
         for descriptor in mismatch.descriptors:
             if isinstance(descriptor, RangeDescriptor):
                 self.cache.insert(descriptor)

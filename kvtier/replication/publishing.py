@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from base.errors import ConditionFailed, KvError
 from kvtier.client import Kv
 from kvtier.descriptors import RangeDescriptor, decode_descriptor, encode_descriptor
-from kvtier.messages import Batch, ConditionalPut, Get, Op, Reply
-from kvtier.meta import entry_keys
+from kvtier.messages import Batch, ConditionalPut, Get, Op, Reply, Scan
+from kvtier.meta import entry_keys, entry_spans
 
 if TYPE_CHECKING:
     from kvtier.administration import RangeChange
@@ -28,6 +28,8 @@ FIRST_SHARED_ID: Final = 1 << 32
 IDS_PER_DRAW: Final = 64
 PUBLISH_PAUSE_SECONDS: Final = 0.5
 WITHDRAWALS_MAX: Final = 20
+STALE_MAX: Final = 16
+"""Entries within one range, its own the first, that are looked at when it is entered."""
 PUBLISHED_AT_ONCE: Final = 64
 """Descriptors that are entered by one batch."""
 PUBLISHING_AT_ONCE: Final = 16
@@ -49,38 +51,53 @@ def is_told(found: RangeDescriptor, descriptor: RangeDescriptor) -> bool:
 
 async def publish(kv: Kv, descriptor: RangeDescriptor) -> None:
     """Enters a descriptor, unless the meta ranges know a newer one."""
-    for key in entry_keys(descriptor):
-        while True:
-            reply = await send(kv, Batch([Get(key)]))
-            known: bytes | None = reply.results[0]
-            if known is not None and is_told(decode_descriptor(known), descriptor):
-                break
-            try:
-                await send(kv, Batch([ConditionalPut(key, encode_descriptor(descriptor), known)]))
-            except ConditionFailed:
-                continue
-            break
+    while changes := await _changes(kv, [descriptor]):
+        try:
+            await send(kv, Batch(changes))
+        except ConditionFailed:
+            continue
+        break
 
 
 async def publish_all(kv: Kv, descriptors: list[RangeDescriptor]) -> None:
     """Enters several descriptors by two batches; one by one if anybody else enters one of them meanwhile."""
-    entries = [(key, descriptor) for descriptor in descriptors for key in entry_keys(descriptor)]
-    known: list[bytes | None] = (await send(kv, Batch([Get(key) for key, _ in entries]))).results
-    newest: dict[bytes, tuple[RangeDescriptor, bytes | None]] = {}
-    for (key, descriptor), stored in zip(entries, known):
-        found = newest[key][0] if key in newest else None if stored is None else decode_descriptor(stored)
-        if found is None or not is_told(found, descriptor):
-            newest[key] = (descriptor, stored)
-    if not newest:
+    changes = await _changes(kv, descriptors)
+    if not changes:
         return
-    puts: list[Op] = [
-        ConditionalPut(key, encode_descriptor(descriptor), stored) for key, (descriptor, stored) in newest.items()
-    ]
     try:
-        await send(kv, Batch(puts))
+        await send(kv, Batch(changes))
     except ConditionFailed:
         for descriptor in descriptors:
             await publish(kv, descriptor)
+
+
+async def _changes(kv: Kv, descriptors: list[RangeDescriptor]) -> list[Op]:
+    """Returns what is to be done to the entries for these descriptors to be told.
+
+    Where a range is now no other one ends: what says so is from before a merge, and whoever made that did not live
+    to withdraw it.
+    """
+    wanted = [entry for descriptor in descriptors for entry in _entries(descriptor)]
+    scans: list[Op] = [Scan(start, end, limit=STALE_MAX, reverse=True) for _, (start, end), _ in wanted]
+    newest: dict[bytes, tuple[RangeDescriptor | None, bytes | None]] = {}
+    for (key, _, descriptor), found in zip(wanted, (await send(kv, Batch(scans))).results):
+        stored = dict(zip(found.keys, found.values))
+        known = stored.pop(key, None)
+        entered = newest[key][0] if key in newest else None if known is None else decode_descriptor(known)
+        if entered is None or not is_told(entered, descriptor):
+            newest[key] = (descriptor, known)
+        for stale, value in stored.items():
+            if decode_descriptor(value).generation < descriptor.generation:
+                newest.setdefault(stale, (None, value))
+    return [
+        ConditionalPut(key, None if descriptor is None else encode_descriptor(descriptor), known)
+        for key, (descriptor, known) in newest.items()
+    ]
+
+
+def _entries(descriptor: RangeDescriptor) -> list[tuple[bytes, tuple[bytes, bytes], RangeDescriptor]]:
+    """Returns the keys of a descriptor's entries, each with the span of those that it replaces."""
+    return [(key, span, descriptor) for key, span in zip(entry_keys(descriptor), entry_spans(descriptor))]
 
 
 async def withdraw(kv: Kv, descriptor: RangeDescriptor) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from base.errors import KvError, MeridianError, SqlError
+from kvtier.descriptors import encode_descriptor
 from kvtier.messages import Batch, ConditionalPut, Get, Merge, Put, Reply, Scan, Split, TransferLease
+from kvtier.meta import entry_keys
 from kvtier.replication.merging import end_of
 from kvtier.replication.overview import ranges_over
 from kvtier.replication.settings import ReplicationSettings
@@ -66,6 +68,28 @@ def test_neighbours_become_one_range() -> None:
     cluster.do(leader, Split(M))
     assert cluster.do(other, Scan(A, T + b"z")).results[0].values == [A, b"after", T]
     settle(cluster)
+
+
+def test_an_entry_that_nobody_withdrew_misleads_nobody_for_long() -> None:
+    """Its node stopped just after the merge: seed 3041 of savepoints."""
+    cluster, leader = divided(58)
+    other = next(node_id for node_id in cluster.nodes if node_id != leader)
+    left = cluster.nodes[leader].store.ranges.find(A)
+    assert left is not None
+    key, entry = entry_keys(left.descriptor)[0], encode_descriptor(left.descriptor)
+    for start in (A, A):
+        cluster.do(leader, Merge(start))
+    cluster.run_for(2.0)
+    assert starts(cluster, other) == [b"", A]
+    assert cluster.do(leader, Get(key)).results == [None]
+    cluster.do(leader, ConditionalPut(key, entry, None))
+    cluster.nodes[other].crash()
+    cluster.nodes[other].start()
+    assert cluster.do(other, Scan(A, T + b"z")).results[0].values == [A, M, T], "who knows nothing reads on"
+    assert cluster.do(leader, Get(key)).results == [entry]
+    cluster.do(leader, TransferLease(A, other))
+    cluster.run_for(5.0)
+    assert cluster.do(leader, Get(key)).results == [None], "whoever takes a lease tidies up"
 
 
 def test_a_merge_brings_the_other_lease_here() -> None:
