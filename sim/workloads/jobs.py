@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from kvtier.messages import SKIPPED, Isolation, Lock, Wait
 from sim.checkers import queue
 from sim.invariants import Violation
 from sim.workloads.base import Client, Outcome, Work, Workload, value_of
+
+PAUSE_SECONDS: Final = 0.01
+"""Between two attempts at a named commit; twice as long each time, as what was given up still queues for its locks."""
+PAUSE_SECONDS_MAX: Final = 2.0
 
 
 class Queue(Workload):
@@ -104,6 +108,7 @@ class NamedCommits(Workload):
                 await work.pause()
 
         asks = client.rng.chance(0.3)
+        pause = PAUSE_SECONDS
         while not self.world.is_over:
             outcome = await client.transact("increment", name, increment, self.isolation, name)
             if outcome.status == "ok":
@@ -118,7 +123,8 @@ class NamedCommits(Workload):
                 if answer:
                     self._know(name, answer == "committed")
                     return
-            await self.world.sleep(0.01)
+            await self.world.sleep(pause)
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
     def _know(self, name: str, is_committed: bool) -> None:
         if self.certain.setdefault(name, is_committed) != is_committed:
