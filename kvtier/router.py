@@ -9,6 +9,8 @@ Cutting keeps the order of the operations.  A run of operations without a scan g
 as one part per range, all at once where they go to other nodes, those that take locks one after the other beside
 them; a scan walks its ranges one after the other, in its direction, with what is left of its limits, so that it
 neither skips nor doubles a key at a border.
+In a batch that is to be sent at once (``Batch.at_once``) scans are operations as any others: each is answered up to
+the border of the range that it begins in, and tells its sender where to go on.
 EndTxn is always a part of its own, sent last and only after every other part has answered
 (reliability 9); the writes of the other parts are intents by then and it names them.
 
@@ -70,7 +72,7 @@ ENTRIES_SKIPPED_MAX: Final = 64
 """Meta entries that are read past one that nobody knew."""
 
 PARTS_AT_ONCE: Final = 64
-"""Parts of one batch that are under way together; more go one after the other."""
+"""Parts of one batch that are under way together; more go one after the other behind them."""
 
 Part = tuple[RangeDescriptor, list[tuple[int, Op]]]
 """A range, and the operations for it with their places in the batch."""
@@ -383,7 +385,7 @@ class _Assembly:
         """Sends everything in order."""
         run: list[tuple[int, Op]] = []
         for index, op in enumerate(self._batch.ops):
-            if op.__class__ is Scan or op.__class__ is EndTxn:
+            if (op.__class__ is Scan and not self._batch.at_once) or op.__class__ is EndTxn:
                 await self._send_run(run)
                 run = []
                 if isinstance(op, Scan):
@@ -417,7 +419,7 @@ class _Assembly:
         return reply
 
     async def _send_run(self, run: list[tuple[int, Op]]) -> None:
-        """Sends operations without scans: per range one part, cut spans apart."""
+        """Sends operations that wait for no other: per range one part, cut spans apart."""
         pending = run
         attempts = Attempts(self._router)
         while pending:
@@ -450,10 +452,11 @@ class _Assembly:
         then never wait for each other in a circle.  Where all is here there is nothing to wait for.
         """
         is_here = self._router._is_served_here
-        if len(parts) < 2 or len(parts) > PARTS_AT_ONCE or all([is_here(descriptor) for descriptor, _ in parts]):
+        if len(parts) < 2 or all([is_here(descriptor) for descriptor, _ in parts]):
             return [parts]
         locking = [part for part in parts if _takes_locks(part[1])]
-        free = [[part] for part in parts if not _takes_locks(part[1])]
+        others = [part for part in parts if not _takes_locks(part[1])]
+        free = [others[first::PARTS_AT_ONCE] for first in range(min(len(others), PARTS_AT_ONCE))]
         return [locking, *free] if locking else free
 
     async def _send_at_once(self, chains: list[list[Part]], attempts: Attempts) -> list[tuple[int, Op]]:
@@ -514,7 +517,14 @@ class _Assembly:
                 stats[name] = stats.get(name, 0) + value
             self._reply.results[index] = (digest + result[0], stats)
             return
+        if isinstance(op, Scan) and result.resume is None and op.end < self._end_of(index):
+            result.resume = op.end
         self._reply.results[index] = result
+
+    def _end_of(self, index: int) -> bytes:
+        op = self._batch.ops[index]
+        assert isinstance(op, Scan), op
+        return op.end or KEY_MAX
 
     async def _cut(self, op: Op) -> list[tuple[RangeDescriptor, Op]]:
         """Returns the pieces of an operation with their ranges, in key order."""
@@ -534,7 +544,10 @@ class _Assembly:
                 start = border
             return pieces
         (start, _) = spans_of(op, self._txn)[0]
-        return [(await router.find(start), op)]
+        descriptor = await router.find(start)
+        if isinstance(op, Scan):
+            return [(descriptor, msgspec.structs.replace(op, end=min(op.end or KEY_MAX, descriptor.end)))]
+        return [(descriptor, op)]
 
     async def _cut_resolve(self, op: ResolveIntents) -> list[tuple[RangeDescriptor, Op]]:
         found: dict[int, tuple[RangeDescriptor, list[bytes], list[tuple[bytes, bytes]]]] = {}

@@ -53,6 +53,9 @@ ABORTED: Final = 3
 AMBIGUOUS: Final = 4
 """Nobody here knows; never retried, never aborted by us."""
 
+SCANS_BYTES_MAX: Final = 4 << 20
+"""Of what one range answers to several scans at once: a quarter of the largest message between nodes."""
+
 STATE_NAMES: Final = ("open", "committing", "committed", "aborted", "ambiguous")
 
 
@@ -227,7 +230,7 @@ class Attempt(Txn):
         if self._failure is not None:
             raise self._failure
 
-    def _batch(self, ops: list[Op]) -> Batch:
+    def _batch(self, ops: list[Op], at_once: bool = False) -> Batch:
         ts = 0 if self._staleness_floor else self.read_ts or self._start()
         meta = self._meta
         if meta is not None:
@@ -235,39 +238,42 @@ class Attempt(Txn):
         routing = self._routing
         if not self.single_store and not self._is_flushed:
             routing = PRESENT  # (Intents of our own are where the lease is.)
-        return Batch(ops, ts, meta, routing=routing, staleness_floor=self._staleness_floor)
+        floor = self._staleness_floor
+        if at_once:
+            return Batch(ops, ts, meta, bytes_max=SCANS_BYTES_MAX, routing=routing, staleness_floor=floor, at_once=True)
+        return Batch(ops, ts, meta, routing=routing, staleness_floor=floor)
 
-    def _perform(self, ops: list[Op], key: bytes, lock: Lock) -> Eager[Reply]:
+    def _perform(self, ops: list[Op], key: bytes, lock: Lock, at_once: bool = False) -> Eager[Reply]:
         """Sends operations at the read timestamp; refreshes and sends again where a conflict allows it."""
         self._check_open()
         if lock:
             self._note_lock(key)
         if self._is_deferrable and not self.read_ts:
-            return self._perform_deferred(ops, key, lock)
+            return self._perform_deferred(ops, key, lock, at_once)
         try:
-            reply = self._send(self._batch(ops))
+            reply = self._send(self._batch(ops, at_once))
         except (WriteTooOld, Uncertain) as conflict:
-            return self._perform_again(ops, conflict)
+            return self._perform_again(ops, conflict, at_once)
         if isinstance(reply, Reply):
             self._note_reply(reply)
             return reply
-        return self._settle(reply, ops)
+        return self._settle(reply, ops, at_once)
 
-    async def _settle(self, pending: Awaitable[Reply], ops: list[Op]) -> Reply:
+    async def _settle(self, pending: Awaitable[Reply], ops: list[Op], at_once: bool = False) -> Reply:
         try:
             reply = await pending
         except (WriteTooOld, Uncertain) as conflict:
-            return await self._perform_again(ops, conflict)
+            return await self._perform_again(ops, conflict, at_once)
         self._note_reply(reply)
         return reply
 
-    async def _perform_again(self, ops: list[Op], conflict: Retryable) -> Reply:
+    async def _perform_again(self, ops: list[Op], conflict: Retryable, at_once: bool = False) -> Reply:
         """Moves the read timestamp above a conflict and repeats, a bounded number of times."""
         for _ in range(self._coordinator.settings.refreshes_max):
             if not await self._advance(conflict):
                 break
             try:
-                reply = self._send(self._batch(ops))
+                reply = self._send(self._batch(ops, at_once))
                 if not isinstance(reply, Reply):
                     reply = await reply
             except (WriteTooOld, Uncertain) as again:
@@ -277,14 +283,14 @@ class Attempt(Txn):
             return reply
         raise conflict
 
-    async def _perform_deferred(self, ops: list[Op], key: bytes, lock: Lock) -> Reply:
+    async def _perform_deferred(self, ops: list[Op], key: bytes, lock: Lock, at_once: bool) -> Reply:
         """DEFERRABLE: waits out the uncertainty interval before the first read instead of restarting for it."""
         kv = self._coordinator.kv
         ts = kv.now()
         await self._coordinator.clock.sleep(kv.max_offset_us / 1e6)
         self._floor_ts = ts
         self._is_deferrable = False
-        reply = self._perform(ops, key, lock)
+        reply = self._perform(ops, key, lock, at_once)
         return reply if isinstance(reply, Reply) else await reply
 
     def _note_reply(self, reply: Reply) -> None:

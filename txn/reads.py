@@ -265,6 +265,29 @@ class Reader(Attempt):
             return self._note_scan(reply, op, projection)
         return self._finish_scan(reply, op, projection)
 
+    def scan_many(
+        self, spans: list[tuple[bytes, bytes]], limit: int, projection: bytes = b""
+    ) -> Eager[list[ScanResult]]:
+        if len(spans) == 1 or self._is_direct:
+            return self._scan_each(spans, limit, projection)
+        return self._scan_together(spans, limit, projection)
+
+    async def _scan_together(self, spans: list[tuple[bytes, bytes]], limit: int, projection: bytes) -> list[ScanResult]:
+        """Asks for a page of every span at once, and lays the buffer over them."""
+        ops: list[Op] = [Scan(start, end, False, limit) for start, end in spans]
+        reply = self._perform(ops, spans[0][0], Lock.NONE, True)
+        if not isinstance(reply, Reply):
+            reply = await reply
+        buffer = self._buffer
+        pages: list[ScanResult] = []
+        for (start, end), page in zip(spans, reply.results):
+            if self._tracks and page.resume != start:
+                self._note_span(start, end, False, page.resume, projection)
+            if buffer is not None and buffer.touches(start, end):
+                page = buffer.merge_page(start, end, False, limit, page)
+            pages.append(page)
+        return pages
+
     def _note_page(
         self, found: tuple[ScanResult, int], start: bytes, end: bytes, reverse: bool, projection: bytes
     ) -> ScanResult:

@@ -1,7 +1,10 @@
 """Index nested-loop join, a batch of outer rows at a time.
 
 outer rows -> values of the inner index columns -> distinct keys -> one multi-get (unique),
-or one scan per distinct key -> inner rows -> pairs
+or one batch with a scan per distinct key -> inner rows -> pairs
+
+Ranges that a batch goes to are asked at once (``kvtier.router``): a batch of outer rows costs one round trip, and another
+where the index does not hold all columns.  What has more rows than fit is asked for again, together.
 """
 
 from __future__ import annotations
@@ -9,16 +12,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 from base.keys import RANGE_ERRORS, prefix_end
-from kvtier.messages import Lock, Wait
+from kvtier.messages import Lock, ScanResult, Wait
 from planner.access import IndexAccess
 from planner.exec.anywhere import get_anywhere
 from planner.exec.join import JoinOp, Matcher
 from planner.exec.runtime import BATCH_ROWS, Operator, Rows, RowsFunction, Run, Stream, evaluate
-from planner.exec.scan import Fetcher, get_many, scan_page
+from planner.exec.scan import Fetcher, get_many, scan_pages
 from planner.expr import Expr
 
 LOOKUP_ROWS: Final = 256
 """Outer rows joined at once."""
+PAGES_ROWS_MAX: Final = 16 * BATCH_ROWS
+"""Inner rows that one batch of scans may return: 64 of each of 256 spans."""
 
 
 class LookupSide(Operator):
@@ -70,7 +75,9 @@ class LookupJoinOp(JoinOp):
         self.fetcher = fetcher
         self.residual = residual
         self.is_anywhere = False
-        """The region is not among the values: looked for at home first, then everywhere."""
+        """The region is not among the values: points are looked for at home first, then everywhere."""
+        self.positions: tuple[Any, ...] = ()
+        """What the values are for (``optimize.paths.Position``), for EXPLAIN (WAN)."""
 
     def open(self, run: Run) -> Stream:
         return LookupJoinStream(self, run)
@@ -127,23 +134,25 @@ class LookupJoinStream(Stream):
         return await self._number([[keys[i]] for i in hits], [[row] for row in rows], right)
 
     async def _spans(self, keys: list[bytes], right: Rows) -> dict[bytes, list[int]]:
-        """Scans what starts with each key; all entries found are fetched together."""
+        """Scans what starts with each key, all together; all entries found are fetched together."""
         operator, run = self.operator, self.run
-        entry_keys: list[bytes] = []
-        entry_values: list[bytes] = []
-        counts: list[int] = []
-        for key in keys:
-            before = len(entry_keys)
-            for start in [key, *operator.index.siblings(key)] if operator.is_anywhere else [key]:
-                end = prefix_end(start)
-                while True:
-                    page = await scan_page(run, start, end, False, BATCH_ROWS, operator.fetcher.entry_projection)
-                    entry_keys += page.keys
-                    entry_values += page.values
-                    if page.resume is None:
-                        break
-                    start = page.resume
-            counts.append(len(entry_keys) - before)
+        pages: list[list[ScanResult]] = [[] for _ in keys]
+        wanted = [
+            (place, start, prefix_end(start))
+            for place, key in enumerate(keys)
+            for start in ([key, *operator.index.siblings(key)] if operator.is_anywhere else [key])
+        ]
+        while wanted:
+            limit = min(BATCH_ROWS, max(PAGES_ROWS_MAX // len(wanted), 1))
+            spans = [(start, end) for _, start, end in wanted]
+            found = await scan_pages(run, spans, limit, operator.fetcher.entry_projection)
+            for (place, _, _), page in zip(wanted, found):
+                pages[place].append(page)
+            wanted = [(at, page.resume, end) for (at, _, end), page in zip(wanted, found) if page.resume is not None]
+            run.ctx.check_interrupt()
+        entry_keys = [key for group in pages for page in group for key in page.keys]
+        entry_values = [value for group in pages for page in group for value in page.values]
+        counts = [sum([len(page.keys) for page in group]) for group in pages]
         rows = await operator.fetcher.rows(entry_keys, entry_values, run)
         groups: list[Rows] = []
         at = 0

@@ -226,6 +226,15 @@ async def scan_page(run: Run, start: bytes, end: bytes, reverse: bool, limit: in
     return page if page.__class__ is ScanResult else await page  # type: ignore[misc]
 
 
+async def scan_pages(run: Run, spans: list[Span], limit: int, projection: bytes) -> list[ScanResult]:
+    """The next page of each span, in one batch."""
+    if len(spans) == 1:
+        return [await scan_page(run, *spans[0], False, limit, projection)]
+    run.trips += 1
+    pages = run.txn.scan_many(spans, limit, projection)
+    return pages if pages.__class__ is list else await pages  # type: ignore[misc]
+
+
 class ScanOp(Operator):
     """Reads one table through one index."""
 

@@ -227,6 +227,7 @@ class JoinBuilder:
             join.kind, left, side, condition, mask, builder.rows_function(values, left.columns), width, fetcher, keep
         )
         operator.is_anywhere = bool(path.regions)
+        operator.positions = tuple(path.positions[:width])
         rows = self.rows(join.kind, left.rows, max(1.0, self._rows_per_lookup(path, width)), [*residual, *rest])
         operator.estimate(rows, cost, left.startup_cost)
         return operator

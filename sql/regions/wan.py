@@ -6,6 +6,7 @@ A prediction from descriptors, not from ranges as they happen to be: leaseholder
     read      the home of a table; of a REGIONAL BY ROW table the region that is named, or the gateway's and then the
               others at once, or, for a span, one region after the other
     rows      of an index that does not hold all columns: again where the entries were
+    joins     by an index: all of this for each batch of outer rows, the regions of its rows at once
     keys      the unique keys of new rows, and parents of references, are looked for before they are written
     commit    to the leaseholder, and from there for votes, where those at home are not enough; before that, to what
               was read in other ranges; with writes in several ranges twice, for them and for the transaction's end
@@ -19,6 +20,7 @@ only, unless the isolation level is weaker than SERIALIZABLE, and looked for eve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -26,7 +28,7 @@ from kvtier.messages import Isolation, Lock
 from kvtier.replication.settings import ReplicationSettings
 from planner.access import IndexAccess
 from planner.exec.foreign import parents_lock
-from planner.exec.lookup import LookupJoinOp, LookupSide
+from planner.exec.lookup import LOOKUP_ROWS, LookupJoinOp, LookupSide
 from planner.exec.modify import DeleteOp, InsertOp, ModifyOp, UpdateOp
 from planner.exec.physical_plan import PhysicalPlan
 from planner.exec.runtime import Operator
@@ -133,9 +135,7 @@ class Forecast:
         if isinstance(operator, ScanOp):
             self._read(operator.index, operator.path.positions, bool(operator.lock), operator.fetcher.covering)
         elif isinstance(operator, LookupJoinOp):
-            is_spread = operator.index.table.desc.locality.kind == "row"
-            anywhere: tuple[Any, ...] = (_ANYWHERE,) if is_spread and operator.is_anywhere and operator.is_point else ()
-            self._read(operator.index, anywhere, False, operator.fetcher.covering)
+            self._look_up(operator)
         elif isinstance(operator, InsertOp):
             self._check_keys(operator)
         if isinstance(operator, InsertOp | UpdateOp):
@@ -194,6 +194,40 @@ class Forecast:
         where = " and ".join([region for turn in rounds[: len(rounds) - again] for region in turn.targets])
         remedy = "" if regions is not None else "naming the region of the rows (crdb_region = ..)"
         self.steps.append(Step(f"{verb} {name} in {where}", rounds, rounds, remedy))
+
+    def _look_up(self, operator: LookupJoinOp) -> None:
+        """The inner side of a join: once for each batch of the outer rows that are expected."""
+        index, covering = operator.index, operator.fetcher.covering
+        first = len(self.steps)
+        if index.table.desc.locality.kind != "row":
+            self._read(index, (), False, covering)
+        elif operator.is_anywhere and operator.is_point:
+            self._read(index, (_ANYWHERE,), False, covering)
+        else:
+            self._look_up_spread(operator, not (covering or index.is_primary))
+        batches = max(math.ceil(operator.left.rows / LOOKUP_ROWS), 1)
+        if batches > 1:
+            self.steps[first:] = [
+                Step(f"{what}, {batches} times", best * batches, worst * batches, remedy)
+                for what, best, worst, remedy in self.steps[first:]
+            ]
+
+    def _look_up_spread(self, operator: LookupJoinOp, again: bool) -> None:
+        """Rows that may be at home in any region, and in several."""
+        config = self._config(operator.index.table.desc)
+        if config is None:
+            return
+        regions = _named_regions(operator.positions, config) or config.regions
+        worst = self._to(*regions)
+        best = worst if operator.is_anywhere or regions != config.regions else self._to(self._here(config))
+        where, remedy = " and ".join(regions), "rows that are at home here"
+        if operator.is_anywhere:
+            remedy = "a condition on the region of the rows (crdb_region = ..)"
+        elif regions == config.regions:
+            where = "the regions that the outer rows tell"
+        home = self._to(self._here(config)) if regions == config.regions else worst
+        rounds = (best, home) if again else (best,)
+        self.steps.append(Step(f"read {operator.index.desc.name} in {where}", rounds, (worst,) * (1 + again), remedy))
 
     def _read_one(self, name: str, config: RegionConfig, again: bool, verb: str) -> None:
         """A region that is known when the statement runs."""

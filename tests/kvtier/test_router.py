@@ -123,6 +123,49 @@ def test_limits_across_borders():
     assert case.send(Scan(both[1].resume, k("99"))).results[0].values == [b"6", b"7", b"8", b"9"]
 
 
+def test_scans_that_are_sent_at_once_end_at_borders():
+    case = routed()
+    case.put(**{f"{n:02}": b"%d" % n for n in range(10)})
+    for name in ("03", "06"):
+        case.send(Split(k(name)))
+    spans = [("00", "02"), ("01", "05"), ("03", "06"), ("05", "99"), ("04", "05")]
+    pages = case.send(*[Scan(k(start), k(end)) for start, end in spans], at_once=True).results
+    assert [page.values for page in pages] == [
+        [b"0", b"1"],
+        [b"1", b"2"],
+        [b"3", b"4", b"5"],
+        [b"5"],
+        [b"4"],
+    ]
+    assert [page.resume for page in pages] == [None, k("03"), None, k("06"), None]
+    pages = case.send(Scan(k("00"), k("99"), limit=2), Get(k("07")), at_once=True).results
+    assert (pages[0].values, pages[0].resume, pages[1]) == ([b"0", b"1"], k("02"), b"7")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scans_that_are_sent_at_once_find_what_is_there(seed: int):
+    """Ranges are split and merged, with caches that do not know it, while spans are paged through together."""
+    model = Model(seed)
+    for _ in range(25):
+        model.step()
+    draw, case = model.draw, model.case
+    wanted = [(start, end) for start, end in [model.span() for _ in range(8)] if start < end]
+    found: list[list[bytes]] = [[] for _ in wanted]
+    left = [(at, start, end) for at, (start, end) in enumerate(wanted)]
+    ts = case.kv.now()
+    while left:
+        scans = [Scan(start, end, limit=draw.choice([1, 2, 5])) for _, start, end in left]
+        pages = case.send(*scans, ts=ts, at_once=True, bytes_max=draw.choice([0, 8])).results
+        for (at, _, _), page in zip(left, pages):
+            found[at] += page.keys
+        left = [(at, page.resume, end) for (at, _, end), page in zip(left, pages) if page.resume is not None]
+        case.send(Split(draw.choice(model.keys)))
+        inner = borders(case)[:-1]
+        if inner and draw.random() < 0.3:
+            case.send(Merge(draw.choice(inner)))
+    assert found == [[key for key in sorted(model.rows) if start <= key < end] for start, end in wanted]
+
+
 def test_a_commit_over_several_ranges_is_one_batch():
     case = routed()
     case.send(Split(k("m")))
