@@ -399,6 +399,24 @@ class LockTable:
                 branches.append([txn_id for request in requests for txn_id in self._blockers(request)])
         return []
 
+    def dependents(self, txn_id: bytes) -> list[bytes]:
+        """Returns the transactions that wait here for one, directly or through others."""
+        found: list[bytes] = []
+        targets = {txn_id: None}
+        steps = 0
+        is_growing = True
+        while is_growing and steps < CYCLE_STEPS_MAX:
+            is_growing = False
+            for waiter, requests in self._waiting.items():
+                steps += 1
+                if waiter in targets:
+                    continue
+                if any(blocker in targets for request in requests for blocker in self._blockers(request)):
+                    targets[waiter] = None
+                    found.append(waiter)
+                    is_growing = True
+        return found
+
     def _break_cycles(self, origin: LockRequest) -> None:
         """Fails victims until ``origin`` is in no cycle; raises Deadlock if it is the victim itself."""
         while True:

@@ -125,7 +125,8 @@ def push(state: StoreState, op: Push, change: Change) -> PushResult:
     if op.query:
         record = state.records.get(op.pushee.id)
         status = TxnStatus.PENDING if record is None else record.status
-        return PushResult(status, dependents=state.dependents.of(op.pushee.id, now))
+        waiting = dict.fromkeys([*state.dependents.of(op.pushee.id, now), *state.locks.dependents(op.pushee.id)])
+        return PushResult(status, dependents=tuple(waiting))
     result = _push(state, op, change, now)
     if op.pusher:
         if result.status >= TxnStatus.COMMITTED:

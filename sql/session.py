@@ -130,6 +130,12 @@ class Session(CallPath):
         return "I" if block.is_implicit and block.status != "E" else block.status
 
     @property
+    def known_as(self) -> bytes:
+        """The id of its transaction in the storage tier; b"" if it has none."""
+        txn = self.block.txn
+        return b"" if txn is None else txn.known_as
+
+    @property
     def is_read_only(self) -> bool:
         """True if the transaction, or the one about to start, may not write."""
         block = self.block

@@ -88,9 +88,7 @@ class TableLocks:
 
     def withdraw(self, holder: Any, table_id: int) -> None:
         """Ends a wait of the holder's for this table; whoever waits there meets QueryCanceled."""
-        for other, wanted, _, waiter in self._queue:
-            if other is holder and wanted == table_id:
-                waiter.fail(QueryCanceled("the lock is not wanted any more"))
+        self.fail(holder, table_id, QueryCanceled("the lock is not wanted any more"))
 
     def release_all(self, holder: Any, table_ids: list[int]) -> None:
         """Gives up the holder's locks on these tables and wakes whoever waits for them."""
@@ -118,6 +116,27 @@ class TableLocks:
     def _check_cycle(self, holder: Any, table_id: int) -> None:
         if self._leads_to([h for h in self._holders(table_id) if h is not holder], holder):
             raise Deadlock(b"")
+
+    def fail(self, holder: Any, table_id: int, error: BaseException) -> None:
+        """Ends a wait of the holder's for this table with an error."""
+        for other, wanted, _, waiter in self._queue:
+            if other is holder and wanted == table_id:
+                waiter.fail(error)
+
+    def blocking(self, holder: Any) -> list[Any]:
+        """Returns everybody a holder waits for, directly or through others."""
+        found: list[Any] = []
+        pending = [holder]
+        while pending:
+            waiting = pending.pop()
+            for other, table_id, _, _ in self._queue:
+                if other is not waiting:
+                    continue
+                for owner in self._holders(table_id):
+                    if owner is not holder and not any(owner is known for known in found):
+                        found.append(owner)
+                        pending.append(owner)
+        return found
 
     def waits_for(self, holder: Any, other: Any) -> bool:
         """True if a holder waits for another one, or for somebody who does."""

@@ -20,6 +20,7 @@ from kvtier.messages import Isolation, Lock
 from kvtier.replication.crossings import Meter
 from sql.catalog.changes import Change, News, read_back, settled, version_of
 from sql.catalog.draft import Draft, Snapshot
+from sql.lockcycles import acquire
 from sql.plancache import PlanEntry
 from txn.coordinator import Transaction
 
@@ -505,7 +506,7 @@ class TransactionBlock:
 
     async def lock_table(self, table_id: int, name: str, exclusive: bool = False, nowait: bool = False) -> None:
         """Takes a table lock until the transaction ends."""
-        self.ensure()
+        txn = self.ensure()
         self.locked_tables[table_id] = None
         if exclusive:
             self._first_state()
@@ -516,7 +517,7 @@ class TransactionBlock:
                 self.change = agreement.fences.begin()
             await agreement.fences.hold(session, self.change, table_id, name, timeout_ms, nowait)
         else:
-            await session.server.table_locks.acquire(session, table_id, exclusive, timeout_ms, nowait, name)
+            await acquire(session.server, session, txn.identity, table_id, exclusive, timeout_ms, nowait, name)
 
     def is_shared(self, table_id: int) -> bool:
         """True for a table that other nodes may write: it was committed, and is not this session's own."""

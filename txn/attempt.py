@@ -205,6 +205,15 @@ class Attempt(Txn):
             meta.anchor = anchor
         return meta
 
+    def identity(self) -> TxnMeta:
+        """Returns what ranges are told of it, or will be."""
+        return self._ensure_meta(b"")
+
+    @property
+    def known_as(self) -> bytes:
+        """The id that ranges may know it by; b"" for one that has asked none."""
+        return b"" if self._meta is None else self._meta.id
+
     # --- what is ahead of the clock -------------------------------------------------
 
     def _wall_us(self) -> int:

@@ -15,12 +15,13 @@ import msgspec
 
 from base.errors import Deadlock, LockNotAvailable, MeridianError, Retryable, TxnRetry
 from base.seams import Clock, Rng, Scheduler
-from kvtier.messages import Isolation, Lock
+from kvtier.messages import Isolation, Lock, TxnMeta
 from planner.schema import TableDesc
 from sql.agreement.keeper import ATTEMPTS_MAX, POLL_SECONDS, RETRY_SECONDS, Keeper
 from sql.agreement.rows import PUBLISHED, FenceRow, decode_fence, encode_row
 from sql.catalog import keys
 from sql.catalog.changes import Change, read_span, settled, stamp, state_of
+from sql.lockcycles import acquire, dependents_of
 from txn.transaction import Txn
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class Fences:
             if is_new:
                 await self._claim(session, change, table_id, name, give_up_ns, nowait)
                 keeper.tell_all()
-            await session.server.table_locks.acquire(session, table_id, True, timeout_ms, nowait, name)
+            identity = session.block.ensure().identity
+            await acquire(session.server, session, identity, table_id, True, timeout_ms, nowait, name)
             if is_new:
                 await self._wait_for_all(session, change, table_id, give_up_ns)
         except BaseException:
@@ -98,7 +100,7 @@ class Fences:
         try:
             while True:
                 await keeper.current()
-                other = await self._try_claim(change, table_id)
+                other = await self._try_claim(change, table_id, session.block.ensure().identity())
                 if other is None:
                     return
                 ts = keeper.catalog.kv.now()
@@ -116,7 +118,7 @@ class Fences:
         finally:
             keeper.waiting.pop(change.id, None)
 
-    async def _try_claim(self, change: SchemaChange, table_id: int) -> FenceRow | None:
+    async def _try_claim(self, change: SchemaChange, table_id: int, owner: TxnMeta) -> FenceRow | None:
         """Puts up the fence and returns None, or returns the one that stands there."""
         keeper = self.keeper
         for _ in range(ATTEMPTS_MAX):
@@ -129,7 +131,7 @@ class Fences:
                     # Of a claim of ours whose answer was lost.
                     is_ours = found.change_id == change.id and keeper.is_own(found)
                     return None if is_ours else found
-                row = FenceRow(table_id, change.id, keeper.node_id, incarnation)
+                row = FenceRow(table_id, change.id, keeper.node_id, incarnation, txn_id=owner.id, anchor=owner.anchor)
                 txn.put(keys.fence_key(table_id), encode_row(row))
                 txn.set_deadline(term.until)
                 await settled(txn.commit())
@@ -169,8 +171,10 @@ class Fences:
         await self.keeper.wait_for_news(seconds)
 
     async def _check_cycle(self, session: Session, change: SchemaChange, other: FenceRow) -> None:
-        """Raises Deadlock if whoever has the fence waits, in the end, for this session or its fences."""
+        """Raises Deadlock if whoever has the fence waits, in the end, for this session, its fences or its rows."""
         keeper = self.keeper
+        if other.txn_id in await dependents_of(keeper.server.kv, session.block.ensure().identity()):
+            raise Deadlock(b"")
         for kept in keeper.kept.values():
             if kept.row.change_id == other.change_id:
                 if keeper.server.table_locks.waits_for(kept.holder, session):

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 from base.errors import Deadlock, MeridianError, QueryCanceled, Retryable, StorageFailure, TxnRetry
 from base.hlc import LOGICAL_BITS
 from base.seams import Clock, Rng, Scheduler, Transport, Waiter
-from kvtier.messages import Batch, Isolation, Lock, Scan, ScanResult
+from kvtier.messages import Batch, Isolation, Lock, Scan, ScanResult, TxnMeta
 from sql.agreement.rows import LOCKED, FenceRow, LeaseRow, decode_fence, decode_lease, encode_row
 from sql.catalog import keys
 from sql.catalog.cache import call
 from sql.catalog.changes import News, read_news, read_span, settled, version_of
+from sql.lockcycles import acquire
 from txn.coordinator import Coordinator, Transaction
 from txn.term import Term
 
@@ -48,8 +49,9 @@ DONE: Final = b"!"
 class Foreign:
     """The holder of table locks for one schema change of another node."""
 
-    def __init__(self, change_id: bytes) -> None:
-        self.change_id = change_id
+    def __init__(self, row: FenceRow) -> None:
+        self.change_id = row.change_id
+        self.known_as = row.txn_id
 
     def __repr__(self) -> str:
         return f"schema change {self.change_id.hex()}"
@@ -326,23 +328,24 @@ class Keeper:
         for table_id, row in current.items():
             kept = self.kept.get(table_id)
             if kept is None:
-                kept = self.kept[table_id] = Kept(row, self._holder(row.change_id))
+                kept = self.kept[table_id] = Kept(row, self._holder(row))
                 if not is_new:
                     self._scheduler.spawn(self._keep(kept), "fence")
             if is_new and not kept.is_kept:
                 self.server.table_locks.seize(kept.holder, table_id)
                 kept.is_kept, kept.is_refused = True, False
 
-    def _holder(self, change_id: bytes) -> Foreign:
-        holder = self._holders.get(change_id)
+    def _holder(self, row: FenceRow) -> Foreign:
+        holder = self._holders.get(row.change_id)
         if holder is None:
-            holder = self._holders[change_id] = Foreign(change_id)
+            holder = self._holders[row.change_id] = Foreign(row)
         return holder
 
     async def _keep(self, kept: Kept) -> None:
         """Waits for the writers that are there, then says that there are no more."""
         try:
-            await self.server.table_locks.acquire(kept.holder, kept.row.table_id, exclusive=True)
+            owner = TxnMeta(kept.row.txn_id, anchor=kept.row.anchor)
+            await acquire(self.server, kept.holder, lambda: owner, kept.row.table_id, exclusive=True)
         except Deadlock:
             kept.is_refused = True
         except QueryCanceled:

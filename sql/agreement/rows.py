@@ -40,6 +40,10 @@ class FenceRow(Struct, array_like=True, frozen=True):
     state: int = LOCKED
     version: int = 0
     """Of the catalog with the change, once that is published."""
+    txn_id: bytes = b""
+    """Of the schema change, with the anchor that it had when it put up the fence: who waits for it there is in a
+    deadlock if it waits for them."""
+    anchor: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
