@@ -234,7 +234,7 @@ async def drop_type(session: Session, desc: TypeDesc, cascade: bool) -> None:
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
     if users:
-        from sql.ddl.alter import drop_column
+        from sql.ddl.alter_columns import drop_column
 
         for table, column in users:
             session.notice(
@@ -248,7 +248,7 @@ async def drop_type(session: Session, desc: TypeDesc, cascade: bool) -> None:
 
 async def _forget_type(session: Session, oids: tuple[int, int]) -> None:
     """Rebuilds tables whose stored rows still have values of a type in columns dropped since."""
-    from sql.ddl.alter import rekey
+    from sql.ddl.alter_constraints import rekey
 
     for table in session.state().tables(session.database_id):
         if any(oid in oids for layout in table.layouts for _, oid in layout.columns):
