@@ -449,13 +449,15 @@ class _Assembly:
         """Returns what may be under way together, each with parts that wait for each other.
 
         Parts that take locks go one after the other: two statements that take the same locks in the same order
-        then never wait for each other in a circle.  Where all is here there is nothing to wait for.
+        then never wait for each other in a circle.  Where all is here there is nothing to wait for.  Of what is to be
+        sent at once, locks too, a circle is possible and somebody's to end (``kvtier.replication.holders``).
         """
         is_here = self._router._is_served_here
         if len(parts) < 2 or all([is_here(descriptor) for descriptor, _ in parts]):
             return [parts]
-        locking = [part for part in parts if _takes_locks(part[1])]
-        others = [part for part in parts if not _takes_locks(part[1])]
+        is_ordered = [not self._batch.at_once and _takes_locks(ops) for _, ops in parts]
+        locking = [part for part, waits in zip(parts, is_ordered) if waits]
+        others = [part for part, waits in zip(parts, is_ordered) if not waits]
         free = [others[first::PARTS_AT_ONCE] for first in range(min(len(others), PARTS_AT_ONCE))]
         return [locking, *free] if locking else free
 

@@ -376,11 +376,11 @@ class Session(CallPath):
         agreement = self.server.agreement
         if agreement is not None:
             await agreement.before_retry(error)
-        is_over = is_first and txn.is_lapsed()
+        is_over = is_first and (txn.is_lapsed() or isinstance(error, Deadlock))
         if not is_over and txn.isolation is Isolation.READ_COMMITTED and not at_commit and block.draft is None:
             again = txn.retry_statement(error)
         elif is_first:
-            if is_over or isinstance(error, Deadlock) or error.reason == "fence_lost":
+            if is_over or error.reason == "fence_lost":
                 block.unlock()
             again = txn.restart(error)
         else:

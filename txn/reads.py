@@ -230,7 +230,8 @@ class Reader(Attempt):
             return values
         locks = [Lock.EXCLUSIVE if place < locked else Lock.NONE for place in places]
         ops: list[Op] = [Get(wanted[place], lock, Wait.BLOCK) for place, lock in zip(places, locks)]
-        reply = self._perform(ops, wanted[places[0]], locks[0])
+        at_once = self.isolation != Isolation.SERIALIZABLE
+        reply = self._perform(ops, wanted[places[0]], locks[0], at_once)
         if not isinstance(reply, Reply):
             reply = await reply
         for place, lock in zip(places, locks):

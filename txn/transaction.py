@@ -51,8 +51,9 @@ class Txn(ABC):
     def claim(self, keys: list[bytes], rivals: list[bytes]) -> Eager[list[bytes | None]]:
         """Locks keys that are to be written, and reads them and what must not be there beside them, in one batch.
 
-        SERIALIZABLE only reads the rivals, because the commit checks that they are still absent; so ranges in several
-        regions are asked at once.  Weaker levels lock them, too, one range after the other.
+        SERIALIZABLE only reads the rivals, because the commit checks that they are still absent; weaker levels lock them,
+        too, in all ranges at once.  Of two that claim the same key in the same moment each may get a part of it; one of
+        them is then the victim of a deadlock.
         """
 
     @abstractmethod

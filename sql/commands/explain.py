@@ -92,7 +92,9 @@ def _forecast(session: Session, statement: ast.Explain, entry: PlanEntry) -> lis
     if not gateway:
         raise SqlError("this node is in no region", sqlstate="22023", hint="EXPLAIN (WAN, GATEWAY '<region>') ..")
     require_region(server.topology(), gateway)
-    isolation = LEVELS[session.settings["transaction_isolation"]]
+    # A block has its own; a statement outside of one begins its transaction only when it runs.
+    setting = "default_transaction_isolation" if session.block.status == "I" else "transaction_isolation"
+    isolation = LEVELS[session.settings[setting]]
     forecast = Forecast(session.state(), gateway, server.rtt_ms, isolation == Isolation.SERIALIZABLE)
     forecast.add_plan(entry.plan)
     return forecast.lines()

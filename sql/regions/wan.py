@@ -14,8 +14,8 @@ A prediction from descriptors, not from ranges as they happen to be: leaseholder
 GLOBAL tables are read in the client's own region; what is locked or written there is at home in the primary one.
 Their commits are told when the clock has passed them (``kvtier.replication.closing``), which comes beside the round trips.
 
-What takes locks in several regions goes there one after the other (``kvtier.router``).  New keys are locked at home
-only, unless the isolation level is weaker than SERIALIZABLE, and looked for everywhere at once.
+What takes locks in several regions goes there one after the other (``kvtier.router``).  New keys are looked for
+everywhere at once, and locked there, too, where the isolation level is weaker than SERIALIZABLE.
 """
 
 from __future__ import annotations
@@ -267,10 +267,7 @@ class Forecast:
             best = worst = config.regions
         where = " or ".join(dict.fromkeys([" and ".join(best), " and ".join(worst)]))
         remedy = "keys that name or determine the region, or that are drawn here (gen_random_uuid())"
-        rounds = [
-            (self._to(*regions),) if self._is_serializable else tuple([self._to(region) for region in regions])
-            for regions in (best, worst)
-        ]
+        rounds = [(self._to(*regions),) for regions in (best, worst)]
         self.steps.append(Step(f"look for the new keys of {table.name} in {where}", rounds[0], rounds[1], remedy))
 
     def _add_commit(self, written: list[ModifyOp]) -> None:
@@ -340,7 +337,7 @@ class Forecast:
         here = self._here(config)
         others = [region for region in config.regions if region != here]
         if len(_changed_indexes(operator)) > 1 or home != here:
-            return (*once, *self._at_leaseholder(config, table, here))
+            once = (*once, *self._at_leaseholder(config, table, here))
         if isinstance(operator, InsertOp) and not self._is_serializable and writer.rivaled(operator.drawn) and others:
             return (self._to(*others), *once)
         return once

@@ -190,6 +190,11 @@ INSERTS = [
     (5, "INSERT INTO tenant VALUES (%d * 3 + 1, 1)", "0 to 2 (0 to 280 ms)", 0),
     (5, "INSERT INTO tenant VALUES (%d * 3 + 2, 1)", "0 to 2 (0 to 280 ms)", 280),
 ]
+WEAK_INSERTS = [
+    (5, "INSERT INTO member (name) VALUES ('w%d')", "2 (280 ms)", 280),
+    (1, "INSERT INTO member (name) VALUES ('x%d'), ('y%d')", "2 (160 ms)", 160),
+]
+"""Locked everywhere, and at the commit looked at again."""
 SALES = [
     *SCHEMA[:3],
     "CREATE TABLE customer (id int PRIMARY KEY, name text)",
@@ -274,9 +279,21 @@ def test_new_keys_are_looked_for_no_further_than_they_can_be() -> None:
     Regions(6).play(KEYS, body)
 
 
+def test_weaker_levels_lock_new_keys_in_all_regions_at_once() -> None:
+    async def body(regions: Regions) -> None:
+        for node_id in (1, 5):
+            await regions.run(node_id, "SET default_transaction_isolation = 'READ COMMITTED'")
+        await check_forecasts(regions, WEAK_INSERTS)
+
+    Regions(9).play(KEYS, body)
+
+
 @pytest.mark.parametrize("isolation", ["SERIALIZABLE", "READ COMMITTED"])
 def test_one_of_two_regions_gets_a_key(isolation: str) -> None:
-    """New keys are only read in other regions under SERIALIZABLE: whoever commits second must find out."""
+    """New keys are only read in other regions under SERIALIZABLE: whoever commits second must find out.
+
+    Weaker levels lock them in all regions at once: each may get some of the locks, and one begins again.
+    """
 
     async def body(regions: Regions) -> None:
         world = regions.world
@@ -303,10 +320,7 @@ def test_one_of_two_regions_gets_a_key(isolation: str) -> None:
             ]
             for task in tasks:
                 await task
-            assert done.count("inserted") <= 1, (key, done)
-            assert all(code in ("inserted", "23505", "40001", "40P01") for code in done), (key, done)
-            if isolation == "SERIALIZABLE":
-                assert sorted(done) == ["23505", "23505", "inserted"], (key, done)
+            assert sorted(done) == ["23505", "23505", "inserted"], (key, done)
         found = await regions.run(7, "SELECT count(*), count(DISTINCT name), count(DISTINCT email) FROM member")
         assert found[0][0] == found[0][1], found
 
