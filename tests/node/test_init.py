@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from base.errors import CallFailed, PeerUnavailable, SqlError
 from kvtier.engine.memory import MemoryEngine
 from kvtier.opening import is_fresh
-from node.waiting import FOUNDED, INIT, INIT_CHANNEL, JOIN_CHANNEL, MEMBER, STATUS, WAITING, Waiting
+from node.waiting import (
+    CLAIM,
+    FOUNDED,
+    GRANTED,
+    INIT,
+    INIT_CHANNEL,
+    JOIN_CHANNEL,
+    MEMBER,
+    PROMISE_SECONDS,
+    RELEASE,
+    Waiting,
+    answer_as_member,
+)
 from sim.loop import Loop
 from sim.streams import Streams
 from tests.node.processes import ROOT, environment, meridian
@@ -87,6 +103,28 @@ def test_a_cluster_is_initialized_once_and_by_any_node(tmp_path: Path) -> None:
             node.process.wait()
 
 
+def test_of_two_nodes_told_at_once_one_founds_the_cluster(tmp_path: Path) -> None:
+    """Each founded one of its own before, and the third joined either."""
+    ports = free_ports(3)
+    nodes = [Starting(tmp_path, number, ports) for number in range(3)]
+    try:
+        for node in nodes:
+            node.printed("waiting for a cluster")
+        with ThreadPoolExecutor(2) as pool:
+            told = [pool.submit(meridian, "init", "--insecure", "--rpc", node.rpc) for node in nodes[1:]]
+        done = sorted([each.result() for each in told], key=lambda each: each.returncode)
+        assert [each.returncode for each in done] == [0, 1], done
+        assert "less than a minute ago" in done[1].stderr or "initialized already" in done[1].stderr
+        for dsn in [node.printed(r'psql "([^"]+)"') for node in nodes]:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                rows = connection.execute("SHOW NODES").fetchall()
+            assert [row[0] for row in rows] == [1, 2, 3], rows
+    finally:
+        for node in nodes:
+            node.process.kill()
+            node.process.wait()
+
+
 def test_a_node_that_waits_can_be_stopped_and_init_needs_a_node(tmp_path: Path) -> None:
     ports = free_ports(2)
     node = Starting(tmp_path, 0, ports)
@@ -131,11 +169,14 @@ def test_it_says_why_it_waits_when_that_changes_and_founds_when_told() -> None:
         await loop.main.clock.sleep(10)
         assert notes[1:] == ["a: waits, too; b: node 0 is unavailable: b is down"]
         handlers = made.handlers()
-        assert await handlers[INIT_CHANNEL](STATUS) == WAITING
+        assert await handlers[INIT_CHANNEL](CLAIM + b"ticket") == GRANTED
+        with pytest.raises(SqlError, match="less than a minute ago"):
+            await handlers[INIT_CHANNEL](INIT)
+        await handlers[INIT_CHANNEL](RELEASE + b"ticket")
         assert await handlers[INIT_CHANNEL](INIT) == FOUNDED
         assert not is_fresh(engine)
         assert await running
-        assert await handlers[INIT_CHANNEL](STATUS) == MEMBER
+        assert await handlers[INIT_CHANNEL](CLAIM + b"ticket") == MEMBER
 
     loop.run(main())
 
@@ -154,8 +195,89 @@ def test_it_founds_nothing_while_it_hears_of_a_cluster_or_was_told_before() -> N
     async def main() -> None:
         assert "b belongs to it" in await told()
         assert is_fresh(engine)
-        answers["b", INIT_CHANNEL] = WAITING
+        answers["b", INIT_CHANNEL] = GRANTED
         assert await told() == ""
         assert "initialized already" in await told()
 
     loop.run(main())
+
+
+class Crowd:
+    """Nodes that wait for each other's cluster; what is asked takes a while, or is never delivered."""
+
+    def __init__(self, seed: int, count: int, is_lossy: bool) -> None:
+        self.rng = random.Random(seed)
+        self.loop = Loop(seed)
+        self.engines = [MemoryEngine() for _ in range(count)]
+        self.nodes = []
+        self.down = {
+            (one, other): is_lossy and self.rng.random() < 0.3 for one in range(count) for other in range(count)
+        }
+        for number in range(count):
+            addresses = [str(other) for other in range(count)]
+            self.rng.shuffle(addresses)
+            rng = Streams(seed * 10 + number).stream("rng")
+            asking = functools.partial(self.ask, number)
+            clock = self.loop.main.clock
+            self.nodes.append(Waiting(self.engines[number], addresses, asking, clock, rng, lambda why: None))
+
+    async def ask(self, asker: int, address: str, channel: str, message: bytes) -> bytes:
+        sleep = self.loop.main.clock.sleep
+        if self.down[asker, int(address)]:
+            await sleep(self.rng.random())
+            raise PeerUnavailable(0, f"{address} is down")
+        await sleep(self.rng.random() * 0.1)
+        try:
+            if not is_fresh(self.engines[int(address)]):
+                answer = await answer_as_member(message)
+            else:
+                answer = await self.nodes[int(address)].handlers()[channel](message)
+        except SqlError as refusal:
+            raise CallFailed(refusal.message, sqlstate=refusal.sqlstate) from None
+        await sleep(self.rng.random() * 0.1)
+        return answer
+
+    async def tell(self, number: int) -> None:
+        """``meridian init`` at a random moment."""
+        await self.loop.main.clock.sleep(self.rng.random() * 0.3)
+        try:
+            await self.nodes[number].handlers()[INIT_CHANNEL](INIT)
+        except SqlError:
+            pass
+
+    def founders(self) -> int:
+        return sum([not is_fresh(engine) for engine in self.engines])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_all_told_at_once_found_one_cluster(seed: int) -> None:
+    crowd = Crowd(seed, 3, False)
+
+    async def main() -> None:
+        scope = crowd.loop.main
+        for task in [scope.spawn(crowd.tell(number), "init") for number in range(3)]:
+            await task
+        assert crowd.founders() == 1
+
+    crowd.loop.run(main())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_where_some_hear_nothing_of_others_no_two_clusters_are_founded(seed: int) -> None:
+    """All reach the last one, and themselves."""
+    crowd = Crowd(seed, 5, True)
+    for asker, other in crowd.down:
+        if other in (asker, 4):
+            crowd.down[asker, other] = False
+
+    async def main() -> None:
+        scope = crowd.loop.main
+        for task in [scope.spawn(crowd.tell(number), "init") for number in range(5)]:
+            await task
+        assert crowd.founders() <= 1
+        if not crowd.founders():
+            await scope.clock.sleep(PROMISE_SECONDS)
+            await crowd.tell(4)
+            assert crowd.founders() == 1
+
+    crowd.loop.run(main())
