@@ -82,6 +82,11 @@ class ValueForm:
         return self.code != ""
 
     @property
+    def is_integer(self) -> bool:
+        """True if the stored bytes are the datum, an int."""
+        return self.code in ("h", "i", "q") and self.load == "{0}" and self.store == "{0}"
+
+    @property
     def is_text(self) -> bool:
         """True if the stored bytes are the datum, a str, in UTF-8."""
         return self.load == _TEXT_LOAD and self.store == _TEXT_STORE

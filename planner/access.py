@@ -27,6 +27,7 @@ import msgspec
 from base.errors import FeatureNotSupported, StorageFailure, error
 from base.generated import define_function
 from base.keys import CORRUPTION_ERRORS, KeyCodec, KeyColumn, index_prefix, prefix_end
+from base.rowcolumns import ColumnTaker
 from base.rows import Layout, RowCodec, corrupt_row, make_row_decoder
 from base.rowtypes import value_form
 from base.types import BY_OID, PgType
@@ -80,6 +81,8 @@ class EntrySource(NamedTuple):
     namespace: dict[str, Any]
     uses_key: bool
     errors: tuple[type[Exception], ...] = (*CORRUPTION_ERRORS, StorageFailure)
+    taker: ColumnTaker | None = None
+    """Takes all of ``variables``, in their order, of the values of a whole page."""
 
 
 class TableAccess:
@@ -174,7 +177,8 @@ class TableAccess:
         )
         lines, values, names = self.row_codec.decode_source("value", in_row, local, as_bytes)
         variables = dict(zip([*in_key, *in_row], [*key_values, *values]))
-        return EntrySource([*key_lines, *lines], variables, as_bytes, namespace | names, bool(in_key))
+        taker = None if in_key else self.row_codec.column_taker(in_row, as_bytes)
+        return EntrySource([*key_lines, *lines], variables, as_bytes, namespace | names, bool(in_key), taker=taker)
 
     def is_text(self, attnum: int) -> bool:
         """True if the stored form of a column's values is their text."""

@@ -99,9 +99,17 @@ class EntryLoop:
     # --- writing it out
 
     def lines(
-        self, condition: Expr | None, body: Sequence[str], keys: str = "keys", values: str = "values"
+        self,
+        condition: Expr | None,
+        body: Sequence[str],
+        keys: str = "keys",
+        values: str = "values",
+        whole: Sequence[str] | None = None,
     ) -> list[str]:
-        """The loop over two lists of one length, after what it needs once; ``body`` may end an entry with ``continue``."""
+        """The loop over two lists of one length, after what it needs once; ``body`` may end an entry with ``continue``.
+
+        ``whole`` does the same as the loop where every variable is the list of its column.
+        """
         test = "" if condition is None else self.compiler.truth(fold(condition))
         source = self._source
         inner: list[str] = []
@@ -109,10 +117,31 @@ class EntryLoop:
             where = "key" if source.uses_key else f"{keys}[{values}.index(value)]"
             inner += ["try:", *_indented(source.lines)]
             inner += ["except ENTRY_ERRORS as problem:", f"    raise corrupt_row(value, {where}) from problem"]
-        if test:
-            inner += [f"if not {test}:", "    continue"]
+        rest = [*([f"if not {test}:", "    continue"] if test else []), *body]
         head = f"for key, value in zip({keys}, {values}):" if source.uses_key else f"for value in {values}:"
-        return [*self.compiler.prologue, head, *_indented([*inner, *body])]
+        loop = [head, *_indented([*inner, *rest])]
+        if source.taker is not None:
+            loop = self._by_column(values, rest, None if test else whole, loop)
+        return [*self.compiler.prologue, *loop]
+
+    def _by_column(self, values: str, rest: list[str], whole: Sequence[str] | None, loop: list[str]) -> list[str]:
+        """The loop over columns that are taken at once, and for pages that cannot be, the loop over values."""
+        assert self._source.taker is not None, "nothing takes columns"
+        self.namespace["take"] = self._source.taker.take
+        variables = list(self._source.variables.values())
+        if whole is not None:
+            lines = [f"{', '.join(variables)}, = columns", *whole]
+        elif len(variables) == 1:
+            lines = [f"for {variables[0]} in columns[0]:", *_indented(rest)]
+        else:
+            lines = [f"for {', '.join(variables)} in zip(*columns):", *_indented(rest)]
+        return [
+            f"columns = take({values})",
+            "if columns is not None:",
+            *_indented(lines),
+            "else:",
+            *_indented(loop),
+        ]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

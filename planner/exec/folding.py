@@ -44,6 +44,8 @@ class Steps:
         self.body: list[str] = []
         self.states: list[str] = []
         """Sources of the states after the loop."""
+        self.whole: list[str] | None = []
+        """The same as ``body`` over whole columns without NULLs; None where a step has no such form."""
         for i, plan in enumerate(plans):
             step = _Step(i, plan, loop, arguments[i], filters[i])
             self.namespace |= step.namespace
@@ -55,6 +57,7 @@ class Steps:
                 self.before += step.init
                 self.resumed += step.resumed
                 self.body += step.lines
+                self.whole = None if self.whole is None or step.whole is None else [*self.whole, *step.whole]
 
 
 class _Step:
@@ -81,12 +84,30 @@ class _Step:
             if (plan.is_count or plan.aggregate.strict) and loop.nullable(expr):
                 tests.append(f"{source} is not None")
         action = self._action(i, plan, names)
+        is_plain = condition is None and not before and len(names) == 1
+        self.whole = self._whole(i, plan, names[0]) if is_plain else None
         if tests:
             action = [f"if {' and '.join(tests)}:", *["    " + line for line in action]]
         self.lines = [*before, *action]
         if condition is not None:
             # Arguments are not even computed for what FILTER leaves out.
             self.lines = [f"if {loop.compiler.truth(fold(condition))}:", *["    " + line for line in self.lines]]
+
+    def _whole(self, i: int, plan: AggPlan, column: str) -> list[str] | None:
+        """Lines that step over a list of datums at once; integers and text only come so."""
+        step = plan.aggregate.step
+        if plan.is_count:
+            return [f"s{i} += len({column})"]
+        if step is pair_step:
+            return [f"n{i} += len({column})", f"s{i} += sum({column})"]
+        if step is plain_min or step is plain_max:
+            name, sign = ("min", "<") if step is plain_min else ("max", ">")
+            return [
+                f"m{i} = {name}({column}, default=None)",
+                f"if m{i} is not None and (s{i} is None or m{i} {sign} s{i}):",
+                f"    s{i} = m{i}",
+            ]
+        return None
 
     def _action(self, i: int, plan: AggPlan, names: list[str]) -> list[str]:
         step = plan.aggregate.step

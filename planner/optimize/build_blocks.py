@@ -98,7 +98,7 @@ def _compile_fold(
     residual = conjoin(list(scan.conditions[1]))
     steps = Steps(operator.plans, arguments, filters, loop, residual is None)
     loop.namespace |= steps.namespace
-    lines = loop.lines(residual, steps.body) if steps.body else []
+    lines = loop.lines(residual, steps.body, whole=steps.whole) if steps.body else []
     return _define(
         loop, [*steps.resumed, *lines, f"return [{', '.join(steps.states)}]"], "keys, values, params, ctx, states"
     )

@@ -355,7 +355,7 @@ class _AggregateWriter(RangeWriter):
         script.add(*steps.before)
         body, states = steps.body, steps.states
         if body:
-            script.add(*loop.lines(self.residual, body))
+            script.add(*loop.lines(self.residual, body, whole=steps.whole))
         script.add(f"return result(params, ctx, {', '.join(states)})" if states else "return result(params, ctx)")
         return script.define(False)
 
