@@ -418,11 +418,11 @@ class Batch(Struct):
     generation: int = 0
     deadline_ns: int = 0
     admission: int = 0
+    """0 normal, 1 background, 2 system (never queued behind 0 and 1)."""
+    trace: str = ""
     at_once: bool = False
     """Reads that need not wait for each other, even for locks: each Scan goes forward, is of a span that is not empty, and
     is answered up to the border of its first range at most; limits are those of each range's answer."""
-    """0 normal, 1 background, 2 system (never queued behind 0 and 1)."""
-    trace: str = ""
 
 
 class Reply(Struct):
