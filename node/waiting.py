@@ -3,10 +3,11 @@
     asks every address in turn        one belongs to a cluster: this node joins it
     is asked on ``INIT_CHANNEL``      founds a cluster of one, which the others that wait then join
 
-``meridian init`` asks one node, once.  ``meridian init`` asks one node, once.  Before it founds anything, that node asks for the word of every other that it
+``meridian init`` asks one node, once.  Before it founds anything, that node asks for the word of every other that it
 knows of, and of itself, not to found or let found another cluster for a minute; in the order of their addresses, so
-that of two told in the same moment one is refused where the other was first.  Whoever belongs to a cluster refuses, too.
-A node that does not answer is taken to be down: two that cannot reach each other, nor any third, would found a cluster each.
+that of two told in the same moment one is refused where the other was first.  Whoever belongs to a cluster refuses,
+too.  A node that does not answer is taken to be down: two that cannot reach each other, nor any third, would found a
+cluster each.
 """
 
 from __future__ import annotations
