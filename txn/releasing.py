@@ -139,11 +139,22 @@ class Releaser(Flusher):
         await self._resolve(meta, status, 0, rest)
 
     def _release_remote(self, status: TxnStatus) -> None:
-        """After a one-phase commit: frees locks that other stores hold for us."""
+        """After a one-phase commit: frees locks that other stores hold for us; the commit has freed those of its own."""
         if self._lock_keys or self._lock_spans:
             meta = self._meta
             assert meta is not None, "locks without identity"
+            if self._are_locks_at(meta.anchor):
+                return
             self._coordinator.scheduler.spawn(self._resolve(meta, status, self.commit_ts, self._remainder()), "release")
+
+    def _are_locks_at(self, anchor: bytes) -> bool:
+        """True if all locks are in the range of a key, as far as is known here: else their waiters look after us."""
+        keys = [anchor, *self._lock_keys]
+        for start, end in self._lock_spans:
+            if not end:
+                return False
+            keys += (start, end)
+        return self._coordinator.kv.is_local(keys)
 
     def _remainder(self) -> tuple[ResolvePart, ...]:
         """Returns intents to resolve and locks to free, in parts of bounded size (reliability 17)."""
