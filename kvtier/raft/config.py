@@ -52,6 +52,7 @@ class Config:
         tail_bytes_max: int = TAIL_BYTES_MAX,
         snapshot_ticks_max: int = SNAPSHOT_TICKS_MAX,
         quiesce_ticks: int = QUIESCE_TICKS,
+        quiet_commits: bool = True,
     ) -> None:
         assert id > 0, f"{id=}"
         assert 0 < heartbeat_ticks < election_ticks, f"{heartbeat_ticks=} {election_ticks=}"
@@ -82,3 +83,6 @@ class Config:
         self.snapshot_ticks_max = snapshot_ticks_max
         self.quiesce_ticks = quiesce_ticks
         """Idle ticks after which a replica may fall asleep."""
+        self.quiet_commits = quiet_commits
+        """Followers do not answer what only tells them that entries are committed; heartbeats ask who knows it,
+        before a leader falls asleep."""

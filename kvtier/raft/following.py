@@ -24,12 +24,14 @@ def take_append(core: Core, append: Append) -> None:
     log = core.log
     if append.prev_index < log.commit:
         # Old: what is committed agrees with any leader's log.
-        acknowledge(core, append.sender, log.commit)
+        if not append.is_quiet:
+            acknowledge(core, append.sender, log.commit)
         return
     agreed = log.accept(append.term, append.prev_index, append.prev_term, append.entries)
     if agreed >= 0:
         log.commit_to(min(append.commit, agreed))
-        acknowledge(core, append.sender, agreed)
+        if not append.is_quiet:
+            acknowledge(core, append.sender, agreed)
         return
     # The last place that can agree is before prev_index, in a term not above prev_term.
     hint = log.last_at_or_below(min(append.prev_index, log.last_index()), append.prev_term)

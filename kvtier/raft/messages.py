@@ -163,6 +163,8 @@ class Append(Message, tag=TAG_APPEND):
     prev_term: Number
     commit: Number
     entries: list[Entry] = []
+    is_quiet: bool = False
+    """Only what is committed is news: nobody waits for an answer, if the logs agree."""
 
 
 class AppendReply(Message, tag=TAG_APPEND_REPLY):

@@ -50,7 +50,9 @@ def _send_append(core: Core, progress: Progress, with_entries: bool) -> bool:
     if term < 0 or progress.next < log.first_index():
         _send_snapshot(core, progress)
         return False
+    is_news = with_entries or progress.wants_ping or progress.state != REPLICATE
     append = Append(core.id, progress.id, core.term, previous, term, log.commit)
+    append.is_quiet = core.config.quiet_commits and not is_news
     if with_entries and progress.next <= log.last_index():
         append.entries = log.entries(progress.next, log.last_index() + 1, core.config.append_bytes_max)
         if progress.state == REPLICATE:

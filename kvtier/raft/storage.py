@@ -136,7 +136,8 @@ class EngineLog(LogStorage):
             self.install(batch, ready.snapshot)
         if ready.entries:
             self._append(batch, ready.entries)
-        if ready.hard_state is not None:
+        if ready.hard_state is not None and ready.must_sync:
+            # Alone, what is committed is not worth a write: nobody was promised it, and what is applied tells most of it.
             batch.put(CF_RAFT, self._prefix + STATE, encode(ready.hard_state))
 
     def _append(self, batch: WriteBatch, entries: list[Entry]) -> None:

@@ -128,6 +128,7 @@ class World:
         spares = rng.randint(0, 2)
         ids = list(range(1, voters + learners + spares + 1))
         options = self.drawn_options()
+        options["quiet_commits"] = seed % 4 != 0
         self.nodes: dict[int, ChaosNode] = {}
         for id in ids:
             is_member = id <= voters + learners

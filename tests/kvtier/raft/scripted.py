@@ -155,7 +155,7 @@ class Scene:
     def do_group(self, voters: str, learners: str = "", index: str = "10", stores: str = "no", **options: str) -> None:
         members = [int(id) for id in voters.split(",")]
         learning = [int(id) for id in learners.split(",") if id]
-        self.options = {"prevote": False, "check_quorum": False}
+        self.options = {"prevote": False, "check_quorum": False, "quiet_commits": False}
         for name, value in options.items():
             self.options[name] = value == "yes" if value in ("yes", "no") else int(value)
         if stores == "yes":

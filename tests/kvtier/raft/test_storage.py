@@ -71,6 +71,7 @@ def drawn_ready(rng: random.Random, model: Model, number: int) -> Ready:
         log.append(ready.entries)
     if rng.random() < 0.5:
         model.state = ready.hard_state = HardState(number, rng.randrange(5), log.last_index(), 1, rng.randrange(3))
+        ready.must_sync = True
     return ready
 
 
@@ -142,6 +143,7 @@ def test_a_split_keeps_the_vote_that_was_given_before_it() -> None:
     log = EngineLog(engine, RANGE, nothing)
     ready = Ready(Mark(1, 0, 0, 0, 0, 0))
     ready.hard_state = HardState(12, 3)
+    ready.must_sync = True
     batch = engine.batch()
     log.write(batch, ready)
     engine.write(batch)
@@ -160,6 +162,7 @@ def test_ranges_do_not_see_each_other() -> None:
         ready = Ready(Mark(1, 0, 0, 0, 0, 0))
         ready.entries = [Entry(1, index, b"%d" % range_id) for index in range(1, range_id)]
         ready.hard_state = HardState(1, 0, 1)
+        ready.must_sync = True
         batch = engine.batch()
         log.write(batch, ready)
         engine.write(batch)
@@ -169,3 +172,22 @@ def test_ranges_do_not_see_each_other() -> None:
     assert [EngineLog(engine, range_id, nothing).last_index() for range_id in (6, RANGE, 8)] == [5, 0, 7]
     assert [hard_state_of(engine, range_id).term for range_id in (6, RANGE, 8)] == [1, 0, 1]
     assert engine.get(CF_RAFT, b"\x00") is None
+
+
+def test_what_is_committed_alone_is_not_written() -> None:
+    """It comes with the next entries; after a crash what is applied, or the leader, tells of it (``RaftLog``)."""
+    engine = MemoryEngine()
+    log = EngineLog(engine, RANGE, lambda: None)
+    ready = Ready(Mark(1, 0, 0, 0, 0, 0))
+    ready.entries = [Entry(1, 1, b"a")]
+    ready.hard_state = HardState(1, 2, 0)
+    ready.must_sync = True
+    batch = engine.batch()
+    log.write(batch, ready)
+    engine.write(batch)
+    ready = Ready(Mark(2, 0, 0, 0, 0, 0))
+    ready.hard_state = HardState(1, 2, 1)
+    batch = engine.batch()
+    log.write(batch, ready)
+    engine.write(batch)
+    assert log.hard_state() == HardState(1, 2, 0)
