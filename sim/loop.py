@@ -58,12 +58,20 @@ class SeededRng(Rng):
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
+        self._bits = self._random.getrandbits
 
     def bytes(self, n: int) -> bytes:
         return self._random.randbytes(n)
 
     def below(self, n: int) -> int:
-        return self._random.randrange(n)
+        # As ``Random.randrange`` draws it; half a million times in a run of a minute.
+        assert n > 0, n
+        bits = self._bits
+        width = n.bit_length()
+        found = bits(width)
+        while found >= n:
+            found = bits(width)
+        return found
 
     def random(self) -> float:
         return self._random.random()
@@ -72,12 +80,13 @@ class SeededRng(Rng):
 class Handle:
     """One callback in the ready queue or the heap, tagged with its scope."""
 
-    __slots__ = ("callback", "is_cancelled", "label", "scope")
+    __slots__ = ("callback", "is_cancelled", "scope", "stamp")
 
-    def __init__(self, callback: Callable[[], None], scope: Scope, label: str) -> None:
+    def __init__(self, callback: Callable[[], None], scope: Scope, stamp: bytes) -> None:
+        """``stamp``: what the digest gets of its step, from ``Scope.stamp``."""
         self.callback = callback
         self.scope = scope
-        self.label = label
+        self.stamp = stamp
         self.is_cancelled = False
 
     def cancel(self) -> None:
@@ -175,12 +184,14 @@ class Task:
         "name",
         "result",
         "scope",
+        "stamp",
     )
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], scope: Scope, name: str) -> None:
         self.coroutine = coroutine
         self.scope = scope
         self.name = name
+        self.stamp = scope.stamp(name)
         self.end = SimWaiter(scope)
         self.result: Any = None
         self.error: BaseException | None = None
@@ -210,7 +221,7 @@ class Task:
         """Puts the task's next step in the ready queue; an error is thrown in where it waits, as asyncio does."""
         self._waiting = None
         self._thrown = error
-        self.scope.loop.enqueue(Handle(self.step, self.scope, self.name))
+        self.scope.loop.enqueue(Handle(self.step, self.scope, self.stamp))
 
     def step(self) -> None:
         """Runs until the next suspension or the end."""
@@ -289,7 +300,9 @@ class Scope(Scheduler):
     def __init__(self, loop: Loop, name: str) -> None:
         self.loop = loop
         self.name = name
-        self.tag = name.encode()
+        self._tag = name.encode()
+        self._timer = self.stamp("timer")
+        self._soon = self.stamp("soon")
         self.is_alive = True
         self.is_paused = False
         self.tasks: dict[Task, None] = {}
@@ -299,22 +312,26 @@ class Scope(Scheduler):
     def waiter(self) -> Waiter:
         return SimWaiter(self)
 
+    def stamp(self, name: str) -> bytes:
+        """Returns what the digest gets of a step of this scope."""
+        return b"%s %s" % (self._tag, name.encode())
+
     def spawn(self, coroutine: Coroutine[Any, Any, Any], name: str) -> Task:
         task = Task(coroutine, self, name)
         if not self.is_alive:
             coroutine.close()  # Not started yet, so nothing of it runs.
             return task
         self.tasks[task] = None
-        self.loop.enqueue(Handle(task.step, self, name))
+        self.loop.enqueue(Handle(task.step, self, task.stamp))
         return task
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        handle = Handle(callback, self, "timer")
+        handle = Handle(callback, self, self._timer)
         self.loop.schedule(max(0, round(seconds * 1e9)), handle)
         return handle.cancel
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        self.loop.enqueue(Handle(callback, self, "soon"))
+        self.loop.enqueue(Handle(callback, self, self._soon))
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Runs the call inline, at the start or at the end of its delay as drawn: callers may rely on neither."""
@@ -461,7 +478,8 @@ class Loop:
         if self.failures:
             name, error = self.failures[0]
             raise TaskFailed(f"{name}: {error!r}") from error
-        if not self._has_ready() and not self._advance():
+        ready: deque[Handle] | list[Handle] = self._choices if self.explore else self._ready
+        if not ready and not self._advance():
             return False
         handle = self._pick()
         self.steps += 1
@@ -472,7 +490,7 @@ class Loop:
         if scope.is_paused:
             scope.park(handle)
             return True
-        self.digest = crc32(b"%d %s %s" % (self.now_ns, scope.tag, handle.label.encode()), self.digest)
+        self.digest = crc32(b"%d %s" % (self.now_ns, handle.stamp), self.digest)
         try:
             handle.callback()
         except Exception as error:

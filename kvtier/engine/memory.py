@@ -140,8 +140,16 @@ class MemoryCursor:
             self._skip_doomed(1)
 
     def prev(self) -> None:
-        self._step(-1)
-        if self._key is not None and self._family.doomed:
+        family = self._family
+        assert self._key is not None, "step from nowhere"
+        assert self._changes == family.keys.changes, "cursor used across a write"
+        offset = self._offset
+        if offset:
+            self._offset = offset = offset - 1
+            self._key = self._block[offset]
+        else:
+            self._step(-1)
+        if family.doomed and self._key is not None:
             self._skip_doomed(-1)
 
     def _skip_doomed(self, direction: int) -> None:
