@@ -116,7 +116,7 @@ class Store(Kv):
         self.state = StoreState(engine, clock, scheduler, hlc, self.settings)
         self.identity: StoreIdentity = load(self.state, scheduler)
         self.ranges = self.state.ranges
-        self.group = CommitGroup(engine, scheduler, self._fail)
+        self.group = CommitGroup(engine, scheduler, self.fail)
         self.state.synced_seq = self.group.synced_seq
         self.group.on_synced.append(self.state.note_synced)
         self.kv: Kv = self
@@ -367,7 +367,7 @@ class Store(Kv):
             try:
                 self.engine.write(batch)
             except StorageFailure as failure:
-                self._fail(failure)
+                self.fail(failure)
                 raise AmbiguousResult("the outcome of the write is unknown", detail=str(failure)) from failure
         seq = self.engine.write_seq()
         if batch.touches_tombstones:
@@ -552,7 +552,7 @@ class Store(Kv):
 
     # --- life -----------------------------------------------------------------------------
 
-    def _fail(self, failure: BaseException) -> None:
+    def fail(self, failure: BaseException) -> None:
         """The disk failed: nothing may be told from this state any more."""
         if self.failure is not None:
             return
@@ -579,7 +579,7 @@ class Store(Kv):
             elif self._hlc_bound_synced < self._hlc_bound:
                 self.group.join(self._hlc_bound_seq)
         except StorageFailure as failure:
-            self._fail(failure)
+            self.fail(failure)
             raise
         self.state.ts_free = min(self._hlc_bound_synced, self._hlc_bound - self._hlc_step)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from sim.plan import CLUSTER_KINDS, KINDS, MEMBER_KINDS, SECONDS_DEFAULT, Plan, draw_plan
+from sim.plan import CLUSTER_KINDS, KINDS, MEMBER_KINDS, NAMED_KINDS, SECONDS_DEFAULT, Plan, draw_plan
 from sim.run import Result, play, play_twice
 from sim.workloads.registry import WORKLOADS, levels_of
 
@@ -168,7 +168,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--repeat", action="store_true", help="run every seed twice and compare")
     parser.add_argument("--workload", help=f"one or more of {', '.join(WORKLOADS)}; kv or sql for all of a kind")
     parser.add_argument(
-        "--nemesis", help=f"none, or one or more of {', '.join(dict.fromkeys((*KINDS, *CLUSTER_KINDS, *MEMBER_KINDS)))}"
+        "--nemesis",
+        help=f"none, or one or more of {', '.join(dict.fromkeys((*KINDS, *CLUSTER_KINDS, *MEMBER_KINDS, *NAMED_KINDS)))}",
     )
     parser.add_argument("--until", type=float, default=SECONDS_DEFAULT, help="virtual seconds of storm")
     parser.add_argument("--trace", action="store_true", help="print every event")

@@ -1,5 +1,6 @@
 """What operators do to a cluster while clients work: nodes are stopped in order, one after the other, or replaced.
 
+restore    a node comes back with an earlier state of its disk; it must end, and is replaced
 roll       every node drains, stops and comes back, each once the one before is open again
 replace    a new node joins and an old one is decommissioned, in either order where there are nodes enough
 
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from base.errors import MeridianError
 from node.member import JoinFailed
+from sim.invariants import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from sim.loop import Task
     from sim.process import Process
     from sim.world import World
 
@@ -25,6 +28,8 @@ ASK_SECONDS: Final = 30.0
 """After this an operator who has heard nothing asks another node."""
 STOP_SECONDS: Final = 30.0
 """A node that has not stopped in time is left alone."""
+NOTICE_SECONDS: Final = 60.0
+"""Bound of the time until a node with an old disk is told so by another that hears of it."""
 ENOUGH_NODES: Final = 4
 """With so many, ranges of three replicas can do without one before another has come."""
 
@@ -51,6 +56,24 @@ async def replace(world: World, old: Process, leaves_first: bool) -> None:
         await _decommission(world, old)
 
 
+async def restore(world: World, old: Process, seconds: float) -> None:
+    """Gives a node its disk back as it was some time before; once that was noticed, it is replaced."""
+    image = old.engine.image()
+    await world.sleep(seconds)
+    while not old.is_up and not world.is_calm:
+        await world.sleep(PAUSE_SECONDS)
+    heard = [other.member.replication.lives.heard(old.node_id) for other in world.running() if other.member]
+    if world.is_calm or not old.is_up or all(told is None or told.durable <= image.opened_at() for told in heard):
+        return  # What it has promised to anybody is in the image.
+    old.restore(image)
+    bound = world.now + NOTICE_SECONDS
+    while not old.is_condemned:
+        if world.now > bound:
+            raise Violation("an old disk is noticed", old.name)
+        await world.sleep(PAUSE_SECONDS)
+    await replace(world, old, False)
+
+
 async def _add(world: World, old: Process) -> None:
     """Lets a new node join in the region of the old one."""
     new = world.add_process(old.place)
@@ -75,9 +98,13 @@ async def _join(world: World, new: Process, helper: Process) -> None:
         except (MeridianError, JoinFailed) as problem:
             world.note("operator", f"{new.name} cannot join: {problem!r}")
 
-    task = world.loop.main.spawn(run(), "join")
+    await _bounded(world, world.loop.main.spawn(run(), "join"), lambda: True)
+
+
+async def _bounded(world: World, task: Task, is_useful: Callable[[], bool]) -> None:
+    """Waits for a task, for as long as that is of use and an operator has patience."""
     bound = world.now + ASK_SECONDS
-    while not task.is_done() and world.now < bound:
+    while not task.is_done() and world.now < bound and is_useful():
         await world.sleep(PAUSE_SECONDS)
     task.cancel()
 
@@ -116,7 +143,4 @@ async def _ask(
 
     life = helper.generation
     task = helper.scope.spawn(run(), "operator")
-    bound = world.now + ASK_SECONDS
-    while not task.is_done() and world.now < bound and helper.is_up and helper.generation == life:
-        await world.sleep(PAUSE_SECONDS)
-    task.cancel()
+    await _bounded(world, task, lambda: helper.is_up and helper.generation == life)

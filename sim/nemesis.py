@@ -25,6 +25,10 @@ drain          a node stops in order and comes back  rolling     one after the o
 replace        a node joins and another is decommissioned (``sim.membership``)
 cut-leader     a leaseholder hears nobody, or nobody hears it, for longer than its lease; clients reach it
 crash-at-vote  power failure of a node as soon as it has voted, before the vote can be durable
+
+Drawn only if it is named:
+
+old-disk       a node comes back with an earlier state of its disk, as from a snapshot of a virtual machine
 """
 
 from __future__ import annotations
@@ -37,8 +41,8 @@ from base.hlc import LOGICAL_BITS, into_unix_us
 from kvtier.descriptors import DATA_START
 from kvtier.messages import ChangeReplicas, CollectGarbage, Members, Merge, Push, Split, TransferLease, TxnMeta
 from sim.disk import AFTER, BEFORE
-from sim.membership import ENOUGH_NODES, replace, roll
-from sim.plan import CLUSTER_KINDS, KINDS, MEMBER_KINDS, Fault
+from sim.membership import ENOUGH_NODES, replace, restore, roll
+from sim.plan import CLUSTER_KINDS, KINDS, MEMBER_KINDS, NAMED_KINDS, Fault
 
 if TYPE_CHECKING:
     from kvtier.replica import Replica
@@ -78,7 +82,8 @@ class Nemesis:
         self.world = world
         self.keys = keys
         self._strike: dict[str, Callable[[Fault], None]] = {
-            kind: getattr(self, "_" + kind.replace("-", "_")) for kind in (*KINDS, *CLUSTER_KINDS, *MEMBER_KINDS)
+            kind: getattr(self, "_" + kind.replace("-", "_"))
+            for kind in (*KINDS, *CLUSTER_KINDS, *MEMBER_KINDS, *NAMED_KINDS)
         }
 
     def start(self) -> None:
@@ -271,6 +276,9 @@ class Nemesis:
     def _replace(self, fault: Fault) -> None:
         leaves_first = len(self.world.processes) >= ENOUGH_NODES and fault.choice % 2 == 0
         self._operate(lambda: replace(self.world, self._node(fault), leaves_first))
+
+    def _old_disk(self, fault: Fault) -> None:
+        self._operate(lambda: restore(self.world, self._node(fault), fault.seconds * CUT_FACTOR))
 
     def _operate(self, what: Callable[[], Coroutine[None, None, None]]) -> None:
         """Begins what operators do, unless they are busy."""

@@ -75,6 +75,8 @@ CLUSTER_KINDS: Final = (
 """What happens to clusters; clocks stay within the offset that their nodes allow."""
 MEMBER_KINDS: Final = ("merge", "drain", "rolling", "replace")
 """What happens to clusters besides, drawn by itself: what is drawn of the others is as without."""
+NAMED_KINDS: Final = ("old-disk",)
+"""What happens to clusters if it is asked for by name only: the others may forget what it takes to notice it."""
 CHEAP: Final = (
     "split",
     "merge",

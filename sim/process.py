@@ -24,6 +24,7 @@ from kvtier.engine.recent import RecentWrites
 from kvtier.messages import Batch, Op, Reply
 from kvtier.replication.consistency import Mismatch
 from kvtier.replication.constraints import Span, SpanConfig, SpanConfigs
+from kvtier.replication.lives import OldDisk
 from kvtier.router import Router
 from kvtier.rpc.settings import RpcSettings
 from kvtier.rpc.transport import Callbacks
@@ -32,7 +33,7 @@ from node.member import MAX_OFFSET_SECONDS, Member, MemberSettings, join
 from node.process import CLUSTER_BUFFER_BYTES_MAX
 from sim.disk import Disk, NodeScope
 from sim.hops import HopKv
-from sim.invariants import Violation, check_restarted
+from sim.invariants import Violation, check_any_time, check_restarted
 from sim.streams import Draws
 from txn.coordinator import Coordinator
 
@@ -74,6 +75,10 @@ class Process:
         """Decommissioned: it is never started again."""
         self.is_silent = False
         """Its crashes are those of a machine, of which the others hear nothing."""
+        self.is_restored = False
+        """Its disk is in an earlier state than it was in: it may have forgotten what it promised."""
+        self.is_condemned = False
+        """It was told so, and never starts again."""
         self.is_full = False
         self.is_stalled = False
         self.crashes = 0
@@ -115,6 +120,9 @@ class Process:
             return False
         self.is_up = True
         world.note(self.name, f"started, generation {self.generation}")
+        if self.is_restored:
+            check_any_time(self)
+            return True
         check_restarted(self)
         if self.on_started is not None:
             self.on_started(self)
@@ -244,6 +252,10 @@ class Process:
 
     def _on_fatal(self, failure: BaseException) -> None:
         self.world.note(self.name, f"fatal: {failure}")
+        if isinstance(failure, OldDisk):
+            if not self.is_restored:
+                raise Violation("a disk that nobody touched is not called old", f"{self.name}: {failure}")
+            self.is_condemned = True
         self.crash_soon("the disk failed")
 
     def _on_note(self, event: str, **fields: Any) -> None:
@@ -288,8 +300,15 @@ class Process:
 
     def restart(self) -> None:
         """Starts a node that is down."""
-        if not self.is_up and not self.is_gone:
+        if not self.is_up and not self.is_gone and not self.is_condemned:
             self.start()
+
+    def restore(self, image: MemoryEngine) -> None:
+        """Cuts the power, and puts an earlier state of the disk in the place of what there is."""
+        self.crash("its disk is restored")
+        self.is_restored = True
+        self.engine = image
+        self.world.after(self.world.plan.knobs.restart_seconds, self.restart)
 
     def stop_soon(self) -> None:
         """Lets the node drain and end in order; a supervisor starts it again."""

@@ -192,6 +192,8 @@ class Promises:
     def check_support(self, process: Process) -> None:
         """Support stands until the supporter's clock has passed the time it was promised for."""
         assert process.member is not None, process.name
+        if process.is_restored:
+            return
         stores = process.member.replication.stores
         now = process.store.hlc.latest
         for (source, target), (epoch, expiration) in self._support.items():

@@ -66,6 +66,17 @@ class StoreEngine(Engine):
     def synced_seq(self) -> int:
         """The ``write_seq`` up to which everything is durable."""
 
+    @abstractmethod
+    def opened_at(self) -> int:
+        """How much there was on the disk when it was opened, in the count of ``durable``."""
+
+    @abstractmethod
+    def durable(self) -> int:
+        """Counts what was ever written, up to what is durable for certain; 0 before the first sync since it was opened.
+
+        A disk that is opened again has at least as much.
+        """
+
     sync_event: int = -1
     """A file that is readable when a sync of ``begin_sync`` has ended; -1 if the engine has only ``sync``."""
 

@@ -286,6 +286,8 @@ class MemoryEngine(StoreEngine):
         self._cursors: list[MemoryCursor | None] = [None for _ in _FAMILIES]
         self._write_seq = 0
         self._synced_seq = 0
+        self._opened_at = 0
+        """Batches of engines that had this disk before."""
         self._unsynced: list[Undo] = []
         """Undo of each batch after ``_synced_seq``, oldest first."""
 
@@ -362,6 +364,12 @@ class MemoryEngine(StoreEngine):
     def synced_seq(self) -> int:
         return self._synced_seq
 
+    def opened_at(self) -> int:
+        return self._opened_at
+
+    def durable(self) -> int:
+        return self._opened_at + self._synced_seq
+
     def compact(self) -> None:
         self.require_usable()
 
@@ -401,9 +409,22 @@ class MemoryEngine(StoreEngine):
         for undo in reversed(self._unsynced[kept:]):
             for cf, key, value in reversed(undo):
                 self._families[cf].set(key, value)
+        self._write_seq = self._synced_seq + kept
         if self._failure is None:
             self.fail("use", StorageFailure("power was cut"))
         return self.reopen()
+
+    def image(self) -> MemoryEngine:
+        """Returns an engine over a copy of what is durable now, as a snapshot of a virtual machine's disk is."""
+        copy = MemoryEngine()
+        copy._opened_at = self.durable()
+        for family, copied in zip(self._families, copy._families):
+            for key, value in family.values.items():
+                copied.set(key, value)
+        for undo in reversed(self._unsynced):
+            for cf, key, before in reversed(undo):
+                copy._families[cf].set(key, before)
+        return copy
 
     def reopen(self) -> MemoryEngine:
         """Returns a fresh engine over the same disk after ``close`` or ``crash``."""
@@ -412,6 +433,7 @@ class MemoryEngine(StoreEngine):
         for family in self._families:
             family.iterators.clear()
             family.settle()
+        fresh._opened_at = self._opened_at + self._write_seq
         fresh._families = self._families
         self._families = [Family() for _ in _FAMILIES]
         return fresh

@@ -162,6 +162,7 @@ class RocksEngine(StoreEngine):
         self._marked = 0
         self._cache = block_cache(block_cache_bytes)
         self._database: Any = _open(path, self._cache)
+        self._opened_at: int = self._database.latest_sequence_number()
         self._families: list[Any] = [self._database.get_column_family(name) for name in CF_NAMES]
         self._handles: list[Any] = [self._database.get_column_family_handle(name) for name in CF_NAMES]
         self._write_options = rocks.WriteOptions()
@@ -339,6 +340,12 @@ class RocksEngine(StoreEngine):
 
     def synced_seq(self) -> int:
         return self._synced_seq
+
+    def opened_at(self) -> int:
+        return self._opened_at
+
+    def durable(self) -> int:
+        return self._durable
 
     def compact(self) -> None:
         self._compact(_FAMILIES, None, None)

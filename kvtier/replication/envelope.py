@@ -71,6 +71,24 @@ class Digest(Struct, array_like=True, frozen=True):
     """Live keys, live bytes, versions, total bytes."""
 
 
+class Life(Struct, array_like=True, frozen=True):
+    """How much of a store's disk there is (``kvtier.replication.lives``)."""
+
+    id: int
+    """Drawn when the store started."""
+    began: int
+    """``StoreEngine.opened_at``."""
+    durable: int
+    """``StoreEngine.durable``."""
+
+
+class Heard(Struct, array_like=True):
+    """The most that a store has told another of its disk, and in which life."""
+
+    life: int
+    durable: int
+
+
 class Envelope(Struct, array_like=True, omit_defaults=True):
     """See the module docstring."""
 
@@ -91,6 +109,10 @@ class Envelope(Struct, array_like=True, omit_defaults=True):
     """Closed timestamps of the sender's idle ranges."""
     has_missed: bool = False
     """The sender lacks one of the receiver's ``idle`` messages."""
+    life: Life | None = None
+    """The sender's."""
+    heard: Heard | None = None
+    """What the sender was told of the receiver's disk."""
 
 
 _encoder = msgspec.msgpack.Encoder()

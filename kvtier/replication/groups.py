@@ -47,6 +47,7 @@ from kvtier.replication.envelope import (
 )
 from kvtier.replication.group import Group
 from kvtier.replication.leaving import SILENT_SECONDS, ask_about_silent, merged_of, removed_of
+from kvtier.replication.lives import SAVE_SECONDS, Lives
 from kvtier.replication.members import add_first_member, place_on
 from kvtier.replication.merging import Thawing, take_merged
 from kvtier.replication.proposing import Proposals
@@ -85,6 +86,7 @@ class Replication:
         self.settings = settings if settings is not None else ReplicationSettings()
         self.node_id = store.identity.node_id
         self.groups: dict[int, Group] = {}
+        self.lives = Lives(self)
         self.stores = open_liveness(store, self.settings)
         self.supporting = Supporting(self)
         self.proposals = Proposals(self)
@@ -169,6 +171,7 @@ class Replication:
         self._every(self.settings.tick_seconds, self._tick)
         self._every(self.settings.support_heartbeat_seconds, self.supporting.ask)
         self._every(self.settings.closed_interval_seconds, self.closing.round)
+        self._every(SAVE_SECONDS, self.lives.save)
         self.supporting.ask()
 
     def _every(self, seconds: float, action: Callable[[], None]) -> None:
@@ -362,13 +365,15 @@ class Replication:
     def flush(self) -> None:
         """Sends what has gathered, one envelope a node; several where one would keep its receiver's loop for long."""
         outbox, self._outbox = self._outbox, {}
+        life = self.lives.own()
         for node_id, envelope in outbox.items():
             now = envelope.now = clock_reading(self.store)
             items = envelope.items
             envelope.items = items[:ITEMS_PER_ENVELOPE]
+            envelope.life, envelope.heard = life, self.lives.heard(node_id)
             self.transport.send(node_id, CHANNEL, encode_envelope(envelope))
             for first in range(ITEMS_PER_ENVELOPE, len(items), ITEMS_PER_ENVELOPE):
-                rest = Envelope(now, items[first : first + ITEMS_PER_ENVELOPE])
+                rest = Envelope(now, items[first : first + ITEMS_PER_ENVELOPE], life=life)
                 self.transport.send(node_id, CHANNEL, encode_envelope(rest))
 
     def post(self, group: Group, messages: list[Message]) -> None:
@@ -389,6 +394,8 @@ class Replication:
         if not self.is_open:
             return
         store.hlc.observe(envelope.now, store.clock.wall_ns())
+        if not self.lives.take(node_id, envelope.life, envelope.heard):
+            return
         if envelope.heartbeat is not None:
             if envelope.figures is not None:
                 self.figures[node_id] = envelope.figures

@@ -99,6 +99,7 @@ CLUSTER_AIMS: Final[dict[str, Aim]] = {
         faults=(Fault(0.2, "skew", amount=1.0, choice=0), Fault(0.2, "skew", amount=0.0, choice=2 << NODE_SHIFT)),
     ),
     "replaced-replica-stays": Aim(("bank",), ("move", "partition")),
+    "old-disk-welcome": Aim(("list-append", "bank"), ("old-disk",)),
     "sequences-not-claimed": Aim(("sql-sequence",)),
     "commit-wait-skipped": Aim(("registers",), (), leading=((b"a", b"z"),)),
     "lead-begins-unprotected": Aim(("registers", "list-append"), ("split", "transfer"), leading=((b"a", b"z"),)),

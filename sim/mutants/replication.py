@@ -13,10 +13,12 @@ from kvtier.raft import leading, leases, transfer
 from kvtier.raft.messages import AppendReply, Message, TimeoutNow, Vote, VoteReply
 from kvtier.replication import applying, stores, supporting
 from kvtier.replication.applying import Applier
+from kvtier.replication.envelope import Heard, Life
 from kvtier.replication.group import Group
 from kvtier.replication.groups import Replication
 from kvtier.replication.image import RangeImage
 from kvtier.replication.liveness import StoreLiveness
+from kvtier.replication.lives import Lives
 from kvtier.replication.serving import Serving
 from kvtier.tscache import TimestampCache
 from planner.schema import SequenceDesc
@@ -221,6 +223,19 @@ def replaced_replica_stays() -> list[Replacement]:
             right(self, node_id, range_id, message)
 
     return [(Replication, "_step", wrong)]
+
+
+@cluster_mutant
+def old_disk_welcome() -> list[Replacement]:
+    """A store that comes back with an earlier state of its disk takes part again."""
+
+    def wrong(self: Lives, node_id: int, life: Life | None, told: Heard | None) -> bool:
+        if life is not None:
+            heard = self._heard.setdefault(node_id, Heard(life.id, 0))
+            heard.durable = max(heard.durable, life.durable)
+        return True
+
+    return [(Lives, "take", wrong)]
 
 
 @cluster_mutant

@@ -94,6 +94,20 @@ def test_a_batch_is_visible_at_once_in_all_families(engine: StoreEngine) -> None
     assert engine.synced_seq() == 1
 
 
+def test_a_disk_that_is_opened_again_has_what_was_durable(engine: StoreEngine, tmp_path: Path) -> None:
+    assert engine.durable() == 0, "before the first sync nothing is known for certain"
+    put(engine, CF_DATA, a="1", b="2")
+    engine.sync()
+    durable = engine.durable()
+    assert durable > engine.opened_at()
+    put(engine, CF_DATA, c="3")
+    assert engine.durable() == durable
+    engine.close()
+    again = engine.reopen() if isinstance(engine, MemoryEngine) else RocksEngine(str(tmp_path / "store"), 8 << 20)
+    assert again.opened_at() > durable
+    again.close()
+
+
 def test_bounds_hold_in_both_directions(engine: StoreEngine) -> None:
     put(engine, CF_DATA, a="1", b="2", c="3", d="4")
     inner = engine.iterator(CF_DATA, b"b", b"d")
