@@ -94,6 +94,8 @@ class Attempt(Txn):
     _priority: int = 1
     _lock_timeout_ms: int = 0
     _meta: TxnMeta | None = None
+    _name: bytes = b""
+    """Its id, where that was asked for before there was a snapshot."""
     _buffer: WriteBuffer | None = None
     _seq: int = 0
     _is_locked: bool = False
@@ -189,7 +191,7 @@ class Attempt(Txn):
             if self._meta is not None:  # _start made it
                 return self._ensure_meta(anchor)
             meta = TxnMeta(
-                self._coordinator.rng.bytes(16),
+                self._name or self._coordinator.rng.bytes(16),
                 self.isolation,
                 read_ts=ts,
                 write_ts=ts,
@@ -206,13 +208,17 @@ class Attempt(Txn):
         return meta
 
     def identity(self) -> TxnMeta:
-        """Returns what ranges are told of it, or will be."""
-        return self._ensure_meta(b"")
+        """Returns by what ranges know it, or will; takes no snapshot yet."""
+        if self._meta is not None:
+            return self._meta
+        if not self._name:
+            self._name = self._coordinator.rng.bytes(16)
+        return TxnMeta(self._name)
 
     @property
     def known_as(self) -> bytes:
         """The id that ranges may know it by; b"" for one that has asked none."""
-        return b"" if self._meta is None else self._meta.id
+        return self._name if self._meta is None else self._meta.id
 
     # --- what is ahead of the clock -------------------------------------------------
 

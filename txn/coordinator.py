@@ -242,6 +242,7 @@ class Transaction(Committer):
         meta = self._meta
         if must_release:
             self._meta = None
+            self._name = b""
             self._is_locked = False
             self._is_flushed = False
             self._flushed_seq = 0

@@ -55,6 +55,14 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "calls-are-told-by-their-name": ("sql-registers",),
 }
 """Workloads alone, of the mutants of one node: settings and faults are drawn as ever."""
+LOSSES: Final = tuple(
+    [Fault(0.2, "loss", 60.0, 1.0, (source << NODE_SHIFT) + target) for source in range(3) for target in range(2)]
+)
+"""Half of the messages between any two of three nodes, all the while."""
+TRANSFERS: Final = tuple(
+    [Fault(0.5 + 0.15 * number, "transfer", choice=(number << NODE_SHIFT) + 3 * number + 1) for number in range(60)]
+)
+"""The lease of the second of three ranges goes from node to node."""
 CLUSTER_AIMS: Final[dict[str, Aim]] = {
     "lease-served-after-expiry": Aim(("registers", "list-append"), ("cut-leader",)),
     "lease-begins-unprotected": Aim(
@@ -102,6 +110,15 @@ CLUSTER_AIMS: Final[dict[str, Aim]] = {
     "old-disk-welcome": Aim(("list-append", "bank"), ("old-disk",)),
     "sequences-not-claimed": Aim(("sql-sequence",)),
     "commit-wait-skipped": Aim(("registers",), (), leading=((b"a", b"z"),)),
-    "lead-begins-unprotected": Aim(("registers", "list-append"), ("split", "transfer"), leading=((b"a", b"z"),)),
+    # Whoever takes the lease next has not heard the last promise, and writes before it makes one of its own.
+    "lead-begins-unprotected": Aim(
+        ("registers", "list-append"),
+        ("cut-leader",),
+        {"think_seconds": 0.02, "dwell_seconds": 0.02, "latency_seconds": 0.0005},
+        {"range_max_bytes": 512 << 20, "merge_automatically": False},
+        replication={"closed_interval_seconds": 0.5},
+        faults=(*LOSSES, *TRANSFERS),
+        leading=((b"a", b"z"),),
+    ),
 }
 AIMS: Final[dict[str, Aim]] = {**{name: Aim(homes) for name, homes in HOMES.items()}, **CLUSTER_AIMS}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kvtier.messages import Isolation, Lock
 from node.process import Node
 from tests.inprocess import Client, with_node
 from tests.sql.cluster import Cluster
@@ -70,6 +71,24 @@ def test_in_a_cluster(name: str, places: tuple[int, int]) -> None:
         cluster.check_bugs()
 
     cluster.loop.run(main())
+
+
+def test_a_name_is_no_snapshot() -> None:
+    """A schema change says who it is before it has its fence; what it reads begins after: seed 7052 of sql-queue."""
+
+    async def main(node: Node) -> None:
+        txn = node.coordinator.begin(Isolation.REPEATABLE_READ)
+        name = txn.identity().id
+        assert (txn.read_ts, txn.known_as, txn.identity().id) == (0, name, name)
+        txn.put(b"\x05test", b"x")
+        found = txn.get(b"\x05other", Lock.EXCLUSIVE)
+        assert found is None
+        assert txn.read_ts
+        assert txn.known_as == name
+        assert txn.identity().anchor
+        txn.rollback()
+
+    with_node(main)
 
 
 @pytest.mark.parametrize("name", STORIES)
