@@ -7,6 +7,7 @@ forgets a column.  Others rebuild the table under a new key prefix (``sql.ddl.ba
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,7 @@ from sql.ddl.alter_constraints import index_named
 from sql.ddl.locking import lock_exclusively
 from sql.ddl.roles import role_named
 from sql.ddl.sequences import taken_names
+from sql.ddl.split import split_table
 from sql.ddl.types import find_enum
 from sql.parse import statements as ast
 
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 @handles(ast.AlterTable)
 async def alter_table(session: Session, statement: ast.AlterTable, portal: QueryPortal) -> None:
     tag = f"ALTER {statement.kind.upper()}"
-    if statement.kind == "index":
+    if statement.kind == "index" and any([isinstance(action, ast.SplitAt) for action in statement.actions]):
+        await _split_index(session, statement)
+    elif statement.kind == "index":
         await _alter_index(session, statement)
     elif statement.kind == "type":
         await _alter_type(session, statement)
@@ -142,13 +146,28 @@ async def configure_zone(session: Session, table: TableDesc, action: ast.Configu
 
 @acts(ast.SplitAt)
 async def split_at(session: Session, table: TableDesc, action: ast.SplitAt) -> TableDesc:
-    from sql.ddl.split import split_table
-
     await split_table(session, table, action)
     return table
 
 
 # --- indexes and types ------------------------------------------------------------
+
+
+async def _split_index(session: Session, statement: ast.AlterTable) -> None:
+    """ALTER INDEX table@index, or index, SPLIT AT and its like: an action of the table that says which index it means."""
+    for action in statement.actions:
+        if not isinstance(action, ast.SplitAt):
+            raise SqlError("SPLIT AT cannot be combined with other actions of ALTER INDEX", sqlstate="42601")
+        if action.index:
+            table = session.view().table(statement.name)
+        else:
+            found = session.view().index(statement.name)
+            if found is None:
+                raise SqlError(f'relation "{statement.name}" does not exist', sqlstate="42P01")
+            table = found[0]
+            action = dataclasses.replace(action, index=table.indexes[found[1]].name)
+        session.view().require_owner("table", table.name, table.owner)
+        await split_table(session, table, action)
 
 
 async def _alter_index(session: Session, statement: ast.AlterTable) -> None:

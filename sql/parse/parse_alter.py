@@ -140,6 +140,8 @@ def _action(cursor: Cursor, kind: str, index: str) -> TableAction:
         return SetOwner(cursor.any_label())
     if cursor.accept("split", "at"):
         return _split(cursor, index)
+    if cursor.accept("unsplit", "all"):
+        return SplitAt((), index, is_undone=True)
     if cursor.accept("unsplit", "at"):
         return replace(_split(cursor, index), is_undone=True)
     if cursor.accept("cluster", "on"):

@@ -125,7 +125,7 @@ class SetLocality:
 
 @dataclass(slots=True)
 class SplitAt:
-    """SPLIT AT VALUES (..), (..), or UNSPLIT AT; ``index`` "" is the primary index."""
+    """SPLIT AT VALUES (..), (..), or UNSPLIT AT, or UNSPLIT ALL (no rows); ``index`` "" is the primary index."""
 
     rows: tuple[tuple[SqlExpr, ...], ...]
     index: str = ""
