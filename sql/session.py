@@ -376,11 +376,12 @@ class Session(CallPath):
         agreement = self.server.agreement
         if agreement is not None:
             await agreement.before_retry(error)
-        is_over = is_first and (txn.is_lapsed() or isinstance(error, Deadlock))
+        is_victim = isinstance(error, Deadlock)
+        is_over = is_first and (txn.is_lapsed() or (is_victim and block.is_implicit))
         if not is_over and txn.isolation is Isolation.READ_COMMITTED and not at_commit and block.draft is None:
             again = txn.retry_statement(error)
         elif is_first:
-            if is_over or error.reason == "fence_lost":
+            if is_over or is_victim or error.reason == "fence_lost":
                 block.unlock()
             again = txn.restart(error)
         else:
