@@ -89,6 +89,11 @@ def test_a_hot_range_is_divided_and_stays_so_while_it_is_warm() -> None:
     cluster.do(leader, Split(b"\x03d", is_sticky=True))
     for key in KEYS:
         cluster.do(leader, Put(key, key))
+    # Every node has its replicas before it is asked for their borders.
+    for _ in range(100):
+        if all([len(node.store.ranges.all()) == 2 for node in cluster.nodes.values()]):
+            break
+        cluster.run_for(0.1)
     for number in range(1_500):
         cluster.do(1 + number % 3, Get(KEYS[number * 7 % len(KEYS)]))
         cluster.run_for(0.01)
