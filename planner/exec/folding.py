@@ -84,8 +84,9 @@ class _Step:
             if (plan.is_count or plan.aggregate.strict) and loop.nullable(expr):
                 tests.append(f"{source} is not None")
         action = self._action(i, plan, names)
-        is_plain = condition is None and not before and len(names) == 1
-        self.whole = self._whole(i, plan, names[0]) if is_plain else None
+        # Only a column is a list there: what is the same for every entry is not.
+        is_column = condition is None and len(arguments) == 1 and isinstance(arguments[0], Col)
+        self.whole = self._whole(i, plan, names[0]) if is_column else None
         if tests:
             action = [f"if {' and '.join(tests)}:", *["    " + line for line in action]]
         self.lines = [*before, *action]

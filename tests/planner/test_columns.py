@@ -26,6 +26,8 @@ SELECTS = (
     "SELECT b + 1 FROM t WHERE a BETWEEN {0} AND {1} LIMIT 3 OFFSET 1",
     "SELECT sum(b), count(*), count(d), min(b), max(g), avg(b), sum(f) FROM t WHERE a BETWEEN {0} AND {1}",
     "SELECT sum(b), min(b), max(b) FROM t WHERE a BETWEEN {0} AND {1}",
+    "SELECT count('abc'), sum(7), min('abc'::text), sum(b) FROM t WHERE a BETWEEN {0} AND {1}",
+    "SELECT count('abc'), count(1.5), max('abc'::text), sum(b) FROM t",
     "SELECT max(d), sum(e) FROM t WHERE a BETWEEN {0} AND {1}",
     "SELECT sum(b) FILTER (WHERE g < -30), min(d) FROM t WHERE a BETWEEN {0} AND {1}",
     "SELECT sum(b), min(c), count(e) FROM t WHERE g % 2 = 0 AND a > {0} - {1}",
