@@ -87,7 +87,7 @@ async def set_owner(session: Session, table: TableDesc, action: ast.SetOwner) ->
 
 
 @acts(ast.SetSchema)
-async def setschema_of(session: Session, table: TableDesc, action: ast.SetSchema) -> TableDesc:
+async def set_schema(session: Session, table: TableDesc, action: ast.SetSchema) -> TableDesc:
     schema = session.view().schema(action.schema)
     if table.name in taken_names(session, schema):
         raise SqlError(f'relation "{table.name}" already exists in schema "{schema.name}"', sqlstate="42P07")
